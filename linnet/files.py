@@ -29,7 +29,7 @@ def sync_folder(folder: Path) -> None:
 def writing(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that takes the name `path` only when the block ends without an error.
 
-    Written beside its target, flushed to disk, then renamed over it, so that no reader and no crash ever sees half a file.
+    Written beside its target, flushed to disk, then renamed over it: no reader and no crash ever sees half a file.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full. Nothing is left behind.

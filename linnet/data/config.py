@@ -1,0 +1,62 @@
+"""What a user may choose when text becomes training data."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from linnet.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """From which texts the data is made, and how it is split. The `[data]` section of a recipe."""
+
+    sources: tuple[str, ...] = ("builtin:stories",)
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` for standard input, builtin:stories, builtin:dialogues"""
+    tokenizer: str = "bpe"
+    """bpe, char, word or gpt2, or the path of a tokenizer.json to use as it is"""
+    vocab_size: int = 4096
+    """token ids of a tokenizer that is trained here, special tokens included"""
+    val_fraction: float = 0.05
+    """share of the text held out for validation"""
+    test_fraction: float = 0.0
+    """share of the text held out for a final test"""
+    split: Literal["hash", "tail"] | None = None
+    """hash: by the content of each document; tail: the end of the text is held out; unset: tail under 100 documents, else hash"""
+    document_separator: str | None = None
+    """text that stands between the documents of a .txt or .md file; unset: each file is one document"""
+    errors: Literal["strict", "replace"] = "strict"
+    """what to do with bytes that are not UTF-8: stop, or put U+FFFD in their place and count them"""
+    transcripts: bool = False
+    """read .txt and .md as `User:` / `Assistant:` dialogues, even where not every document begins with `User:`"""
+    identity: bool = False
+    """add questions and answers about the assistant's name and creator to the training split"""
+    builtin_documents: int = 20_000
+    """documents to generate, shared evenly by the builtin sources"""
+    assistant_name: str = "Linnet"
+    """how the assistant of builtin and identity dialogues is called"""
+    assistant_creator: str = "the Linnet project"
+    """who, by its own words, made the assistant of builtin and identity dialogues"""
+    seed: int = 0
+    """decides the hash split and the builtin documents"""
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise UserError("no source of text given; name a file, a folder, `-` or builtin:stories")
+        for name in ("val_fraction", "test_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; allowed are values from 0 up to, but not including, 1")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise UserError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on; "
+                "their sum must be less than 1"
+            )
+        if self.split not in (None, "hash", "tail"):
+            raise UserError(f"unknown split {self.split!r}; allowed are hash and tail")
+        if self.errors not in ("strict", "replace"):
+            raise UserError(f"unknown errors {self.errors!r}; allowed are strict and replace")
+        if self.document_separator == "":
+            raise UserError("the document separator is empty; leave it out to make each file one document")
+        if self.builtin_documents < 1:
+            raise UserError(f"builtin_documents is {self.builtin_documents}; at least 1 is needed")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; seeds are 0 or greater")

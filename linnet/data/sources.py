@@ -1,0 +1,209 @@
+"""Which texts a user means: files, folders, globs, standard input and the built-in corpus, as files to read."""
+
+import glob
+import gzip
+import json
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Literal, cast
+
+from linnet.console import progress
+from linnet.data.config import DataConfig
+from linnet.data.text import BLOCK_BYTES
+from linnet.errors import UserError
+from linnet.files import sha256
+
+Kind = Literal["text", "jsonl", "csv"]
+
+KINDS: dict[str, Kind] = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".csv": "csv"}
+PACKED = (".gz",)
+LATER = (".parquet", ".zst")
+"""known, but not read yet"""
+
+ALLOWED = "a file, folder or glob of .txt .md .jsonl .csv (each also .gz), `-`, builtin:stories, builtin:dialogues"
+
+STDIN = "-"
+BUILTIN = ("stories", "dialogues")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """One file to read, whatever the user called it."""
+
+    name: str
+    """how messages and the manifest call it: never the path on this machine"""
+    path: Path
+    kind: Kind
+    packed: bool = False
+    """whether it is compressed"""
+    builtin: bool = False
+    """whether this project generated it: its duplicates stay, because they belong to its distribution"""
+    size: int
+    """bytes on disk"""
+    changed_ns: int
+    """when it was last written, to notice a file that changes while it is read"""
+
+    def blocks(self, advance: Callable[[int], None] | None = None) -> Iterator[bytes]:
+        """The bytes of the text, unpacked, in blocks; `advance` hears of the bytes read from disk.
+
+        Raises:
+            UserError: the file cannot be read, is no valid archive, or has changed since it was found.
+        """
+        try:
+            if (self.path.stat().st_size, self.path.stat().st_mtime_ns) != (self.size, self.changed_ns):
+                raise UserError(f"{self.name} was written to while it was read; prepare again when it is complete")
+            with open(self.path, "rb") as raw:
+                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.packed else raw
+                before = 0
+                while block := file.read(BLOCK_BYTES):
+                    if advance:
+                        advance(raw.tell() - before)
+                        before = raw.tell()
+                    yield block
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise UserError(f"{self.name} is no whole gzip file ({error}); fetch or pack it again") from error
+        except OSError as error:
+            raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
+
+    def record(self) -> dict[str, Any]:
+        """What the manifest keeps of it."""
+        if self.builtin:
+            return {"name": self.name, "kind": self.kind}
+        return {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": sha256(self.path)}
+
+
+def find_sources(config: DataConfig, spool: Path) -> list[Source]:
+    """The files that `config.sources` names, in that order; those of a folder or glob sorted.
+
+    Standard input and built-in documents are first written into the folder `spool`, because they are read several times.
+
+    Raises:
+        UserError: a source is missing, unreadable, or of a kind that is not read.
+    """
+    found: list[Source] = []
+    for spec in config.sources:
+        if spec == STDIN:
+            found.append(_from_stdin(spool))
+        elif spec.startswith("builtin:"):
+            found.append(_from_builtin(spec, config, spool))
+        elif spec.startswith("hf:"):
+            raise UserError(f"{spec}: sources from the Hugging Face hub come later; allowed now: {ALLOWED}")
+        else:
+            found.extend(_from_path(spec))
+    return found
+
+
+def _from_path(spec: str) -> list[Source]:
+    path = Path(spec)
+    try:
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if _known(file) and not _hidden(file, path))
+            if not inside:
+                raise UserError(f"no .txt .md .jsonl .csv file (or one of these with .gz) in the folder {spec}")
+            base = path.resolve().name
+            return [_from_file(file, f"{base}/{file.relative_to(path).as_posix()}") for file in inside]
+        if path.exists():
+            return [_from_file(path, path.name)]
+    except OSError as error:
+        raise UserError(f"cannot read {spec}: {error.strerror or error}") from error
+    if glob.has_magic(spec):
+        matches = sorted(Path(match) for match in glob.glob(spec, recursive=True))
+        files = [match for match in matches if match.is_file()]
+        if not files:
+            raise UserError(f"no file matches {spec}")
+        return [_from_file(file, file.name) for file in files]
+    raise UserError(f"no file or folder {spec}; allowed: {ALLOWED}")
+
+
+def _known(file: Path) -> bool:
+    return file.is_file() and _kind(file)[0] is not None
+
+
+def _hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _kind(file: Path) -> tuple[Kind | None, bool]:
+    """What a file holds by its name, and whether it is packed."""
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    packed = bool(suffixes) and suffixes[-1] in PACKED
+    if packed:
+        suffixes.pop()
+    return KINDS.get(suffixes[-1] if suffixes else ""), packed
+
+
+def _from_file(path: Path, name: str) -> Source:
+    kind, packed = _kind(path)
+    if kind is None:
+        ending = path.suffix.lower()
+        if ending in LATER:
+            raise UserError(f"{name}: {ending} files come later; allowed now: {ALLOWED}")
+        got = f"the extension {path.suffix}" if path.suffix else "no extension"
+        raise UserError(f"{name} has {got}, which does not say what it holds; allowed: {ALLOWED}")
+    return _made(path, name, kind, packed=packed)
+
+
+def _made(path: Path, name: str, kind: Kind, *, packed: bool = False, builtin: bool = False) -> Source:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+    return Source(
+        name=name,
+        path=path,
+        kind=kind,
+        packed=packed,
+        builtin=builtin,
+        size=stat.st_size,
+        changed_ns=stat.st_mtime_ns,
+    )
+
+
+def _from_stdin(spool: Path) -> Source:
+    path = spool / "standard-input.txt"
+    if path.exists():
+        raise UserError("`-` (standard input) can be given only once")
+    with open(path, "wb") as file, progress("reading standard input", None, "bytes") as bar:
+        while block := sys.stdin.buffer.read(BLOCK_BYTES):
+            file.write(block)
+            bar.advance(len(block))
+    return _made(path, "standard input", "text")
+
+
+def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
+    """A built-in source, generated into a JSON-lines file: {"text" or "messages", "log_probability"} a line."""
+    what = spec.removeprefix("builtin:")
+    if what not in BUILTIN:
+        raise UserError(f"unknown source {spec}; allowed are {', '.join(f'builtin:{name}' for name in BUILTIN)}")
+    specs = [other for other in config.sources if other.startswith("builtin:")]
+    if specs.count(spec) > 1:
+        raise UserError(f"{spec} is given more than once; builtin_documents says how much of it to generate")
+    share, left_over = divmod(config.builtin_documents, len(specs))
+    share += specs.index(spec) < left_over
+    path = spool / f"builtin-{what}.jsonl"
+    with (
+        open(path, "w", encoding="utf-8", newline="\n") as file,
+        progress(f"generating {what}", share, "documents") as bar,
+    ):
+        for row in islice(_rows(what, config), share):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            bar.advance()
+    return _made(path, spec, "jsonl", builtin=True)
+
+
+def _rows(what: str, config: DataConfig) -> Iterator[dict[str, Any]]:
+    """The endless built-in documents, as rows of JSON lines."""
+    from linnet import corpus  # its grammar takes a moment to read; only those who ask for it wait
+
+    settings = corpus.Settings(name=config.assistant_name, creator=config.assistant_creator)
+    if what == "stories":
+        for story in corpus.stories(config.seed, settings):
+            yield {"text": story.text, "log_probability": story.log_probability}
+    else:
+        for dialogue in corpus.dialogues(config.seed, settings):
+            messages = [dict(message) for message in dialogue.messages]
+            yield {"messages": messages, "log_probability": dialogue.log_probability}

@@ -1,0 +1,69 @@
+"""Keys and values of what was read, in memory allocated once.
+
+Shapes: L layers, B rows, Hkv key/value heads, S positions held, T new positions, D head size.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class StaticCache:
+    """Implements `linnet.model.attention.Cache`.
+
+    Every layer of one pass writes at the same place, after `length` positions; whoever runs the pass calls `advance` once
+    when it is done. No layer moves the cache.
+    """
+
+    def __init__(self, rows: int, capacity: int) -> None:
+        """Room for `capacity` positions of `rows` rows; memory is taken at the first write, in the dtype written."""
+        self.rows, self.capacity = rows, capacity
+        self.length = 0
+        self._layers: list[tuple[Tensor, Tensor]] = []
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes (B, Hkv, T, D) keys and values of `layer` in place; returns views of all, (B, Hkv, S, D)."""
+        B, heads, T, D = keys.shape
+        end = self.length + T
+        assert self.rows == B, f"{B} rows for a cache of {self.rows}"
+        assert end <= self.capacity, f"{end} positions for a cache of {self.capacity}"
+        if layer == len(self._layers):  # the first pass: layers come in order
+            shape = (B, heads, self.capacity, D)
+            self._layers.append((keys.new_empty(shape), values.new_empty(shape)))
+        held_keys, held_values = self._layers[layer]
+        held_keys[:B, :, self.length : end] = keys
+        held_values[:B, :, self.length : end] = values
+        return held_keys[:B, :, :end], held_values[:B, :, :end]
+
+    def advance(self, positions: int) -> None:
+        """Counts `positions` more as held; called once after each pass."""
+        self.length += positions
+
+    def rewind(self, length: int) -> None:
+        """Forgets all positions from `length` on."""
+        assert 0 <= length <= self.length
+        self.length = length
+
+    def remove(self, row: int) -> None:
+        """Forgets a row; the last one takes its place, so that one row at most is copied."""
+        self.rows -= 1
+        if row == self.rows:
+            return
+        for pair in self._layers:
+            for held in pair:
+                held[row, :, : self.length] = held[self.rows, :, : self.length]
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory taken, in bytes."""
+        return sum(held.nbytes for pair in self._layers for held in pair)
+
+
+def common_prefix(first: list[int], second: list[int]) -> int:
+    """How many ids the two lists share from their start."""
+    for index, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return index
+    return min(len(first), len(second))
+
+

@@ -1,0 +1,171 @@
+"""How the next token is chosen from its logits. Shapes: B rows, V vocabulary.
+
+Each filter is one small function; `filtered` applies them in this order, and nowhere else:
+
+1. repetition penalty, on the raw logits, whose sign it must see;
+2. temperature, so that the filters judge the distribution that is sampled from;
+3. top-k, 4. top-p over what top-k left, 5. min-p, relative to the likeliest token, which no filter removes.
+
+Importing this module imports no torch: the functions use methods of the tensors they get.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+GREEDY_BELOW = 1e-5
+"""temperatures below this divide logits into infinities; they mean the same as 0"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How text is drawn from a model."""
+
+    temperature: float = 0.8
+    """divides the logits: lower is safer, higher is wilder; 0 always takes the likeliest token"""
+    top_k: int | None = None
+    """keep the k likeliest tokens (and those that tie with the last of them)"""
+    top_p: float | None = None
+    """keep the likeliest tokens until their probabilities sum to p; the token that crosses p is kept (arXiv:1904.09751)"""
+    min_p: float | None = None
+    """keep tokens at least min_p times as likely as the likeliest (arXiv:2407.01082)"""
+    repetition_penalty: float = 1.0
+    """above 1 makes every token that already stands in the text less likely (arXiv:1909.05858)"""
+    max_new_tokens: int = 200
+    """longest answer, in tokens"""
+    stop: tuple[str, ...] = ()
+    """texts that end the answer; they are not part of it"""
+    seed: int | None = None
+    """same seed, same text; unset draws a fresh one"""
+
+    def __post_init__(self) -> None:
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_new_tokens", "seed"):
+            _check_number(name, getattr(self, name))
+        _check(self.temperature >= 0, "temperature", "0 or more", self.temperature)
+        _check(self.top_k is None or self.top_k >= 1, "top_k", "at least 1", self.top_k)
+        _check(self.top_p is None or 0 <= self.top_p <= 1, "top_p", "between 0 and 1", self.top_p)
+        _check(self.min_p is None or 0 <= self.min_p <= 1, "min_p", "between 0 and 1", self.min_p)
+        _check(self.repetition_penalty > 0, "repetition_penalty", "above 0", self.repetition_penalty)
+        _check(self.max_new_tokens >= 1, "max_new_tokens", "at least 1", self.max_new_tokens)
+        stops_are_texts = isinstance(self.stop, tuple) and all(isinstance(stop, str) for stop in self.stop)
+        _check(stops_are_texts, "stop", "a tuple of texts", self.stop)
+        _check("" not in self.stop, "stop", "texts that are not empty", self.stop)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is always taken."""
+        return self.temperature < GREEDY_BELOW
+
+
+def _check(right: bool, name: str, allowed: str, got: object) -> None:
+    if not right:
+        raise UserError(f"{name} must be {allowed}, got {got!r}")
+
+
+def _check_number(name: str, value: object) -> None:
+    whole = name in ("top_k", "max_new_tokens", "seed")
+    optional = name in ("top_k", "top_p", "min_p", "seed")
+    if value is None and optional:
+        return
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    finite = right and math.isfinite(value)  # type: ignore[arg-type]
+    _check(finite, name, "a whole number" if whole else "a finite number", value)
+
+
+def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """(B, V) `logits` in which every token of `seen`, (B, V) bool, is less likely (penalty > 1).
+
+    Positive logits are divided and negative ones multiplied: dividing a negative logit would raise it.
+
+    Source: arXiv:1909.05858, section 4.1.
+    """
+    penalised = (logits / penalty).where(logits > 0, logits * penalty)
+    return penalised.where(seen, logits)
+
+
+def temperature(logits: Tensor, value: float) -> Tensor:
+    """(B, V) `logits` divided by `value` > 0, shifted so that the largest is 0 and nothing can overflow."""
+    return (logits - logits.amax(dim=-1, keepdim=True)) / value
+
+
+def top_k(logits: Tensor, k: int) -> Tensor:
+    """(B, V) `logits`, -inf outside the k largest. Ties with the k-th are kept, so that no order of ids decides."""
+    if k >= logits.shape[-1]:
+        return logits
+    smallest = logits.topk(k, dim=-1).values[..., -1:]  # (B, 1)
+    return logits.masked_fill(logits < smallest, -math.inf)
+
+
+def top_p(logits: Tensor, p: float) -> Tensor:
+    """(B, V) `logits`, -inf outside the smallest set of likeliest tokens whose probabilities sum to p or more.
+
+    The token that crosses p is kept, and so is always at least one. Of equally likely tokens the lower id comes first.
+
+    Source: arXiv:1904.09751, section 3.1.
+    """
+    if p >= 1:
+        return logits
+    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
+    reached = ordered.softmax(dim=-1).cumsum(dim=-1) >= p  # (B, V): the sum up to and including each token
+    dropped = reached.roll(1, dims=-1)  # a token is dropped if the sum *before* it has reached p
+    dropped[..., 0] = False
+    return logits.masked_fill(dropped.scatter(-1, order, dropped), -math.inf)
+
+
+def min_p(logits: Tensor, share: float) -> Tensor:
+    """(B, V) `logits`, -inf where a token is less than `share` times as likely as the likeliest.
+
+    Source: arXiv:2407.01082, section 3.
+    """
+    if share <= 0:
+        return logits
+    return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(share), -math.inf)
+
+
+def filtered(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Tensor:
+    """(B, V) `logits` after every filter of `sampling`, in the order that the top of this module gives.
+
+    Args:
+        logits: float32 or wider.
+        seen: (B, V) bool, tokens to which the repetition penalty applies.
+    """
+    if sampling.repetition_penalty != 1.0 and seen is not None:
+        logits = repetition_penalty(logits, seen, sampling.repetition_penalty)
+    if sampling.greedy:
+        return logits  # no filter removes the likeliest token
+    logits = temperature(logits, sampling.temperature)
+    if sampling.top_k is not None:
+        logits = top_k(logits, sampling.top_k)
+    if sampling.top_p is not None:
+        logits = top_p(logits, sampling.top_p)
+    if sampling.min_p is not None:
+        logits = min_p(logits, sampling.min_p)
+    return logits
+
+
+def pick(logits: Tensor, uniforms: Tensor) -> Tensor:
+    """(B,) token ids: each row's distribution, inverted at its own number in `uniforms`.
+
+    Args:
+        logits: (B, V), after `filtered`.
+        uniforms: (B,) float64 in [0, 1 - 2^-52]: one step below 1, so that the product below stays under the total.
+    Returns:
+        int64. A token of probability zero is never returned.
+    """
+    cumulative = logits.softmax(dim=-1).double().cumsum(dim=-1)  # (B, V)
+    threshold = uniforms[:, None] * cumulative[:, -1:]
+    # the first id whose cumulative probability exceeds the threshold; zero-probability ids never exceed it first
+    return (cumulative <= threshold).sum(dim=-1)
+
+
+def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor, seen: Tensor | None = None) -> Tensor:
+    """(B,) int64 ids of the next tokens; with temperature 0 the likeliest, ties going to the lowest id."""
+    logits = filtered(logits, sampling, seen)
+    return logits.argmax(dim=-1) if sampling.greedy else pick(logits, uniforms)

@@ -1,0 +1,144 @@
+"""The shape of a transformer, and what it costs: parameters, operations and memory, known before it is built."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from linnet.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """Shape of a decoder-only transformer. Nothing here says how it is trained."""
+
+    vocab_size: int = 4096
+    """token ids the model reads and predicts"""
+    block_size: int = 256
+    """longest context, in tokens"""
+    n_layer: int = 4
+    """transformer blocks"""
+    n_head: int = 4
+    """query heads in each block"""
+    n_kv_head: int | None = None
+    """key/value heads; fewer than n_head is grouped-query attention (arXiv:2305.13245); unset means n_head"""
+    n_embd: int = 128
+    """width of the residual stream"""
+    mlp_hidden: int | None = None
+    """hidden width of the MLP; unset means 4 x n_embd"""
+    dropout: float = 0.0
+    """probability with which activations are dropped in training"""
+    position: Literal["learned", "rotary"] = "rotary"
+    """learned: a table added to the embeddings; rotary: queries and keys are rotated (arXiv:2104.09864)"""
+    rope_theta: float = 10_000.0
+    """base of the rotary wavelengths"""
+    norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
+    """LayerNorm (arXiv:1607.06450) or RMSNorm (arXiv:1910.07467)"""
+    norm_placement: Literal["pre", "post"] = "pre"
+    """pre: each block reads a normalised stream (GPT-2); post: the stream itself is normalised (arXiv:1706.03762)"""
+    norm_bias: bool = False
+    """a bias in each LayerNorm; RMSNorm has none"""
+    embedding_norm: bool = False
+    """normalise the embeddings before the first block"""
+    activation: Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu"] = "relu2"
+    """non-linearity of the MLP; swiglu adds a gate_proj (arXiv:2002.05202), relu2 is squared ReLU (arXiv:2109.08668)"""
+    qkv_bias: bool = False
+    """a bias in the query/key/value projection"""
+    linear_bias: bool = False
+    """a bias in the other projections of a block"""
+    head_bias: bool = False
+    """a bias in the output head"""
+    tie_embeddings: bool = False
+    """the output head uses the token embedding's matrix (arXiv:1608.05859)"""
+    qk_norm: bool = True
+    """normalise queries and keys in each head (arXiv:2010.04245)"""
+    value_embeddings: bool = False
+    """add a learned embedding of each token to the values of every other block (arXiv:2410.17897)"""
+    attention: Literal["sdpa", "manual"] = "sdpa"
+    """sdpa: PyTorch's fused attention; manual: the formula written out. Equal results"""
+    init: Literal["gpt2", "zero_residual"] = "zero_residual"
+    """gpt2: normal(0.02), residual projections smaller; zero_residual: every block starts as the identity"""
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.n_embd % self.n_head:
+            raise UserError(f"model.n_embd ({self.n_embd}) must be a multiple of model.n_head ({self.n_head})")
+        if self.n_head % self.kv_heads:
+            raise UserError(f"model.n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
+        if self.position == "rotary" and self.head_size % 2:
+            raise UserError(f"rotary positions need an even head size, got n_embd / n_head = {self.head_size}")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout must be in [0, 1), got {self.dropout}")
+
+    @property
+    def head_size(self) -> int:
+        """Width of one head."""
+        return self.n_embd // self.n_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Key/value heads, as used."""
+        return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def hidden_size(self) -> int:
+        """Hidden width of the MLP, as used."""
+        return 4 * self.n_embd if self.mlp_hidden is None else self.mlp_hidden
+
+    def has_value_embedding(self, layer: int) -> bool:
+        """Whether block `layer` adds value embeddings: every other one, the last included."""
+        return self.value_embeddings and (self.n_layer - 1 - layer) % 2 == 0
+
+
+def parameter_table(config: ModelConfig) -> dict[str, int]:
+    """Parameters by part; the sum is exactly what the built model holds (tied matrices count once)."""
+    C, V, H = config.n_embd, config.vocab_size, config.hidden_size
+    kv = config.kv_heads * config.head_size
+    norm = C * (2 if config.norm == "layernorm" and config.norm_bias else 1)
+    bias = int(config.linear_bias)
+    attention = C * (C + 2 * kv) + int(config.qkv_bias) * (C + 2 * kv) + C * C + bias * C
+    ups = 2 if config.activation == "swiglu" else 1
+    mlp = ups * (C * H + bias * H) + H * C + bias * C
+    value_layers = sum(config.has_value_embedding(layer) for layer in range(config.n_layer))
+    return {
+        "token embedding": V * C,
+        "position embedding": config.block_size * C if config.position == "learned" else 0,
+        "value embeddings": value_layers * V * kv,
+        "attention": config.n_layer * attention,
+        "mlp": config.n_layer * mlp,
+        "norms": config.n_layer * 2 * norm + norm + (norm if config.embedding_norm else 0),
+        "head": (0 if config.tie_embeddings else V * C) + (V if config.head_bias else 0),
+    }
+
+
+def parameter_count(config: ModelConfig) -> int:
+    """Trainable numbers in the model, tied matrices counted once."""
+    return sum(parameter_table(config).values())
+
+
+def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
+    """Floating-point operations to train on one token, forward and backward.
+
+    Six for each weight that a token is multiplied with (embedding look-ups are not), plus
+    12 x n_layer x n_embd x context for attention scores and their use, as if no key were masked.
+    Source: arXiv:2204.02311, appendix B.
+    """
+    C, H = config.n_embd, config.hidden_size
+    kv = config.kv_heads * config.head_size
+    ups = 2 if config.activation == "swiglu" else 1
+    block = C * (C + 2 * kv) + C * C + (ups + 1) * C * H
+    weights = config.n_layer * block + C * config.vocab_size
+    return 6 * weights + 12 * config.n_layer * C * (context or config.block_size)
+
+
+def training_bytes(config: ModelConfig, micro_batch_size: int, *, bytes_per_activation: int = 4) -> int:
+    """An estimate of the memory that training needs, in bytes.
+
+    Weights, gradients and two optimiser states in float32, the activations that the backward pass keeps
+    (about 16 + 2 x hidden/n_embd values of width n_embd per block and token), and the logits with their gradient.
+    """
+    tokens = micro_batch_size * config.block_size
+    per_block = (16 + 2 * config.hidden_size // config.n_embd) * config.n_embd
+    activations = tokens * config.n_layer * per_block * bytes_per_activation
+    logits = 2 * tokens * config.vocab_size * 4
+    return 16 * parameter_count(config) + activations + logits

@@ -1,0 +1,72 @@
+"""The parts of a block: norms, rotary positions, the MLP.
+
+Shapes: B batch, T positions, C n_embd, H heads, D head size.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from linnet.model.config import ModelConfig
+
+
+def make_norm(config: ModelConfig) -> nn.Module:
+    """The norm that `config` names, over the last dimension."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.n_embd, eps=1e-6)
+    return nn.LayerNorm(config.n_embd, bias=config.norm_bias)
+
+
+def rope_tables(block_size: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of the rotary angles: two (block_size, head_size / 2) float32 tensors.
+
+    Source: arXiv:2104.09864, section 3.2.2.
+    """
+    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
+    angles = torch.arange(block_size, dtype=torch.float64)[:, None] * frequencies  # (T, D/2)
+    return angles.cos().float(), angles.sin().float()
+
+
+def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """`x` with every head rotated by its position.
+
+    Args:
+        x: (B, H, T, D), D even. Dimension i is paired with i + D/2.
+        cos, sin: (T, D/2) or (B, 1, T, D/2), already cut to the positions of `x`.
+    Returns:
+        (B, H, T, D), dtype of `x`; the rotation itself is done in float32.
+    Source: arXiv:2104.09864, section 3.4.
+    """
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+
+
+class MLP(nn.Module):
+    """Two projections with a non-linearity between, for each position by itself."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.activation = config.activation
+        self.up_proj = nn.Linear(config.n_embd, config.hidden_size, bias=config.linear_bias)
+        if config.activation == "swiglu":
+            self.gate_proj = nn.Linear(config.n_embd, config.hidden_size, bias=config.linear_bias)
+        self.down_proj = nn.Linear(config.hidden_size, config.n_embd, bias=config.linear_bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
+        up = self.up_proj(x)
+        if self.activation == "swiglu":
+            hidden = F.silu(self.gate_proj(x)) * up
+        elif self.activation == "relu2":
+            hidden = F.relu(up).square()
+        elif self.activation == "relu":
+            hidden = F.relu(up)
+        else:
+            hidden = F.gelu(up, approximate="tanh" if self.activation == "gelu_tanh" else "none")
+        return self.dropout(self.down_proj(hidden))

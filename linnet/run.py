@@ -1,0 +1,184 @@
+"""The run folder: its layout, which checkpoint is good, and how a model is loaded from it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet.config import from_dict, read_toml
+from linnet.errors import UserError
+from linnet.files import read_json, sha256
+from linnet.model.config import ModelConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from linnet.model.transformer import Transformer
+    from linnet.tokenizers import ChatTemplate, Tokenizer
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One `checkpoints/step-NNNNNN` folder: model.safetensors, optimizer.safetensors, state.json, manifest.json."""
+
+    path: Path
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken when it was written."""
+        return int(self.path.name.removeprefix("step-"))
+
+    def state(self) -> dict[str, Any]:
+        """Counters and losses at that step."""
+        return read_json(self.path / "state.json")
+
+    def verify(self, *names: str) -> None:
+        """Compares files with the hashes in the checkpoint's manifest.
+
+        Raises:
+            UserError: a file is missing or differs from what was written.
+        """
+        hashes = read_json(self.path / "manifest.json")["sha256"]
+        for name in names or hashes:
+            file = self.path / name
+            if not file.exists():
+                raise UserError(f"{file} is missing; use another --checkpoint")
+            if sha256(file) != hashes.get(name):
+                raise UserError(f"{file} is damaged: its hash is not the manifest's; use another --checkpoint")
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of one verified .safetensors file; nothing in a checkpoint is ever unpickled."""
+        import safetensors.torch
+        from safetensors import SafetensorError
+
+        self.verify(name)
+        try:
+            return safetensors.torch.load_file(self.path / name)
+        except SafetensorError as error:
+            raise UserError(f"{self.path / name} is not a safetensors file ({error})") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that holds all a run needs: configuration, tokenizer, template, metrics and checkpoints."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run in `path`.
+
+        Raises:
+            UserError: there is none.
+        """
+        path = Path(path)
+        if path.is_file():
+            raise UserError(
+                f"{path} is a file, not a run folder; Linnet loads no pickled checkpoints, because they can run code"
+            )
+        if not (path / "config.toml").exists():
+            what = "is not a run folder" if path.exists() else "does not exist"
+            raise UserError(f"{path} {what}; `linnet train --run {path}` makes one, `linnet demo` makes runs/demo")
+        return cls(path)
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.toml"
+
+    @property
+    def manifest_file(self) -> Path:
+        """Command line, versions, machine, data and the automatic choices."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples_file(self) -> Path:
+        """What the model wrote at each evaluation, one JSON object a line."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def template_file(self) -> Path:
+        """The chat template, in runs whose data has dialogues."""
+        return self.path / "template.jinja"
+
+    @property
+    def plots(self) -> Path:
+        """Where pictures are written."""
+        return self.path / "plots"
+
+    def config(self) -> dict[str, Any]:
+        """The tables of config.toml."""
+        return read_toml(self.config_file)
+
+    def model_config(self) -> ModelConfig:
+        """The shape of the model."""
+        return from_dict(ModelConfig, self.config().get("model", {}), where="model.")
+
+    def manifest(self) -> dict[str, Any]:
+        """The run's manifest."""
+        return read_json(self.manifest_file)
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the model was trained with, checked against the manifest."""
+        from linnet.tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.load(self.path / "tokenizer.json")
+        if tokenizer.fingerprint() != self.manifest()["tokenizer"]:
+            raise UserError(f"{self.path / 'tokenizer.json'} is not the tokenizer this model was trained with")
+        return tokenizer
+
+    def template(self) -> ChatTemplate | None:
+        """The chat template, or None for a model that was never shown dialogues."""
+        from linnet.tokenizers import ChatTemplate
+
+        return ChatTemplate.load(self.template_file) if self.template_file.exists() else None
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """All whole checkpoints, earliest first."""
+        found = []
+        for folder in (self.path / "checkpoints").glob("step-*"):
+            with contextlib.suppress(ValueError):
+                if (folder / "manifest.json").exists():
+                    int(folder.name.removeprefix("step-"))
+                    found.append(Checkpoint(folder))
+        return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+    def checkpoint(self, which: str = "best") -> Checkpoint:
+        """The checkpoint called "best" (lowest validation loss), "last", or by its step.
+
+        Raises:
+            UserError: there is no such checkpoint.
+        """
+        found = self.checkpoints()
+        if not found:
+            raise UserError(f"no checkpoint in {self.path}; `linnet train --run {self.path}` makes one")
+        if which == "last":
+            return found[-1]
+        if which == "best":
+            evaluated = [(state["val_loss"], c.step, c) for c in found if (state := c.state())["val_loss"] is not None]
+            return min(evaluated)[2] if evaluated else found[-1]
+        for checkpoint in found:
+            if str(checkpoint.step) == which:
+                return checkpoint
+        steps = ", ".join(str(checkpoint.step) for checkpoint in found)
+        raise UserError(f"no checkpoint {which!r} in {self.path}; there are best, last and the steps {steps}")
+
+    def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
+        """The model of a checkpoint, on `device`, ready to be used (not in training mode)."""
+        import torch
+
+        from linnet.model.transformer import Transformer
+        from linnet.model.weights import load_weights
+
+        checkpoint = self.checkpoint(which)
+        with torch.random.fork_rng(devices=[]):  # drawing the weights that are then replaced must not move a stream
+            model = Transformer(self.model_config())
+        load_weights(model, checkpoint.tensors("model.safetensors"))
+        return model.to(device).eval() if device is not None else model.eval()

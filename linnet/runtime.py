@@ -1,0 +1,150 @@
+"""The machine: device, precision, threads, compilation.
+
+The only reader of the environment; torch is imported when a device is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet import __version__
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def debug() -> bool:
+    """Whether errors show their traceback (LINNET_DEBUG=1)."""
+    return os.environ.get("LINNET_DEBUG", "") not in ("", "0")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device that `name` asks for; auto takes a GPU where there is one.
+
+    Raises:
+        UserError: the device is not there.
+    """
+    import torch
+
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device was found; use --device cpu, or auto")
+    if name == "mps" and not has_mps:
+        raise UserError("no Apple GPU was found; use --device cpu, or auto")
+    if name not in ("cpu", "cuda", "mps"):
+        raise UserError(f"unknown device {name!r}; allowed are auto, cpu, cuda and mps")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """The dtype that matrix products run in; auto takes bfloat16 on a GPU that has it, float32 elsewhere.
+
+    Raises:
+        UserError: float16 is asked for without a GPU: without its speed, only its overflow would remain.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if name == "fp16" and device.type != "cuda":
+        raise UserError("precision fp16 needs a CUDA device; use fp32 or bf16")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def set_threads(count: int | None) -> int:
+    """Sets the number of CPU threads (None leaves PyTorch's choice); returns the number in force."""
+    import torch
+
+    if count is not None:
+        torch.set_num_threads(count)
+    return torch.get_num_threads()
+
+
+def why_not_compile(device: torch.device) -> str | None:
+    """The reason why `torch.compile` cannot be used here, or None when it can."""
+    if sys.platform == "win32":
+        return "Windows"
+    if device.type == "cpu" and not (os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")):
+        return "no C++ compiler was found"
+    if device.type == "mps":
+        return "an Apple GPU"
+    return None
+
+
+def prepare_compiler() -> Path:
+    """Points the compile cache at the user's cache folder, which keeps it between runs; returns that folder."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "linnet" / "compiled"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most memory this process has held: of the GPU's where it computes there, resident memory otherwise."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on, and Linnet's own commit where it runs from a checkout."""
+    from importlib.metadata import version
+
+    found = {"linnet": __version__, "python": platform.python_version()}
+    found |= {name: version(name) for name in ("torch", "numpy", "safetensors")}
+    commit = _commit()
+    return found | ({"commit": commit} if commit else {})
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def machine(device: torch.device | None = None) -> dict[str, Any]:
+    """What a figure must be read with: processor, cores, memory in bytes, system, and the GPU that computes."""
+    found: dict[str, Any] = {
+        "system": platform.platform(terse=True),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device is not None and device.type == "cuda":
+        import torch
+
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

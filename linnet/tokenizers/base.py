@@ -1,0 +1,149 @@
+"""The `Tokenizer` that every vocabulary is, whatever its units."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from linnet.errors import UserError
+from linnet.files import read_json, write_json
+
+END_OF_TEXT = "<|endoftext|>"
+"""the token that ends a document"""
+
+SPECIALS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+"""special tokens in the order of their ids; a vocabulary trained here always reserves all five, after its merges"""
+
+FILE_NAME = "tokenizer.json"
+
+
+class Tokenizer(ABC):
+    """A vocabulary: text -> ids -> bytes -> text.
+
+    The ids are 0 .. vocab_size - 1, special tokens included. A subclass says how text becomes ids and how the vocabulary is
+    written down; everything else follows from the table of each token's bytes.
+
+    Args:
+        tokens: each token's bytes, by id; a special token's are those of its own name.
+        special_ids: names of the special tokens -> ids.
+    Raises:
+        ValueError: a special id is outside the table, or there is no `<|endoftext|>`.
+    """
+
+    def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
+        for name, special in special_ids.items():
+            if not 0 <= special < len(tokens) or tokens[special] != name.encode():
+                raise ValueError(f"the special token {name} has the id {special}, where something else stands")
+        if END_OF_TEXT not in special_ids:
+            raise ValueError(f"there is no special token {END_OF_TEXT}")
+        self.special_ids = dict(special_ids)
+        self._tokens = tuple(tokens)
+        # a dict where a list would do: a negative id must be an error, not a token from the other end
+        self._bytes_of = dict(enumerate(self._tokens))
+        self._fingerprint = ""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return len(self._tokens)
+
+    @property
+    def end_of_text(self) -> int:
+        """The id of `<|endoftext|>`."""
+        return self.special_ids[END_OF_TEXT]
+
+    @abstractmethod
+    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Lists of ids that join to `encode("".join(chunks))`, for text too long to hold; chunks may be cut anywhere.
+
+        Raises:
+            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
+        """
+
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The content of `tokenizer.json`: Hugging Face `tokenizers` format, no key of our own."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, never a special one: `<|end|>` in a text is seven characters like any others.
+
+        Raises:
+            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
+        """
+        return list(chain.from_iterable(self.encode_iter((text,))))
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of `ids`, joined; a special token gives the bytes of its name.
+
+        Raises:
+            UserError: an id outside the vocabulary, by its number.
+        """
+        ids = list(ids)
+        try:
+            return b"".join(map(self._bytes_of.__getitem__, ids))
+        except (KeyError, TypeError):
+            return b"".join([self.token_bytes(id) for id in ids])
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; bytes that are not UTF-8 (half a character) become U+FFFD.
+
+        Raises:
+            UserError: an id outside the vocabulary, by its number.
+        """
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of one token.
+
+        Raises:
+            UserError: the id is outside the vocabulary.
+        """
+        found = self._bytes_of.get(int(id))
+        if found is None:
+            raise UserError(f"token id {int(id)} is not in this vocabulary; its ids are 0 to {self.vocab_size - 1}")
+        return found
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hexadecimal, of everything that decides how this tokenizer works; saving and loading keep it."""
+        if not self._fingerprint:
+            canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
+            self._fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
+        return self._fingerprint
+
+    def save(self, path: str | Path) -> Path:
+        """The file written, whole or not at all: `path` itself, or `tokenizer.json` in it when it is a folder.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        write_json(file, self.document())
+        return file
+
+    @staticmethod
+    def load(path: str | Path) -> "Tokenizer":
+        """The tokenizer in the file `path`, or in `tokenizer.json` when `path` is a folder.
+
+        Raises:
+            UserError: no such file, not JSON, damaged, or of a kind that Linnet does not read.
+        """
+        from linnet.tokenizers.bpe import BPETokenizer  # the subclass imports this module
+
+        path = Path(path)
+        file = path / FILE_NAME if path.is_dir() else path
+        return BPETokenizer.from_document(read_json(file), name=str(file))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tokenizer):
+            return NotImplemented
+        return self.fingerprint() == other.fingerprint()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(vocab_size={self.vocab_size})"

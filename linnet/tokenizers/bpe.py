@@ -1,0 +1,197 @@
+"""Byte-level BPE: every text has ids, and every list of ids has bytes."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from linnet.errors import UserError
+from linnet.tokenizers import hf_json
+from linnet.tokenizers.base import SPECIALS, Tokenizer
+from linnet.tokenizers.bpe_merge import Merges
+from linnet.tokenizers.bpe_train import Progress, learn_merges
+from linnet.tokenizers.pretokenize import count_pieces, split_stream
+
+log = logging.getLogger(__name__)
+
+MIN_VOCAB_SIZE = 256 + len(SPECIALS)
+
+
+class BPETokenizer(Tokenizer):
+    """A byte-level BPE with GPT-2's way of splitting text.
+
+    Trained here, the ids 0-255 are the bytes themselves, then come the merges, then the special tokens; GPT-2's vocabulary keeps its own order.
+
+    Args:
+        tokens: each token's bytes, by id, special tokens included.
+        merges: pairs of ids by rank; the id that a merge makes is found by its bytes.
+        special_ids: names of the special tokens -> ids.
+    Raises:
+        ValueError: a byte or the product of a merge is missing, a token is there twice, or a merge uses what is only made later.
+    """
+
+    def __init__(
+        self, tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special_ids: Mapping[str, int]
+    ) -> None:
+        super().__init__(tokens, special_ids)
+        special = set(special_ids.values())
+        id_of = {token: id for id, token in enumerate(tokens) if id not in special}
+        if len(id_of) + len(special) != len(tokens):
+            raise ValueError("a token is there twice")
+        missing = [byte for byte in range(256) if bytes([byte]) not in id_of]
+        if missing:
+            raise ValueError(f"it is not byte-level: {len(missing)} of the 256 bytes have no token")
+        self._byte_ids = [id_of[bytes([byte])] for byte in range(256)]
+        made: list[int] = []
+        ready = set(self._byte_ids)
+        for left, right in merges:
+            if not {left, right} <= ready:
+                raise ValueError(f"merge {len(made) + 1} uses a token that no earlier merge makes")
+            product = id_of.get(tokens[left] + tokens[right])
+            if product is None:
+                raise ValueError(f"merge {len(made) + 1} makes a token that is not in the vocabulary")
+            made.append(product)
+            ready.add(product)
+        self._merges = Merges(list(merges), made, [len(token) for token in tokens])
+        self._cache = _PieceCache(self._byte_ids, self._merges)
+
+    @property
+    def merges(self) -> list[tuple[int, int]]:
+        """The merges as pairs of ids, in order of rank."""
+        return list(self._merges.pairs)
+
+    @classmethod
+    def train(
+        cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None
+    ) -> "BPETokenizer":
+        """A vocabulary learned from `texts`, the same for any order of them; see `learn_merges` for the rule.
+
+        It has fewer than `vocab_size` ids, and a warning is logged, where the text does not hold enough repeated pairs. Special tokens that
+        the text spells are learned from as the plain characters they are.
+
+        Args:
+            texts: documents; no token reaches from one into the next.
+            vocab_size: all ids: 256 bytes, the merges, 5 special tokens.
+            progress: called with (merges learned, merges wanted) after each merge.
+        Raises:
+            UserError: `vocab_size` is under 261, or there is no text at all.
+        """
+        _check_size(vocab_size)
+        return cls.train_from_counts(count_pieces((texts,) if isinstance(texts, str) else texts), vocab_size, progress)
+
+    @classmethod
+    def train_from_counts(
+        cls, counts: Mapping[str, int], vocab_size: int = 4096, progress: Progress | None = None
+    ) -> "BPETokenizer":
+        """As `train`, from pieces already counted (`count_pieces`, or `split_stream` for text that streams)."""
+        _check_size(vocab_size)
+        if not counts:
+            raise UserError("there is no text to learn a vocabulary from")
+        wanted = vocab_size - MIN_VOCAB_SIZE
+        try:
+            merges = learn_merges(counts, wanted, progress)
+        except UnicodeEncodeError as error:
+            raise _surrogate_error(error) from None
+        tokens = [bytes([byte]) for byte in range(256)]
+        for left, right in merges:
+            tokens.append(tokens[left] + tokens[right])
+        if len(merges) < wanted:
+            log.warning(
+                "the vocabulary has %d ids instead of %d: no other pair occurs twice in this text",
+                len(tokens) + len(SPECIALS),
+                vocab_size,
+            )
+        special_ids = {name: len(tokens) + index for index, name in enumerate(SPECIALS)}
+        return cls([*tokens, *(name.encode() for name in SPECIALS)], merges, special_ids)
+
+    @classmethod
+    def from_document(cls, document: Any, name: str = "tokenizer.json") -> "BPETokenizer":
+        """The tokenizer that the JSON value of a `tokenizer.json` describes; `name` is what errors call it.
+
+        Raises:
+            UserError: damaged, or of a kind that would encode differently here.
+        """
+        try:
+            return cls(*hf_json.from_document(document))
+        except ValueError as error:
+            raise UserError(f"cannot use {name} as a tokenizer: {error}") from None
+
+    @classmethod
+    def from_gpt2(cls, path: str | Path) -> "BPETokenizer":
+        """GPT-2's vocabulary with its own ids: a folder with `vocab.json` and `merges.txt`, or a tiktoken rank file.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        from linnet.tokenizers.gpt2 import read_gpt2
+
+        try:
+            return cls(*read_gpt2(Path(path)))
+        except ValueError as error:
+            raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {error}") from None
+
+    def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "BPETokenizer":
+        """This tokenizer with those of `names` that it lacks added after its last id; itself if it has them all."""
+        added = [name for name in names if name not in self.special_ids]
+        if not added:
+            return self
+        tokens = [*self._tokens, *(name.encode() for name in added)]
+        special_ids = self.special_ids | {name: self.vocab_size + index for index, name in enumerate(added)}
+        return type(self)(tokens, self._merges.pairs, special_ids)
+
+    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Lists of ids that join to `encode("".join(chunks))`, for text too long to hold; chunks may be cut anywhere.
+
+        Raises:
+            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
+        """
+        ids_of = self._cache.__getitem__
+        try:
+            for pieces in split_stream(chunks):
+                yield list(chain.from_iterable(map(ids_of, pieces)))
+        except UnicodeEncodeError as error:
+            raise _surrogate_error(error) from None
+
+    def document(self) -> dict[str, Any]:
+        """The content of `tokenizer.json`: Hugging Face `tokenizers` format, no key of our own."""
+        return hf_json.to_document(self._tokens, self._merges.pairs, self.special_ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without the cache, which may be large
+        return type(self), (self._tokens, self._merges.pairs, self.special_ids)
+
+
+class _PieceCache(dict[str, tuple[int, ...]]):
+    """Ids of the pieces met so far; a lookup of any piece succeeds."""
+
+    LIMIT = 1 << 17
+    """pieces; beyond it the cache starts anew, which costs time now and then but bounds the memory"""
+    LONGEST = 64
+    """characters; longer pieces are rarely met twice"""
+
+    def __init__(self, byte_ids: list[int], merges: Merges) -> None:
+        super().__init__()
+        self.byte_ids = byte_ids
+        self.merges = merges
+
+    def __missing__(self, piece: str) -> tuple[int, ...]:
+        byte_ids = self.byte_ids
+        ids = tuple(self.merges.apply([byte_ids[byte] for byte in piece.encode("utf-8")]))
+        if len(piece) <= self.LONGEST:
+            if len(self) >= self.LIMIT:
+                self.clear()
+            self[piece] = ids
+        return ids
+
+
+def _check_size(vocab_size: int) -> None:
+    if vocab_size < MIN_VOCAB_SIZE:
+        raise UserError(
+            f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}: 256 bytes and {len(SPECIALS)} special tokens"
+        )
+
+
+def _surrogate_error(error: UnicodeEncodeError) -> UserError:
+    found = ord(error.object[error.start])
+    return UserError(f"the text holds U+{found:04X}, half of a character (a lone surrogate), which UTF-8 cannot spell")

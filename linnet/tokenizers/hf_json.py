@@ -1,0 +1,143 @@
+"""Byte-level BPE as Hugging Face's `tokenizer.json` and back: the one place that knows that format."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+
+class Vocabulary(NamedTuple):
+    """What a byte-level BPE is made of."""
+
+    tokens: list[bytes]
+    """by id, special tokens included"""
+    merges: list[tuple[int, int]]
+    """pairs of ids by rank"""
+    special_ids: dict[str, int]
+
+
+@cache
+def letters() -> str:
+    """The 256 printable characters that stand for the bytes 0 .. 255. Source: openai/gpt-2, src/encoder.py."""
+    spare = iter(range(256, 512))
+    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    return "".join(chr(byte if byte in printable else next(spare)) for byte in range(256))
+
+
+@cache
+def _byte_of_letter() -> dict[str, int]:
+    return {letter: byte for byte, letter in enumerate(letters())}
+
+
+def spell(data: bytes) -> str:
+    """`data` in letters: "Ġthe" for " the"."""
+    table = letters()
+    return "".join([table[byte] for byte in data])
+
+
+def unspell(text: str) -> bytes:
+    """The bytes that `spell` wrote as `text`.
+
+    Raises:
+        ValueError: a character is not one of the 256 letters.
+    """
+    try:
+        return bytes([_byte_of_letter()[letter] for letter in text])
+    except KeyError as error:
+        raise ValueError(f"the token {text!r} is not written in byte letters: {error.args[0]!r} is none") from None
+
+
+def to_document(tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special_ids: Mapping[str, int]) -> dict[str, Any]:
+    """The JSON value that Hugging Face `tokenizers` reads; its ids and ours are the same numbers."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    added = [
+        {
+            "id": id,
+            "content": name,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": True,
+        }
+        for name, id in sorted(special_ids.items(), key=lambda item: item[1])
+    ]
+    spelled = [spell(token) for token in tokens]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": None,
+        "pre_tokenizer": byte_level,
+        "post_processor": None,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": {token: id for id, token in enumerate(spelled)},
+            # "left right" in one string: versions of `tokenizers` before 0.20 read nothing else
+            "merges": [f"{spelled[left]} {spelled[right]}" for left, right in merges],
+        },
+    }
+
+
+def from_document(document: Any) -> Vocabulary:
+    """The vocabulary in a `tokenizer.json`.
+
+    Raises:
+        ValueError: the file is damaged, or it is a kind of tokenizer that would encode differently here; says which.
+    """
+    try:
+        model = document["model"]
+        _refuse_other_kinds(document, model)
+        added = {entry["content"]: entry["id"] for entry in document["added_tokens"]}
+        if not all(entry["special"] for entry in document["added_tokens"]):
+            raise ValueError("it has added tokens that are not special")
+        tokens = table_of(model["vocab"], added)
+        merges = [_pair_of(entry, model["vocab"]) for entry in model["merges"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"something is missing or out of place ({type(error).__name__}: {error})") from None
+    return Vocabulary(tokens, merges, added)
+
+
+def table_of(vocabulary: Mapping[str, int], special_ids: Mapping[str, int]) -> list[bytes]:
+    """The bytes of every id, from spelled tokens and special names.
+
+    Raises:
+        ValueError: an id is missing or used twice, or a token is not written in byte letters.
+    """
+    names = {id: name for name, id in special_ids.items()}
+    by_id = {id: names[id].encode() if id in names else unspell(token) for token, id in vocabulary.items()}
+    by_id |= {id: name.encode() for id, name in names.items()}
+    if len(by_id) != len(vocabulary.keys() | special_ids.keys()):
+        raise ValueError("an id is used twice")
+    if sorted(by_id) != list(range(len(by_id))):
+        raise ValueError(f"its {len(by_id)} ids are not 0 to {len(by_id) - 1}")
+    return [by_id[id] for id in range(len(by_id))]
+
+
+def _pair_of(entry: Any, vocabulary: Mapping[str, int]) -> tuple[int, int]:
+    left, right = entry.split(" ") if isinstance(entry, str) else entry
+    return vocabulary[left], vocabulary[right]
+
+
+def _refuse_other_kinds(document: Any, model: Any) -> None:
+    kind = model["type"]
+    if kind != "BPE":
+        raise ValueError(f"its model is {kind}, and only byte-level BPE is read")
+    if document.get("normalizer") is not None:
+        raise ValueError("it changes the text before encoding (normalizer)")
+    before, after = document["pre_tokenizer"] or {}, document.get("post_processor") or {}
+    if before.get("type") != "ByteLevel" or not before.get("use_regex", True) or before.get("add_prefix_space", True):
+        raise ValueError("it does not split text as GPT-2 does (pre_tokenizer)")
+    if after and after.get("type") != "ByteLevel":
+        raise ValueError(f"it adds tokens of its own (post_processor {after.get('type')})")
+    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+        if model.get(option):
+            raise ValueError(f"its BPE uses {option}")

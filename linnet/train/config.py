@@ -1,0 +1,133 @@
+"""What a training run is told. The sections of a recipe: [prepare] [model] [optim] [schedule] [train]."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from linnet.data.config import DataConfig
+from linnet.errors import UserError
+from linnet.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """How gradients change weights."""
+
+    kind: Literal["muon", "adamw"] = "muon"
+    """muon: orthogonalised momentum for the matrices of the blocks, AdamW for the rest; adamw: AdamW for all"""
+    lr: float = 3e-3
+    """AdamW's peak learning rate"""
+    matrix_lr: float = 0.02
+    """Muon's peak learning rate"""
+    beta1: float = 0.9
+    """AdamW's decay of the gradient's mean"""
+    beta2: float = 0.95
+    """AdamW's decay of the gradient's square"""
+    momentum: float = 0.95
+    """Muon's momentum"""
+    weight_decay: float = 0.0
+    """decoupled decay (arXiv:1711.05101) of matrices; biases and norm gains have none"""
+    embedding_decay: float = 0.0
+    """the same for embeddings and head"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """How the learning rate changes over the run."""
+
+    kind: Literal["cosine", "linear", "stable", "constant"] = "stable"
+    """after warmup: half a cosine, a line, constant and then a line down ("stable"), or constant"""
+    warmup_steps: int = 50
+    """steps of linear rise from zero"""
+    decay_fraction: float = 0.6
+    """the share of the run that "stable" spends going down"""
+    final_fraction: float = 0.0
+    """the learning rate at the end, as a share of the peak"""
+
+    def __post_init__(self) -> None:
+        for name in ("decay_fraction", "final_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"schedule.{name} must be in [0, 1], got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How long, how much at a time, and what is written down."""
+
+    steps: int = 2000
+    """optimiser steps; the run may end sooner by max_minutes or early stopping"""
+    max_minutes: float | None = None
+    """end the run in this time, all included; the learning rate is planned to have come down by then"""
+    batch_size: int = 16
+    """windows of block_size tokens in one optimiser step"""
+    micro_batch_size: int | None = None
+    """windows in one forward pass; fewer need less memory, the result is the same; unset means batch_size"""
+    clip: float = 1.0
+    """largest norm of the whole gradient; 0 does not clip"""
+    seed: int = 1
+    """of initial weights, the order of windows and dropout"""
+    eval_interval: int | None = None
+    """steps between evaluations of the whole validation split; unset means ten in a run"""
+    log_interval: int = 20
+    """steps between lines of metrics.jsonl"""
+    patience: int | None = 10
+    """stop after this many evaluations without a better one; unset never stops early"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of matrix products; auto is bf16 on a GPU that has it, fp32 elsewhere"""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """compile the training step: auto does where a compiler is found and the run is long enough to pay for it"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to compute"""
+    threads: int | None = None
+    """CPU threads; unset leaves the choice to PyTorch"""
+    assistant_only: bool = False
+    """learn only what the assistant says in dialogues, not what is said to it"""
+    sample_prompt: str = ""
+    """the beginning of the sample that each evaluation writes"""
+    sample_tokens: int = 60
+    """length of that sample in tokens; 0 writes none"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_interval"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("micro_batch_size", "eval_interval", "patience", "max_minutes", "threads"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"train.{name} must be above 0, got {value}")
+        if self.batch_size % self.micro_batch:
+            raise UserError(
+                f"train.batch_size ({self.batch_size}) must be a multiple of micro_batch_size ({self.micro_batch})"
+            )
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows in one forward pass, as used."""
+        return self.micro_batch_size or self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """A whole run: what to read, what to build, how to train it."""
+
+    prepare: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+MAY_CHANGE_ON_RESUME = frozenset(
+    {
+        "train.steps",
+        "train.max_minutes",
+        "train.eval_interval",
+        "train.log_interval",
+        "train.patience",
+        "train.device",
+        "train.threads",
+        "train.compile",
+        "train.sample_prompt",
+        "train.sample_tokens",
+    }
+)
+"""every other setting of a run is refused when it differs from what the run began with"""

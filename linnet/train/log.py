@@ -1,0 +1,84 @@
+"""metrics.jsonl, training_log.csv and samples.jsonl: appended line by line, cut back to the checkpoint on resume."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from linnet.errors import UserError
+from linnet.files import write_text
+from linnet.run import Run
+
+COLUMNS = (
+    "step",
+    "tokens",
+    "train_loss",
+    "train_perplexity",
+    "val_loss",
+    "val_standard_error",
+    "val_perplexity",
+    "val_bits_per_byte",
+    "val_bits_per_char",
+    "val_accuracy",
+    "lr",
+    "grad_norm",
+    "tokens_per_s",
+    "memory_bytes",
+    "elapsed_s",
+)
+"""of training_log.csv; metrics.jsonl has the same names, without those that a line has no value for"""
+
+
+class MetricsLog:
+    """Writes one row to metrics.jsonl and to training_log.csv at a time; a row is on disk when `write` returns."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others."""
+        self.run = run
+        self.csv_file = run.path / "training_log.csv"
+        rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
+        write_text(run.metrics_file, "".join(_line(row) for row in rows))
+        write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in rows))
+        samples = [row for row in read_rows(run.samples_file) if row["step"] <= step]
+        write_text(run.samples_file, "".join(_line(row) for row in samples))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row of metrics."""
+        _append(self.run.metrics_file, _line(row))
+        _append(self.csv_file, _csv_line(row))
+
+    def write_sample(self, row: dict[str, Any]) -> None:
+        """Appends a sample."""
+        _append(self.run.samples_file, _line(row))
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file; a last line that was cut off by a crash is left out. No file: no rows."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _csv_line(row: dict[str, Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
+    return buffer.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
