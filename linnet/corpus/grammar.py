@@ -17,6 +17,10 @@ Forms = Mapping[str, str]
 Allowed = Callable[[Forms, Forms], bool]
 
 
+class DeadEndError(Exception):
+    """The values chosen so far leave none for this variable."""
+
+
 @dataclass(frozen=True, eq=False)
 class Text:
     """Exactly these characters."""
@@ -122,7 +126,10 @@ class Variable:
     _allowed: dict[tuple[int, ...], tuple[tuple[int, ...], float]] = field(default_factory=dict)
 
     def allowed(self, env: Env | tuple[int, ...]) -> tuple[tuple[int, ...], float]:
-        """The values that fit those bound in `env`, and the log-probability of each (they are equally likely)."""
+        """The values that fit those bound in `env`, and the log-probability of each (they are equally likely).
+
+        Raises: DeadEndError when no value fits.
+        """
         key = tuple([env[index] for index, _, _ in self.partners])
         found = self._allowed.get(key)
         if found is None:
@@ -135,7 +142,7 @@ class Variable:
                 )
             )
             if not values:
-                raise AssertionError(f"no value left for {self.name} in a grammar that is part of linnet")
+                raise DeadEndError(self.name)
             found = self._allowed[key] = (values, -math.log(len(values)))
         return found
 

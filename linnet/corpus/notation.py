@@ -71,9 +71,7 @@ def read_grammar(
 
 
 class _Reader:
-    def __init__(
-        self, text: str, domains: Mapping[str, Domain], rules: Mapping[tuple[str, str], Allowed]
-    ) -> None:
+    def __init__(self, text: str, domains: Mapping[str, Domain], rules: Mapping[tuple[str, str], Allowed]) -> None:
         self._domains = dict(domains)
         self._rules = rules
         self._sources: dict[str, list[str]] = {}

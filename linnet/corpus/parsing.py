@@ -48,9 +48,7 @@ class Parser:
         """At most `limit` pairs (log-probability, value of each variable at the end), one per derivation."""
         arrivals: dict[State, Arrivals] = {}
         accepted: list[State] = []
-        waiting: list[tuple[int, Point, Values, State | None, float]] = [
-            (0, self._start, self._unbound, None, 0.0)
-        ]
+        waiting: list[tuple[int, Point, Values, State | None, float]] = [(0, self._start, self._unbound, None, 0.0)]
         while waiting:
             position, point, values, origin, log_probability = waiting.pop()
             state, log_probability, ways = self._advance(text, position, point, values, log_probability)

@@ -11,7 +11,7 @@ class DataConfig:
     """From which texts the data is made, and how it is split. The `[data]` section of a recipe."""
 
     sources: tuple[str, ...] = ("builtin:stories",)
-    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` for standard input, builtin:stories, builtin:dialogues"""
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` (standard input), builtin:stories or :dialogues"""
     tokenizer: str = "bpe"
     """bpe, char, word or gpt2, or the path of a tokenizer.json to use as it is"""
     vocab_size: int = 4096
@@ -21,7 +21,7 @@ class DataConfig:
     test_fraction: float = 0.0
     """share of the text held out for a final test"""
     split: Literal["hash", "tail"] | None = None
-    """hash: by the content of each document; tail: the end of the text is held out; unset: tail under 100 documents, else hash"""
+    """hash: by each document's content; tail: the end of the text is held out; unset: tail under 100 documents, else hash"""
     document_separator: str | None = None
     """text that stands between the documents of a .txt or .md file; unset: each file is one document"""
     errors: Literal["strict", "replace"] = "strict"
@@ -44,7 +44,9 @@ class DataConfig:
             raise UserError("no source of text given; name a file, a folder, `-` or builtin:stories")
         for name in ("val_fraction", "test_fraction"):
             if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; allowed are values from 0 up to, but not including, 1")
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; allowed are values from 0 up to, but not including, 1"
+                )
         if self.val_fraction + self.test_fraction >= 1:
             raise UserError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave nothing to train on; "

@@ -48,7 +48,7 @@ def is_transcript(start: str) -> bool:
 
 
 def transcript_messages(text: str, where: str) -> list[Message]:
-    """The messages of lines that begin with `User:`, `Assistant:` or `System:`; other lines go on with the message above.
+    """The messages of lines that begin with `User:`, `Assistant:` or `System:`; other lines belong to the one above.
 
     Raises:
         UserError: text stands before the first speaker, or the assistant says nothing.
@@ -61,9 +61,7 @@ def transcript_messages(text: str, where: str) -> list[Message]:
         elif messages:
             messages[-1]["content"] += "\n" + line
         elif line.strip():
-            raise UserError(
-                f"{where} begins with {line.strip()[:40]!r}; a transcript begins with `User:`, `Assistant:` or `System:`"
-            )
+            raise UserError(f"{where} begins with {line.strip()[:40]!r}; a transcript begins with `User:` or `System:`")
     for message in messages:
         message["content"] = message["content"].strip()
     if all(message["role"] != "assistant" or not message["content"] for message in messages):
@@ -72,7 +70,7 @@ def transcript_messages(text: str, where: str) -> list[Message]:
 
 
 def paragraphs_of_transcript(lines: Iterable[str]) -> Iterator[str]:
-    """The dialogues of a transcript file without separators: a blank line before `User:` or `System:` begins a new one."""
+    """The dialogues of a transcript without separators: a blank line before `User:` or `System:` begins a new one."""
     held: list[str] = []
     blank = False
     for line in lines:

@@ -173,7 +173,9 @@ class Reader:
             text.encode("utf-8")
         except UnicodeEncodeError:
             if self.config.errors == "strict":
-                raise UserError(f"{where} holds half a character (a lone surrogate); `--errors replace` puts U+FFFD there") from None
+                raise UserError(
+                    f"{where} holds half a character (a lone surrogate); `--errors replace` puts U+FFFD there"
+                ) from None
             self.tally.replaced_bytes += sum("\ud800" <= letter <= "\udfff" for letter in text)
             text = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
             return json.loads(text)

@@ -79,7 +79,7 @@ class Source:
 def find_sources(config: DataConfig, spool: Path) -> list[Source]:
     """The files that `config.sources` names, in that order; those of a folder or glob sorted.
 
-    Standard input and built-in documents are first written into the folder `spool`, because they are read several times.
+    Standard input and built-in documents are first written into the folder `spool`: they are read several times.
 
     Raises:
         UserError: a source is missing, unreadable, or of a kind that is not read.

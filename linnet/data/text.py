@@ -48,9 +48,7 @@ def decoded(blocks: Iterable[bytes], name: str, errors: str, tally: Tally) -> It
         if (at := data.find(b"\0")) >= 0:
             raise UserError(_binary(name, offset + at, data))
         try:
-            text, used = codecs.utf_8_decode(
-                data, "strict" if errors == "strict" else "surrogateescape", not block
-            )
+            text, used = codecs.utf_8_decode(data, "strict" if errors == "strict" else "surrogateescape", not block)
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{name} is not valid UTF-8: byte 0x{data[error.start]:02x} at offset {offset + error.start:,}; "
@@ -168,4 +166,3 @@ def has_line(chunks: Iterable[str], line: str, found: list[bool]) -> Iterator[st
                 found.append(True)
             tail = window[-(len(line) + 8) :]
         yield chunk
-

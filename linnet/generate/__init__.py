@@ -1,4 +1,4 @@
-"""checkpoint -> text: sampling, the key/value cache, the engine, streaming, conversations. `Sampling` needs no torch."""
+"""checkpoint -> text: sampling, key/value cache, engine, streaming, conversations. `Sampling` needs no torch."""
 
 from linnet.generate.sampling import Sampling
 

@@ -5,14 +5,15 @@ Shapes: L layers, B rows, Hkv key/value heads, S positions held, T new positions
 
 from __future__ import annotations
 
+import numpy as np
 from torch import Tensor
 
 
 class StaticCache:
     """Implements `linnet.model.attention.Cache`.
 
-    Every layer of one pass writes at the same place, after `length` positions; whoever runs the pass calls `advance` once
-    when it is done. No layer moves the cache.
+    Every layer of one pass writes at the same place, after `length` positions; whoever runs the pass calls `advance`
+    once when it is done. No layer moves the cache.
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
@@ -34,6 +35,11 @@ class StaticCache:
         held_keys[:B, :, self.length : end] = keys
         held_values[:B, :, self.length : end] = values
         return held_keys[:B, :, :end], held_values[:B, :, :end]
+
+    def arrays(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and values of the first row as arrays, (Hkv, capacity, D), sharing the cache's memory; to be written too."""
+        keys, values = self._layers[layer]
+        return keys[0].numpy(), values[0].numpy()
 
     def advance(self, positions: int) -> None:
         """Counts `positions` more as held; called once after each pass."""
@@ -65,5 +71,3 @@ def common_prefix(first: list[int], second: list[int]) -> int:
         if a != b:
             return index
     return min(len(first), len(second))
-
-

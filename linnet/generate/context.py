@@ -15,8 +15,8 @@ def dropped(length: int, system_length: int, block_size: int) -> int:
     """
     if 2 * system_length > block_size:
         raise UserError(
-            f"the system prompt is {system_length} tokens long; at most half of the context of {block_size} can be kept "
-            "for it; shorten it"
+            f"the system prompt is {system_length} tokens long; at most half of the context of {block_size} "
+            "can be kept for it; shorten it"
         )
     room = block_size - system_length
     excess = length - block_size

@@ -21,6 +21,7 @@ from linnet.errors import UserError
 from linnet.generate.cache import StaticCache, common_prefix
 from linnet.generate.context import dropped, visible
 from linnet.generate.sampling import Sampling, choose
+from linnet.generate.single import SingleRow, can_step
 from linnet.model.transformer import Transformer
 
 LARGEST_UNIFORM = 1.0 - 2.0**-52
@@ -45,7 +46,7 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
 
 
 def right_aligned(windows: Sequence[list[int]]) -> tuple[Tensor, list[int]]:
-    """(B, T) int64 tokens, every row ending at the last column, and how many columns at each row's start are padding."""
+    """(B, T) int64 tokens, every row ending at the last column, and how much padding is at each row's start."""
     longest = max(len(window) for window in windows)
     pads = [longest - len(window) for window in windows]
     return torch.tensor([[0] * pad + window for pad, window in zip(pads, windows, strict=True)]), pads
@@ -67,7 +68,7 @@ def ragged_view(pads: list[int], T: int, S: int, device: torch.device) -> tuple[
 
 
 def prefill(model: Transformer, windows: Sequence[list[int]], cache: StaticCache | None) -> tuple[Tensor, list[int]]:
-    """Logits (B, V) for what follows each of `windows`, and the padding of each row; fills an empty `cache` if given."""
+    """Logits (B, V) for what follows each of `windows`, and each row's padding; fills an empty `cache` if given."""
     device = next(model.parameters()).device
     tokens, pads = right_aligned(windows)
     tokens = tokens.to(device)
@@ -147,6 +148,7 @@ class Cached:
         self.cache: StaticCache | None = None
         self.pads: list[int] = []
         self.gone: list[int] = []
+        self.single = SingleRow(model) if len(rows) == 1 and can_step(model) else None
 
     def logits(self) -> Tensor:
         """(B, V) for the members."""
@@ -157,6 +159,8 @@ class Cached:
         newest = [self.rows[row][-1] for row in self.members]
         if self.memory is not None:
             self.memory.ids.append(newest[0])
+        if self.single is not None:
+            return self.single.step(newest[0], self.cache)
         return decode(self.model, newest, self.pads, self.cache)
 
     def drop(self, row: int) -> None:
@@ -166,7 +170,8 @@ class Cached:
             values[place] = values[-1]
             values.pop()
         if self.cache is not None:
-            self.cache.remove(place)
+            with torch.inference_mode():
+                self.cache.remove(place)
 
     def _dropped(self, row: int) -> int:
         return dropped(len(self.rows[row]), self.system_lengths[row], self.model.config.block_size)
@@ -210,8 +215,8 @@ def generate(
 ) -> Iterator[list[int | None]]:
     """New ids, step by step: each item has one entry per prompt, None where that row has ended.
 
-    Row i draws from its own random stream, made from (seed, i): it says the same whether it is alone or one of many (as far
-    as a matrix product of many rows rounds like that of one).
+    Row i draws from its own random stream, made from (seed, i): it says the same whether it is alone or one of many (as
+    far as a matrix product of many rows rounds like that of one).
 
     Args:
         prompts: ids of any lengths, none empty.

@@ -33,7 +33,7 @@ class Sampling:
     top_k: int | None = None
     """keep the k likeliest tokens (and those that tie with the last of them)"""
     top_p: float | None = None
-    """keep the likeliest tokens until their probabilities sum to p; the token that crosses p is kept (arXiv:1904.09751)"""
+    """keep the likeliest tokens whose probabilities sum to p, the one that crosses p included (arXiv:1904.09751)"""
     min_p: float | None = None
     """keep tokens at least min_p times as likely as the likeliest (arXiv:2407.01082)"""
     repetition_penalty: float = 1.0

@@ -15,7 +15,7 @@ END_OF_TEXT = "<|endoftext|>"
 """the token that ends a document"""
 
 SPECIALS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-"""special tokens in the order of their ids; a vocabulary trained here always reserves all five, after its merges"""
+"""special tokens in the order of their ids; a vocabulary trained here has all five, after its merges"""
 
 FILE_NAME = "tokenizer.json"
 
@@ -23,8 +23,8 @@ FILE_NAME = "tokenizer.json"
 class Tokenizer(ABC):
     """A vocabulary: text -> ids -> bytes -> text.
 
-    The ids are 0 .. vocab_size - 1, special tokens included. A subclass says how text becomes ids and how the vocabulary is
-    written down; everything else follows from the table of each token's bytes.
+    The ids are 0 .. vocab_size - 1, special tokens included. A subclass says how text becomes ids and how the
+    vocabulary is written down; everything else follows from the table of each token's bytes.
 
     Args:
         tokens: each token's bytes, by id; a special token's are those of its own name.
@@ -36,7 +36,7 @@ class Tokenizer(ABC):
     def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
         for name, special in special_ids.items():
             if not 0 <= special < len(tokens) or tokens[special] != name.encode():
-                raise ValueError(f"the special token {name} has the id {special}, where something else stands")
+                raise ValueError(f"the special token {name} has the id {special}, which is not its own")
         if END_OF_TEXT not in special_ids:
             raise ValueError(f"there is no special token {END_OF_TEXT}")
         self.special_ids = dict(special_ids)
@@ -57,7 +57,9 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, for text too long to hold; chunks may be cut anywhere.
+        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks.
+
+        For text too long to hold: memory follows the longest piece (a word), not the text.
 
         Raises:
             UserError: the text holds a lone surrogate, which no UTF-8 can spell.
@@ -103,18 +105,19 @@ class Tokenizer(ABC):
         """
         found = self._bytes_of.get(int(id))
         if found is None:
-            raise UserError(f"token id {int(id)} is not in this vocabulary; its ids are 0 to {self.vocab_size - 1}")
+            last = self.vocab_size - 1
+            raise UserError(f"token id {int(id)} is not in this vocabulary; its ids are 0 to {last}")
         return found
 
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of everything that decides how this tokenizer works; saving and loading keep it."""
+        """SHA-256, in hexadecimal, of all that decides how this tokenizer works; saving and loading keep it."""
         if not self._fingerprint:
             canonical = json.dumps(self.document(), sort_keys=True, separators=(",", ":"))
             self._fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
         return self._fingerprint
 
     def save(self, path: str | Path) -> Path:
-        """The file written, whole or not at all: `path` itself, or `tokenizer.json` in it when it is a folder.
+        """The file written, whole or not at all: `path`, or `tokenizer.json` in it when it is a folder.
 
         Raises:
             UserError: the file cannot be written.

@@ -21,14 +21,16 @@ MIN_VOCAB_SIZE = 256 + len(SPECIALS)
 class BPETokenizer(Tokenizer):
     """A byte-level BPE with GPT-2's way of splitting text.
 
-    Trained here, the ids 0-255 are the bytes themselves, then come the merges, then the special tokens; GPT-2's vocabulary keeps its own order.
+    Trained here, the ids 0-255 are the bytes themselves, then come the merges, then the special tokens; GPT-2's
+    vocabulary keeps its own order.
 
     Args:
         tokens: each token's bytes, by id, special tokens included.
         merges: pairs of ids by rank; the id that a merge makes is found by its bytes.
         special_ids: names of the special tokens -> ids.
     Raises:
-        ValueError: a byte or the product of a merge is missing, a token is there twice, or a merge uses what is only made later.
+        ValueError: a byte or the product of a merge is missing, a token is there twice, or a merge uses what is
+            only made later.
     """
 
     def __init__(
@@ -49,8 +51,9 @@ class BPETokenizer(Tokenizer):
             if not {left, right} <= ready:
                 raise ValueError(f"merge {len(made) + 1} uses a token that no earlier merge makes")
             product = id_of.get(tokens[left] + tokens[right])
-            if product is None:
-                raise ValueError(f"merge {len(made) + 1} makes a token that is not in the vocabulary")
+            if product is None or product in ready:
+                fault = "not in the vocabulary" if product is None else "there already"
+                raise ValueError(f"merge {len(made) + 1} makes a token that is {fault}")
             made.append(product)
             ready.add(product)
         self._merges = Merges(list(merges), made, [len(token) for token in tokens])
@@ -62,13 +65,11 @@ class BPETokenizer(Tokenizer):
         return list(self._merges.pairs)
 
     @classmethod
-    def train(
-        cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None
-    ) -> "BPETokenizer":
+    def train(cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None) -> "BPETokenizer":
         """A vocabulary learned from `texts`, the same for any order of them; see `learn_merges` for the rule.
 
-        It has fewer than `vocab_size` ids, and a warning is logged, where the text does not hold enough repeated pairs. Special tokens that
-        the text spells are learned from as the plain characters they are.
+        It has fewer than `vocab_size` ids, and a warning is logged, where the text does not hold enough repeated
+        pairs. Special tokens that the text spells are learned from as the plain characters they are.
 
         Args:
             texts: documents; no token reaches from one into the next.
@@ -78,13 +79,14 @@ class BPETokenizer(Tokenizer):
             UserError: `vocab_size` is under 261, or there is no text at all.
         """
         _check_size(vocab_size)
-        return cls.train_from_counts(count_pieces((texts,) if isinstance(texts, str) else texts), vocab_size, progress)
+        counts = count_pieces((texts,) if isinstance(texts, str) else texts)
+        return cls.train_from_counts(counts, vocab_size, progress)
 
     @classmethod
     def train_from_counts(
         cls, counts: Mapping[str, int], vocab_size: int = 4096, progress: Progress | None = None
     ) -> "BPETokenizer":
-        """As `train`, from pieces already counted (`count_pieces`, or `split_stream` for text that streams)."""
+        """As `train`, from pieces already counted: `count_pieces`, or `split_stream` for text that streams."""
         _check_size(vocab_size)
         if not counts:
             raise UserError("there is no text to learn a vocabulary from")
@@ -119,7 +121,10 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_gpt2(cls, path: str | Path) -> "BPETokenizer":
-        """GPT-2's vocabulary with its own ids: a folder with `vocab.json` and `merges.txt`, or a tiktoken rank file.
+        """GPT-2's vocabulary with its own ids, from `vocab.json` and `merges.txt` or a tiktoken rank file.
+
+        Args:
+            path: the folder that holds the two, or the rank file.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -132,7 +137,7 @@ class BPETokenizer(Tokenizer):
             raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {error}") from None
 
     def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "BPETokenizer":
-        """This tokenizer with those of `names` that it lacks added after its last id; itself if it has them all."""
+        """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
         added = [name for name in names if name not in self.special_ids]
         if not added:
             return self
@@ -141,11 +146,7 @@ class BPETokenizer(Tokenizer):
         return type(self)(tokens, self._merges.pairs, special_ids)
 
     def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, for text too long to hold; chunks may be cut anywhere.
-
-        Raises:
-            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
-        """
+        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
         ids_of = self._cache.__getitem__
         try:
             for pieces in split_stream(chunks):
@@ -188,10 +189,13 @@ class _PieceCache(dict[str, tuple[int, ...]]):
 def _check_size(vocab_size: int) -> None:
     if vocab_size < MIN_VOCAB_SIZE:
         raise UserError(
-            f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}: 256 bytes and {len(SPECIALS)} special tokens"
+            f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}:"
+            f" 256 bytes and {len(SPECIALS)} special tokens"
         )
 
 
 def _surrogate_error(error: UnicodeEncodeError) -> UserError:
     found = ord(error.object[error.start])
-    return UserError(f"the text holds U+{found:04X}, half of a character (a lone surrogate), which UTF-8 cannot spell")
+    return UserError(
+        f"the text holds U+{found:04X}, a lone surrogate, which UTF-8 cannot spell; read it with errors='replace'"
+    )

@@ -1,7 +1,7 @@
-"""Applying BPE merges to one piece: lowest rank first, left to right. Two ways, one answer: for words, and for very long pieces."""
+"""Applying BPE merges to one piece: lowest rank first, left to right; one way for words, one for huge pieces."""
 
 import heapq
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,18 +16,25 @@ class Merges:
     """Merge rules in order of rank.
 
     Args:
-        pairs: (left id, right id) by rank. Both parts are single bytes or made by an earlier rule, so that what a merge makes is
-            only ever used by a later one.
+        pairs: (left id, right id) by rank. Both parts are single bytes or made by an earlier rule, so that what a
+            merge makes is only ever used by a later one.
         made: the id that each rule makes.
         lengths: bytes of each token, by id.
     """
 
-    def __init__(self, pairs: Sequence[tuple[int, int]], made: Sequence[int], lengths: Sequence[int]) -> None:
+    def __init__(self, pairs: list[tuple[int, int]], made: list[int], lengths: list[int]) -> None:
         self.pairs = pairs
         self.made = made
         self.lengths = lengths
         self.ranks = {pair: rank for rank, pair in enumerate(pairs)}
         self._tables: tuple[NDArray[np.int64], ...] | None = None
+
+    def add(self, pair: tuple[int, int], made: int) -> None:
+        """One more rule, after all others."""
+        self.ranks[pair] = len(self.pairs)
+        self.pairs.append(pair)
+        self.made.append(made)
+        self._tables = None
 
     def apply(self, ids: list[int]) -> list[int]:
         """`ids` (one single-byte token each) after all merges."""
@@ -38,7 +45,7 @@ class Merges:
         ids = list(ids)
         none = len(self.pairs)
         rank_of, made = self.ranks.get, self.made
-        ranks = [rank_of(pair, none) for pair in zip(ids, ids[1:], strict=False)]
+        ranks = [rank_of(pair, none) for pair in pairwise(ids)]
         while ranks:
             best = min(ranks)
             if best == none:
@@ -53,9 +60,10 @@ class Merges:
         return ids
 
     def apply_long(self, ids: list[int]) -> list[int]:
-        """As `apply`, in n log n: the places of each rank wait in a queue, and a whole rank is merged at once.
+        """As `apply`, in n log n: places wait under the rank of their pair, and a whole rank is merged at once.
 
-        `symbols` holds a token's id at its first and at its last byte (-1 around the whole, -2 where a right part began).
+        `symbols` holds a token's id at its first and at its last byte, so that a neighbour is found from either side
+        by the token's length alone; -1 stands around the whole, -2 where a right part began.
         """
         import numpy as np
 
@@ -64,7 +72,7 @@ class Merges:
         symbols[1:-1] = ids
         begins = np.ones(len(ids) + 2, dtype=bool)
         begins[[0, -1]] = False
-        waiting: dict[int, list[NDArray[np.int64]]] = {}
+        waiting: dict[int, NDArray[np.int64]] = {}
         queue: list[int] = []
         places = np.arange(1, len(ids) + 1)
         self._enqueue(symbols[1:-1], symbols[2:], places, waiting, queue)
@@ -72,11 +80,11 @@ class Merges:
             rank = heapq.heappop(queue)
             left, right = self.pairs[rank]
             new, left_length = made[rank], lengths[left]
-            places = np.concatenate(waiting.pop(rank))
+            places = waiting.pop(rank)
             places = places[symbols[places] == left]
             places = places[symbols[places + left_length] == right]
             if left == right:
-                places = _without_overlaps(np.sort(places), left_length)
+                places = _without_overlaps(places, left_length)
             length = left_length + lengths[right]
             symbols[places + left_length] = -2
             begins[places + left_length] = False
@@ -108,7 +116,7 @@ class Merges:
         left: "NDArray[np.int64]",
         right: "NDArray[np.int64]",
         places: "NDArray[np.int64]",
-        waiting: "dict[int, list[NDArray[np.int64]]]",
+        waiting: "dict[int, NDArray[np.int64]]",
         queue: list[int],
     ) -> None:
         """Puts each place whose pair has a rule where that rule will find it."""
@@ -127,14 +135,14 @@ class Merges:
         for group in np.split(np.arange(len(found)), cuts):
             if len(group):
                 rank = int(found[group[0]])
-                if rank not in waiting:
-                    waiting[rank] = []
-                    heapq.heappush(queue, rank)
-                waiting[rank].append(places[group])
+                # all places of a pair are found at once, in order: when the younger of its tokens is made
+                assert rank not in waiting
+                waiting[rank] = places[group]
+                heapq.heappush(queue, rank)
 
 
 def _without_overlaps(places: "NDArray[np.int64]", step: int) -> "NDArray[np.int64]":
-    """Every second place of each run of places `step` apart, first one included: "aaaa" holds (a, a) at 0 and 2."""
+    """Every second place of each run of places `step` apart: "aaaa" has room for (a, a) at 0 and 2."""
     import numpy as np
 
     index = np.arange(len(places))

@@ -13,11 +13,11 @@ _SHIFT = 32
 
 
 def learn_merges(counts: Mapping[str, int], wanted: int, progress: Progress | None = None) -> list[tuple[int, int]]:
-    """Up to `wanted` merges as pairs of ids, in order; merge number k makes the id 256 + k, bytes are the ids 0-255.
+    """Up to `wanted` merges as pairs of ids, in order; bytes are the ids 0-255, merge number k makes the id 256 + k.
 
-    The rule: of all adjacent pairs the one that occurs most often, each place counted (so "aaa" holds (a, a) twice); of several,
-    the smallest (left id, right id). It is merged everywhere, left to right. Fewer merges come back when no pair occurs twice. The order
-    of `counts` has no influence.
+    The rule: of all adjacent pairs the one that occurs most often, each place counted (so "aaa" holds (a, a) twice);
+    of several, the smallest (left id, right id). It is merged everywhere, left to right. Fewer merges come back when
+    no pair occurs twice. The order of `counts` has no influence.
 
     Args:
         counts: pieces of text and how often each occurs.
@@ -31,7 +31,7 @@ def learn_merges(counts: Mapping[str, int], wanted: int, progress: Progress | No
         count, pair = heapq.heappop(heap)
         current = corpus.counts.get(pair, 0)
         if -count != current:
-            # a pair's count only falls after its first entry, so an outdated entry comes up too early, never too late
+            # a count only falls after its first entry, so an outdated entry comes up too early, never too late
             if current > 1:
                 heapq.heappush(heap, (-current, pair))
             continue
@@ -49,9 +49,10 @@ def learn_merges(counts: Mapping[str, int], wanted: int, progress: Progress | No
 class _Corpus:
     """All distinct words in one row of symbols, with the places of every pair.
 
-    A token of n bytes takes n places; its id stands at the first and at the last of them, so that a neighbour is found from
-    either side by the token's length alone. `places` is not cleaned when a pair vanishes: a place counts only while the pair
-    still stands there.
+    A token of n bytes takes n places; its id stands at the first and at the last of them, so that a neighbour is found
+    from either side by the token's length alone. `places` is not cleaned when a pair vanishes: a place counts only
+    while the pair still stands there. All places of a pair are found in one pass, by the merge that makes its younger
+    token, so they are in order from left to right.
     """
 
     def __init__(self, counts: Mapping[str, int]) -> None:
@@ -87,8 +88,7 @@ class _Corpus:
         length = left_length + lengths[right]
         lengths.append(length)
         born: set[int] = set()
-        places = self.places.pop(pair)
-        for place in sorted(places) if left == right else places:
+        for place in self.places.pop(pair):
             middle = place + left_length
             if symbols[place] != left or symbols[middle] != right:
                 continue

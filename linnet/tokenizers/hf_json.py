@@ -4,6 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+_OTHER_OPTIONS = (
+    "dropout",
+    "continuing_subword_prefix",
+    "end_of_word_suffix",
+    "byte_fallback",
+    "ignore_merges",
+)
+
 
 class Vocabulary(NamedTuple):
     """What a byte-level BPE is made of."""
@@ -17,9 +25,9 @@ class Vocabulary(NamedTuple):
 
 @cache
 def letters() -> str:
-    """The 256 printable characters that stand for the bytes 0 .. 255. Source: openai/gpt-2, src/encoder.py."""
+    """The 256 printable characters that stand for the bytes 0-255. Source: openai/gpt-2, src/encoder.py."""
     spare = iter(range(256, 512))
-    printable = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     return "".join(chr(byte if byte in printable else next(spare)) for byte in range(256))
 
 
@@ -43,10 +51,12 @@ def unspell(text: str) -> bytes:
     try:
         return bytes([_byte_of_letter()[letter] for letter in text])
     except KeyError as error:
-        raise ValueError(f"the token {text!r} is not written in byte letters: {error.args[0]!r} is none") from None
+        raise ValueError(f"{error.args[0]!r} in the token {text!r} stands for no byte") from None
 
 
-def to_document(tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special_ids: Mapping[str, int]) -> dict[str, Any]:
+def to_document(
+    tokens: Sequence[bytes], merges: Sequence[tuple[int, int]], special_ids: Mapping[str, int]
+) -> dict[str, Any]:
     """The JSON value that Hugging Face `tokenizers` reads; its ids and ours are the same numbers."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     added = [
@@ -91,7 +101,7 @@ def from_document(document: Any) -> Vocabulary:
     """The vocabulary in a `tokenizer.json`.
 
     Raises:
-        ValueError: the file is damaged, or it is a kind of tokenizer that would encode differently here; says which.
+        ValueError: damaged, or a kind of tokenizer that would encode differently here; says which.
     """
     try:
         model = document["model"]
@@ -123,8 +133,10 @@ def table_of(vocabulary: Mapping[str, int], special_ids: Mapping[str, int]) -> l
 
 
 def _pair_of(entry: Any, vocabulary: Mapping[str, int]) -> tuple[int, int]:
-    left, right = entry.split(" ") if isinstance(entry, str) else entry
-    return vocabulary[left], vocabulary[right]
+    parts = entry.split(" ") if isinstance(entry, str) else entry
+    if len(parts) != 2:
+        raise ValueError(f"the merge {entry!r} is not two tokens")
+    return vocabulary[parts[0]], vocabulary[parts[1]]
 
 
 def _refuse_other_kinds(document: Any, model: Any) -> None:
@@ -134,10 +146,13 @@ def _refuse_other_kinds(document: Any, model: Any) -> None:
     if document.get("normalizer") is not None:
         raise ValueError("it changes the text before encoding (normalizer)")
     before, after = document["pre_tokenizer"] or {}, document.get("post_processor") or {}
-    if before.get("type") != "ByteLevel" or not before.get("use_regex", True) or before.get("add_prefix_space", True):
+    as_gpt2 = before.get("use_regex", True) and not before.get("add_prefix_space", True)
+    if before.get("type") != "ByteLevel" or not as_gpt2:
         raise ValueError("it does not split text as GPT-2 does (pre_tokenizer)")
+    if (document["decoder"] or {}).get("type") != "ByteLevel":
+        raise ValueError("it does not turn tokens into bytes as GPT-2 does (decoder)")
     if after and after.get("type") != "ByteLevel":
         raise ValueError(f"it adds tokens of its own (post_processor {after.get('type')})")
-    for option in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+    for option in _OTHER_OPTIONS:
         if model.get(option):
             raise ValueError(f"its BPE uses {option}")

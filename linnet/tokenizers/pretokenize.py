@@ -1,4 +1,4 @@
-"""GPT-2's cut of text into pieces (words with their space, numbers, signs, white space), also for text that streams."""
+"""GPT-2's cut of text into pieces (words with their space, numbers, signs, white space), also while it streams."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 import regex
 
 PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-"""GPT-2's, to the letter. Source: openai/gpt-2, src/encoder.py."""
+"""GPT-2's, to the letter. Unicode says what is a letter, a number, a space: two programs may differ on characters that
+one of their tables is too old to know. Source: openai/gpt-2, src/encoder.py."""
 
 _find_pieces = regex.compile(PATTERN).findall
 
@@ -14,8 +15,8 @@ BLOCK = 1 << 18
 """characters that are split at a time; the pieces do not depend on it"""
 
 LOOKAHEAD = 2
-"""A piece is settled once this many characters after it are known: one ends a run of a class, and a lone `'` may still
-become `'re`, `'ve` or `'ll`, which takes a second."""
+"""A piece is settled once this many characters after it are known: the first shows that a run has ended, and a lone `'`
+may still become `'re`, `'ve` or `'ll`, which takes a second."""
 
 
 def split(text: str) -> list[str]:
@@ -40,7 +41,7 @@ def split_stream(chunks: Iterable[str], block: int = BLOCK) -> Iterator[list[str
                 if pieces:
                     yield pieces
                 held, size = [rest], len(rest)
-                # a piece longer than a block is scanned again only when twice as long: linear in all, not quadratic
+                # a piece longer than a block is scanned again only when twice as long: linear, not quadratic
                 wanted = max(block, 2 * size)
     if size:
         yield split("".join(held))
@@ -55,8 +56,8 @@ def _settled(text: str) -> tuple[list[str], str]:
     return pieces, text[end:]
 
 
-def count_pieces(texts: Iterable[str], counts: "Counter[str] | None" = None) -> "Counter[str]":
-    """How often each piece occurs in the texts, added to `counts` if given; no piece reaches from one text into the next."""
+def count_pieces(texts: Iterable[str], counts: Counter[str] | None = None) -> Counter[str]:
+    """How often each piece occurs in the texts, added to `counts` if given; no piece joins two texts."""
     counts = Counter() if counts is None else counts
     for text in texts:
         for pieces in split_stream((text,)):

@@ -1,0 +1,96 @@
+"""`linnet VERB`: one table of verbs; a verb's module is imported only when it is called."""
+
+import difflib
+import importlib
+import sys
+import warnings
+from collections.abc import Sequence
+
+from linnet import __version__, runtime
+from linnet.errors import UserError
+
+VERBS = {
+    "demo": "from nothing to a conversation, in minutes",
+    "prepare": "text -> tokenizer and token shards",
+    "train": "shards -> a trained run",
+    "eval": "score a run on held-out text, and in the exam",
+    "generate": "continue a prompt",
+    "chat": "talk to a run in the terminal",
+    "inspect": "the most likely next tokens after a prompt",
+    "plot": "loss and perplexity curves as pictures",
+    "report": "one self-contained page about a run",
+    "tokenizer": "train, encode, decode, stats",
+    "recipes": "list recipes, or show one",
+    "runs": "list runs and what they reached",
+}
+
+QUICK_START = """\
+Linnet grows small language models from your own text, and shows every step.
+
+Quick start:
+  linnet demo                                  everything once, in minutes, offline
+  linnet prepare my-texts/ --out data/mine     your text -> tokens
+  linnet train linnet-small --data data/mine --run runs/mine
+  linnet generate runs/mine --prompt "Once"
+  linnet chat runs/demo
+
+Verbs (each has --help with an example):
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code: 0, 2 for an error the user can mend, 130 or 143 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"linnet {__version__}")
+        return 0
+    try:
+        return run_verb(argv[0], argv[1:])
+    except UserError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
+        sys.stderr.close()
+        return 0
+
+
+def run_verb(verb: str, argv: list[str]) -> int:
+    """Imports the verb's module and calls it.
+
+    Raises:
+        UserError: there is no such verb, or what the verb raises.
+    """
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
+        raise UserError(f"unknown verb {verb!r}; {hint}")
+    warnings.showwarning = _plain_warning
+    module = importlib.import_module(f"linnet.verbs.{verb}")
+    code = module.main(argv)
+    return int(code or 0)
+
+
+def help_text() -> str:
+    """The quick start and the table of verbs."""
+    width = max(map(len, VERBS))
+    return QUICK_START + "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+
+
+def _complain(error: UserError) -> int:
+    if runtime.debug():
+        raise error
+    print(f"linnet: {error}", file=sys.stderr)
+    return 2
+
+
+def _plain_warning(message: Warning | str, *ignored: object, **also_ignored: object) -> None:
+    print(f"note: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

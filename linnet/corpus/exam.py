@@ -1,0 +1,142 @@
+"""Questions about combinations that no generated dialogue contains."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from linnet.corpus.documents import Message, dialogue_grammar, to_messages
+from linnet.corpus.facts import NUMBERS
+from linnet.corpus.grammar import DeadEndError, Env, Grammar
+from linnet.corpus.sampling import Sampler
+from linnet.corpus.settings import Settings
+from linnet.errors import UserError
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A conversation that waits for its last answer."""
+
+    kind: str
+    messages: tuple[Message, ...]
+    """ends with a message of the user"""
+    answers: tuple[str, ...]
+    """each of these is a right key word"""
+    reference: str
+    """a whole right answer"""
+    rivals: tuple[str, ...] = ()
+    """key words of wrong answers: a reply that has one of them is not right"""
+
+    def is_right(self, reply: str) -> bool:
+        """Whether the reply has a right key word as a whole word, and none of a wrong answer."""
+        return any(_has(reply, key) for key in self.answers) and not any(_has(reply, key) for key in self.rivals)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    name: str
+    variables: tuple[str, ...]
+    """the key is the value of one of these: the one that stands in the right answer"""
+    form: str = ""
+    may_repeat: bool = False
+    """a reply may repeat words of the question although they are keys of other questions"""
+    rival: str = ""
+    """the form that is the only wrong key, when the question names both"""
+
+
+_KINDS = (
+    _Kind("sum", ("sum",), "key", may_repeat=True),
+    _Kind("difference", ("difference",), "key", may_repeat=True),
+    _Kind("comparing", ("comparison",), "key", rival="less"),
+    _Kind("counting", ("neighbour",), "key", may_repeat=True),
+    _Kind("home", ("home",), "key", may_repeat=True),
+    _Kind("food", ("food",), "key", may_repeat=True),
+    _Kind("colour", ("tint",), "key", may_repeat=True),
+    _Kind("opposite", ("opposite",), "key", may_repeat=True),
+    _Kind("who", ("owner", "owner_too")),
+    _Kind("where", ("spot", "spot_too")),
+    _Kind("name", ("my_name",)),
+    _Kind("favourite_colour", ("my_colour",)),
+    _Kind("favourite_food", ("my_food",)),
+    _Kind("pet_name", ("my_pet_name",)),
+    _Kind("pet_kind", ("my_pet",)),
+)
+KINDS = tuple(kind.name for kind in _KINDS)
+
+
+def exam(count: int = 200, seed: int = 0, settings: Settings | None = None) -> list[Question]:
+    """`count` different questions, spread evenly over the kinds; the same ones for the same seed and settings.
+
+    Raises: UserError when `count` is negative, or larger than the number of questions there are.
+    """
+    if count < 0:
+        raise UserError(f"an exam of {count} questions is asked for; the number must be 0 or more")
+    grammar = dialogue_grammar(settings or Settings(), exam=True)
+    samplers = [(kind, Sampler(grammar, f"exam_{kind.name}")) for kind in _KINDS]
+    source = random.Random(f"exam {seed}")
+    questions: list[Question] = []
+    seen: set[str] = set()
+    turn = refused = 0
+    while len(questions) < count:
+        kind, sampler = samplers[turn % len(samplers)]
+        question = _draw(kind, sampler, grammar, source)
+        text = repr(question.messages) if question else ""
+        if question is None or text in seen:
+            refused += 1
+            # a kind with few questions gives its turn to the next one
+            turn += refused % 50 == 0
+            if refused > 100_000:
+                raise UserError(f"an exam of {count} questions is asked for; there are about {len(questions)}")
+            continue
+        refused = 0
+        seen.add(text)
+        questions.append(question)
+        turn += 1
+    return questions
+
+
+def _draw(kind: _Kind, sampler: Sampler, grammar: Grammar, source: random.Random) -> Question | None:
+    """A question of this kind, or None when the dice led to a dead end or to a question that answers itself."""
+    try:
+        text, _, values = sampler.sample(source)
+    except DeadEndError:
+        return None
+    *messages, last = to_messages(text)
+    key, keys = _keys(kind, grammar, values, last["content"])
+    if kind.may_repeat:
+        asked = _with_words(_WORD.findall(messages[-1]["content"].lower()))
+        if key in asked:
+            return None
+        keys -= asked
+    answers = _with_words([key])
+    return Question(kind.name, tuple(messages), tuple(sorted(answers)), last["content"], tuple(sorted(keys - answers)))
+
+
+def _keys(kind: _Kind, grammar: Grammar, values: Env, reference: str) -> tuple[str, set[str]]:
+    """The right key, and the keys that any question of this kind can have."""
+    for index, variable in enumerate(grammar.variables):
+        if variable.name not in kind.variables:
+            continue
+        key = variable.domain.forms(kind.form)[values[index]]
+        if not _has(reference, key):
+            continue
+        if kind.rival:
+            return key, _with_words([variable.domain.forms(kind.rival)[values[index]]])
+        if key.isdigit():
+            return key, _with_words(str(number) for number in range(len(NUMBERS)))
+        return key, set(variable.domain.forms(kind.form))
+    raise AssertionError(f"the answer to {kind.name} lacks its key: {reference}")
+
+
+def _with_words(keys: Iterable[str]) -> set[str]:
+    """The keys, and for each number its word, too."""
+    found = set(keys)
+    return found | {NUMBERS[int(key)] for key in found if key.isdigit() and int(key) < len(NUMBERS)}
+
+
+def _has(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None

@@ -1,0 +1,184 @@
+"""The facts of the little world, and which combinations are held out for the exam.
+
+A held-out combination (two operands, a name and a colour, a fact and a way to ask for it) never occurs in the
+dialogues; each of its parts does, in other combinations.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+from linnet.corpus.grammar import Allowed, Domain, Forms
+from linnet.corpus.names import PEOPLE
+from linnet.corpus.settings import Settings
+
+ANIMALS = """
+fox den mice | bear cave honey | rabbit burrow carrots | mouse hole cheese | squirrel tree nuts | frog pond flies
+duck lake bread | cow barn grass | bird nest seeds | bee hive nectar | dog kennel bones | cat house fish
+horse stable hay | pig sty potatoes | hen coop corn | fish river worms | whale ocean plankton | spider web bugs
+lion savanna meat | monkey jungle bananas | camel desert thorns | goat field thistles | panda forest bamboo
+hedgehog hedge snails
+"""
+COLOURS = """
+sky blue | grass green | snow white | sun yellow | coal black | blood red | chocolate brown | carrot orange
+plum purple | elephant grey | flamingo pink | lemon yellow | tomato red | milk white | night black | frog green
+"""
+OPPOSITES = """
+big small | hot cold | day night | up down | happy sad | fast slow | old young | wet dry | open closed | full empty
+hard soft | light dark | long short | loud quiet | early late | clean dirty | near far | strong weak | rich poor
+"""
+NUMBERS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+)
+LARGEST = 12
+
+HOME_QUESTIONS = (
+    "Where does {a} live?",
+    "Where do I find {a}?",
+    "Do you know where {a} lives?",
+    "Tell me where {a} lives.",
+    "What is the home of {a}?",
+)
+FOOD_QUESTIONS = (
+    "What does {a} eat?",
+    "What do you give {a} to eat?",
+    "Do you know what {a} eats?",
+    "Tell me what {a} eats.",
+    "What is the food of {a}?",
+)
+COLOUR_QUESTIONS = (
+    "What colour is the {w}?",
+    "Which colour is the {w}?",
+    "Tell me the colour of the {w}.",
+    "Do you know the colour of the {w}?",
+)
+OPPOSITE_QUESTIONS = (
+    "What is the opposite of {w}?",
+    "Tell me the opposite of {w}.",
+    "Do you know the opposite of {w}?",
+    "Which word is the opposite of {w}?",
+)
+
+
+def held_out(*parts: str) -> bool:
+    """Whether this combination is kept for the exam: about one in eight, the same ones on every machine."""
+    return zlib.crc32("|".join(parts).encode()) % 8 == 0
+
+
+def _article(word: str) -> str:
+    return ("an " if word[0] in "aeiou" else "a ") + word
+
+
+def _rows(table: str) -> Iterator[list[str]]:
+    for line in table.strip().splitlines():
+        for row in line.split("|"):
+            yield row.split()
+
+
+def _question(name: str, ask: str, answer: str, key: str) -> dict[str, str]:
+    return {"": name, "ask": ask, "low": ask.lower().rstrip("?."), "answer": answer, "key": key}
+
+
+def _facts(
+    kind: str, rows: Iterable[tuple[str, str]], questions: tuple[str, ...], answer: str
+) -> Iterator[tuple[bool, Forms]]:
+    for word, key in rows:
+        for number, question in enumerate(questions):
+            name = f"{kind} of {word}, asked in way {number + 1}"
+            ask = question.format(a=_article(word), w=word)
+            reply = answer.format(a=_article(word).capitalize(), w=word, key=key, k=_article(key))
+            yield held_out(kind, word, str(number)), _question(name, ask, reply, key)
+
+
+def _sums() -> Iterator[tuple[bool, Forms]]:
+    for a in range(LARGEST + 1):
+        for b in range(LARGEST + 1 - a):
+            forms = {"": f"{a} + {b}", "a": str(a), "b": str(b), "key": str(a + b)}
+            yield held_out(str(a), "plus", str(b)), forms
+
+
+def _differences() -> Iterator[tuple[bool, Forms]]:
+    for a in range(LARGEST + 1):
+        for b in range(a + 1):
+            forms = {"": f"{a} - {b}", "a": str(a), "b": str(b), "key": str(a - b)}
+            yield held_out(str(a), "minus", str(b)), forms
+
+
+def _comparisons() -> Iterator[tuple[bool, Forms]]:
+    for a in range(LARGEST + 1):
+        for b in range(LARGEST + 1):
+            if a != b:
+                more, less = str(max(a, b)), str(min(a, b))
+                forms = {"": f"{a} or {b}", "a": str(a), "b": str(b), "key": more, "less": less}
+                yield held_out(str(a), "or", str(b)), forms
+
+
+def _neighbours() -> Iterator[tuple[bool, Forms]]:
+    questions = {
+        1: ("What comes after {n}?", "Which number comes after {n}?", "Tell me the number after {n}."),
+        -1: ("What comes before {n}?", "Which number comes before {n}?", "Tell me the number before {n}."),
+    }
+    for step, ways in questions.items():
+        word = "after" if step == 1 else "before"
+        for n in range(1, LARGEST + 1):
+            for number, way in enumerate(ways):
+                name = f"{word} {n}, asked in way {number + 1}"
+                key = str(n + step)
+                forms = _question(name, way.format(n=n), f"{key} comes {word} {n}.", key)
+                yield held_out(word, str(n), str(number)), forms
+
+
+def domains(exam: bool, settings: Settings) -> dict[str, Domain]:
+    """The domains of the dialogues, with all combinations but the held-out ones; for the exam, only with those."""
+    animals = list(_rows(ANIMALS))
+    opposites = [(a, b) for a, b in _rows(OPPOSITES)]
+    opposites += [(b, a) for a, b in opposites]
+    combined = {
+        "home": _facts("home", [(a, h) for a, h, _ in animals], HOME_QUESTIONS, "{a} lives in {k}."),
+        "food": _facts("food", [(a, f) for a, _, f in animals], FOOD_QUESTIONS, "{a} eats {key}."),
+        "tint": _facts("colour", [(w, c) for w, c in _rows(COLOURS)], COLOUR_QUESTIONS, "The {w} is {key}."),
+        "opposite": _facts("opposite", opposites, OPPOSITE_QUESTIONS, "The opposite of {w} is {key}."),
+        "sum": _sums(),
+        "difference": _differences(),
+        "comparison": _comparisons(),
+        "neighbour": _neighbours(),
+    }
+    found = {
+        name: Domain(name, tuple(forms for held, forms in values if held == exam)) for name, values in combined.items()
+    }
+    found["person"] = PEOPLE
+    found["me"] = Domain("me", ({"": settings.name},))
+    found["creator"] = Domain("creator", ({"": settings.creator},))
+    return found
+
+
+def rules(exam: bool) -> dict[tuple[str, str], Allowed]:
+    """Which pairs of values can occur in one dialogue: all but the held-out ones; for the exam, only those."""
+    pairs = [
+        ("my_colour", "my_name"),
+        ("my_food", "my_name"),
+        ("my_pet_name", "my_pet"),
+        ("owned", "owner"),
+        ("owned_too", "owner_too"),
+        ("spot", "hidden"),
+        ("spot_too", "hidden_too"),
+    ]
+    return {(mine, theirs): _tester(mine.removesuffix("_too"), exam) for mine, theirs in pairs}
+
+
+def _tester(kind: str, exam: bool) -> Callable[[Forms, Forms], bool]:
+    return lambda mine, theirs: held_out(kind, theirs[""], mine[""]) == exam

@@ -1,0 +1,289 @@
+"""From sources to a folder of prepared data: survey, tokenizer, encoding. Each reads the sources once, as a stream.
+
+The folder appears when everything in it is written and on disk; until then it does not exist, or is the old one.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from linnet import __version__
+from linnet.console import progress, say, size_text
+from linnet.data.config import DataConfig
+from linnet.data.dialogues import identity_pairs
+from linnet.data.documents import CUT, SPLITS, TRAIN, Plan, Survey
+from linnet.data.readers import Document, Reader
+from linnet.data.shards import (
+    MANIFEST,
+    MANIFEST_FORMAT,
+    MASK_DTYPE,
+    OFFSET_DTYPE,
+    TEMPLATE,
+    TOKENIZER,
+    VERSION,
+    Prepared,
+    ShardWriter,
+    token_dtype,
+)
+from linnet.data.sources import STDIN, find_sources
+from linnet.data.vocabulary import LEARNED_CHARACTERS, choose_tokenizer
+from linnet.errors import UserError
+from linnet.files import making_folder, read_json, sha256, write_json
+from linnet.tokenizers import ChatTemplate, Tokenizer
+
+_SPOOL = "spool"
+"""folder for what is read several times, gone when the data is complete"""
+
+
+def prepare(config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str, str]] = ()) -> Prepared:
+    """The prepared data in the folder `out`, which is written whole or not at all.
+
+    It holds, for each split: `NAME.bin` (tokens), `NAME.idx` (where documents begin), `NAME.mask` (which tokens are
+    learned when only answers are; with dialogues); and `tokenizer.json`, `template.jinja` (with dialogues),
+    `manifest.json`. The tokenizer learns from the training split only. The same sources and config give the same
+    bytes, the manifest's date aside.
+
+    Args:
+        out: a new folder, an empty one, or older prepared data, which is replaced.
+        identity: questions and answers that are always in training and never in validation; added to those of
+            `config.identity`.
+    Raises:
+        UserError: a source cannot be used, there is too little text, `out` holds something else or cannot be written.
+    """
+    out = Path(out)
+    _check_target(out, config.sources)
+    try:
+        with making_folder(out) as folder:
+            _Preparation(config, folder, identity).run()
+    except KeyboardInterrupt:
+        say(f"stopped; nothing was written to {out}")
+        raise
+    return Prepared.open(out)
+
+
+def _check_target(out: Path, sources: Sequence[str]) -> None:
+    """Refuses to replace what is not prepared data, or what is itself a source."""
+    for spec in sources:
+        if spec != STDIN and ":" not in spec and out.resolve() in (Path(spec).resolve(), *Path(spec).resolve().parents):
+            raise UserError(f"the source {spec} lies in {out}, which would be replaced; choose another folder")
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UserError(f"{out} is a file; choose a folder that does not exist yet")
+    inside = {path.name for path in out.iterdir()}
+    ours = {f"{name}.{kind}" for name in SPLITS for kind in ("bin", "idx", "mask")} | {MANIFEST, TOKENIZER, TEMPLATE}
+    if inside and not (inside <= ours and MANIFEST in inside and _is_ours(out)):
+        raise UserError(f"{out} is not empty and no prepared data; choose a folder that does not exist yet")
+
+
+def _is_ours(out: Path) -> bool:
+    manifest = read_json(out / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("format") == MANIFEST_FORMAT
+
+
+class _Preparation:
+    """One preparation; `folder` is the building site."""
+
+    def __init__(self, config: DataConfig, folder: Path, identity: Sequence[tuple[str, str]]) -> None:
+        self.config, self.folder = config, folder
+        self.spool = folder / _SPOOL
+        self.spool.mkdir()
+        pairs = list(identity)
+        if config.identity:
+            pairs += identity_pairs(config.assistant_name, config.assistant_creator)
+        self.sources = find_sources(config, self.spool)
+        self.reader = Reader(self.sources, config, pairs)
+        self.bytes = sum(source.size for source in self.sources)
+        self.survey = Survey(self.spool / "survey", config)
+
+    def run(self) -> None:
+        """Everything, the manifest last."""
+        with progress("reading", self.bytes, "bytes") as bar:
+            self.survey.read(self.reader.documents(bar.advance))
+        tally = self.reader.tally
+        plan = self.survey.plan()
+        self._announce(plan)
+        tokenizer, learned = self._tokenizer(plan)
+        splits = self._encode(plan, tokenizer)
+        _remove(self.spool)
+        tokenizer.save(self.folder / TOKENIZER)
+        if self.survey.dialogues:
+            ChatTemplate.default().save(self.folder / TEMPLATE)
+        manifest = {
+            "format": MANIFEST_FORMAT,
+            "version": VERSION,
+            "linnet": __version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sources": [source.record() for source in self.sources],
+            "options": self._options(),
+            "split": plan.split,
+            "documents": plan.documents - plan.empty,
+            "duplicates_dropped": plan.duplicates,
+            "rows_without_text": tally.skipped_rows,
+            "invalid_bytes_replaced": tally.replaced_bytes,
+            "identity_pairs": len(self.reader.identity),
+            "tokenizer": {
+                "fingerprint": tokenizer.fingerprint(),
+                "vocab_size": tokenizer.vocab_size,
+                "end_of_text": tokenizer.end_of_text,
+                "learned_from_characters": learned,
+            },
+            "splits": splits,
+        }
+        write_json(self.folder / MANIFEST, manifest)
+
+    def _options(self) -> dict[str, Any]:
+        """The config without paths of this machine."""
+        options = dataclasses.asdict(self.config)
+        options["sources"] = [spec if ":" in spec else Path(spec).name or spec for spec in self.config.sources]
+        options["tokenizer"] = Path(self.config.tokenizer).name
+        return options
+
+    def _announce(self, plan: Plan) -> None:
+        dropped = f", {plan.duplicates:,} duplicates dropped" if plan.duplicates else ""
+        how = "the end of the text is held out" if plan.split == "tail" else "split by content"
+        if plan.split == "tail" and self.config.split is None:
+            how += ", because there are few documents"
+        say(f"{plan.documents - plan.empty:,} documents{dropped}; {how}")
+        if self.reader.tally.replaced_bytes:
+            say(f"{self.reader.tally.replaced_bytes:,} bytes were not UTF-8 and became U+FFFD")
+
+    def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
+        """The tokenizer, and from how many characters it was learned, when it was."""
+        counted = _Counted()
+        tokenizer = choose_tokenizer(
+            self.config, lambda: counted.passing(self._training_texts(plan)), chat=self.survey.dialogues > 0
+        )
+        return tokenizer, counted.characters or None
+
+    def _training_texts(self, plan: Plan) -> Iterator[str]:
+        """The training split's text from its start, in pieces, as far as a tokenizer learns from it."""
+        seen = 0
+        for index, document in enumerate(self.reader.documents()):
+            for chunk in self._training_pieces(plan, index, document):
+                # a chunk as long as what is left, so that block sizes do not decide what is learned
+                yield chunk[: LEARNED_CHARACTERS - seen]
+                seen += len(chunk)
+                if seen >= LEARNED_CHARACTERS:
+                    return
+
+    def _training_pieces(self, plan: Plan, index: int, document: Document) -> Iterator[str]:
+        if document.messages is not None:
+            if plan.fates[index] == TRAIN:
+                yield from (message["content"] for message in document.messages)
+        elif plan.fates[index] in (TRAIN, CUT):
+            for name, chunks in plan.pieces(index, document):
+                if name == SPLITS[TRAIN]:
+                    yield from chunks
+
+    def _encode(self, plan: Plan, tokenizer: Tokenizer) -> dict[str, Any]:
+        """Writes the shards; returns what the manifest says of each split."""
+        template = ChatTemplate.default() if self.survey.dialogues else None
+        names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
+        with ExitStack() as stack, progress("encoding", self.bytes, "bytes") as bar:
+            writers = {name: _SplitWriter(self.folder, name, tokenizer, template, stack) for name in names}
+            count = 0
+            for index, document in enumerate(self.reader.documents(bar.advance)):
+                count += 1
+                if index >= plan.documents:
+                    break
+                if document.messages is None:
+                    for name, chunks in plan.pieces(index, document):
+                        writers[name].text(chunks, document)
+                elif plan.fates[index] < len(SPLITS):
+                    writers[SPLITS[plan.fates[index]]].dialogue(document)
+            if count != plan.documents:
+                raise UserError("the sources changed while they were read; prepare again when they are complete")
+        facts = {name: writer.facts() for name, writer in writers.items()}
+        for name, fact in facts.items():
+            size = size_text(fact["bytes"])
+            say(f"{name}: {fact['documents']:,} documents, {fact['tokens']:,} tokens, {size} of text")
+        return facts
+
+
+class _Counted:
+    """Counts the characters of texts that pass."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.bytes = 0
+
+    def passing(self, chunks: Iterable[str]) -> Iterator[str]:
+        for chunk in chunks:
+            self.characters += len(chunk)
+            self.bytes += len(chunk.encode())
+            yield chunk
+
+
+class _SplitWriter:
+    """Writes the documents of one split: tokens, offsets, and the mask when there is a chat template."""
+
+    def __init__(
+        self, folder: Path, name: str, tokenizer: Tokenizer, template: ChatTemplate | None, stack: ExitStack
+    ) -> None:
+        self.name, self.tokenizer, self.template = name, tokenizer, template
+        dtypes = {"bin": token_dtype(tokenizer.vocab_size), "idx": OFFSET_DTYPE}
+        if template is not None:
+            dtypes["mask"] = MASK_DTYPE
+        size, fingerprint = tokenizer.vocab_size, tokenizer.fingerprint()
+        self.shards = {
+            kind: stack.enter_context(ShardWriter(folder / f"{name}.{kind}", dtype, size, fingerprint))
+            for kind, dtype in dtypes.items()
+        }
+        self.shards["idx"].write((0,))
+        self.documents = 0
+        self.counted = _Counted()
+        self.source_nats: float | None = 0.0
+
+    def text(self, chunks: Iterable[str], document: Document) -> None:
+        """Appends a text and the end token; all of it is to be learned."""
+        for ids in self.tokenizer.encode_iter(self.counted.passing(chunks)):
+            self._write(ids, (1,) * len(ids))
+        self._write((self.tokenizer.end_of_text,), (1,))
+        self._end(document)
+
+    def dialogue(self, document: Document) -> None:
+        """Appends a dialogue in the form of the chat template; what the assistant says is to be learned."""
+        assert document.messages is not None
+        assert self.template is not None
+        ids, mask = self.template.encode(document.messages, self.tokenizer)
+        self._write(ids, mask)
+        if not ids or ids[-1] != self.tokenizer.end_of_text:
+            self._write((self.tokenizer.end_of_text,), (0,))
+        for message in document.messages:
+            for _ in self.counted.passing((message["content"],)):
+                pass
+        self._end(document)
+
+    def _write(self, ids: Sequence[int], mask: Sequence[int]) -> None:
+        self.shards["bin"].write(ids)
+        if "mask" in self.shards:
+            self.shards["mask"].write(mask)
+
+    def _end(self, document: Document) -> None:
+        self.documents += 1
+        self.shards["idx"].write((self.shards["bin"].length,))
+        if self.source_nats is not None and document.log_probability is not None:
+            self.source_nats -= document.log_probability
+        else:
+            self.source_nats = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of the split, once its shards are closed."""
+        return {
+            "documents": self.documents,
+            "tokens": self.shards["bin"].length,
+            "bytes": self.counted.bytes,
+            "characters": self.counted.characters,
+            "source_nats": self.source_nats,
+            "files": {shard.path.name: sha256(shard.path) for shard in self.shards.values()},
+        }
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()

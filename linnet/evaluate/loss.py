@@ -1,0 +1,145 @@
+"""The loss of a model over a whole split, with what follows from it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from linnet.errors import UserError
+from linnet.evaluate.token_losses import IGNORED, evaluation, token_losses
+
+if TYPE_CHECKING:
+    from linnet.data.shards import Split
+    from linnet.model.transformer import Transformer
+
+TOKENS_PER_BATCH = 8192
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Numbers about a model on a split."""
+
+    loss: float
+    """nats per scored token"""
+    standard_error: float
+    """of `loss`, in nats: over windows of block_size tokens, as if neighbours in one document were independent"""
+    perplexity: float
+    """e to the loss"""
+    accuracy: float
+    """share of scored tokens that the model found likeliest"""
+    bits_per_byte: float | None
+    """all nats, end tokens included, over the split's bytes of text; None where only part of the tokens is scored"""
+    bits_per_char: float | None
+    """the same over characters"""
+    tokens: int
+    """scored tokens"""
+    seconds: float
+    """wall-clock time"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: numbers that are not finite become None."""
+        values = asdict(self)
+        return {name: None if _not_finite(value) else value for name, value in values.items()}
+
+
+def _not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def evaluate(
+    model: Transformer,
+    split: Split,
+    *,
+    batch_size: int | None = None,
+    assistant_only: bool = False,
+    hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    progress: Callable[[int], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Evaluation:
+    """The model's figures on every target of `split`, each scored exactly once.
+
+    No random number is drawn and no dropout applied, so training is not changed by being evaluated, and the same
+    weights always give the same figures. Sums are float64.
+
+    Args:
+        batch_size: windows at a time; unset takes about 8,192 tokens.
+        assistant_only: score only what the assistant says in dialogues.
+        hidden: as in `token_losses`.
+        progress: called with the number of windows done, batch by batch.
+        clock: seconds, monotonic.
+    Raises:
+        UserError: the split has nothing to score.
+    """
+    from linnet.data.batches import evaluation_batches
+
+    block_size = model.config.block_size
+    batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
+    began = clock()
+    batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
+    nats, targets, hits = window_sums(model, batches, hidden, progress)
+    tokens = int(targets.sum())
+    if tokens == 0:
+        what = "no answer of an assistant" if assistant_only else "no token"
+        raise UserError(f"the {split.name} split has {what} to score; prepare more text for it")
+    loss, standard_error = mean_and_error(nats, targets)
+    bits = float(nats.sum()) / math.log(2)
+    whole = not assistant_only or split.mask is None  # text without dialogues is scored in full
+    return Evaluation(
+        loss=loss,
+        standard_error=standard_error,
+        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        accuracy=float(hits.sum()) / tokens,
+        bits_per_byte=bits / split.text_bytes if whole and split.text_bytes else None,
+        bits_per_char=bits / split.characters if whole and split.characters else None,
+        tokens=tokens,
+        seconds=clock() - began,
+    )
+
+
+def window_sums(
+    model: Transformer,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nats, scored targets and hits of each window: three float64 arrays."""
+    device = next(model.parameters()).device
+    sums: list[np.ndarray] = []
+    with evaluation(model):
+        for inputs, labels in batches:
+            x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
+            nats, hits = token_losses(model, x, y, hidden)
+            # summed on the CPU: not every accelerator has float64
+            row_nats = nats.cpu().numpy().sum(axis=1, dtype=np.float64)
+            row_hits = hits.cpu().numpy().sum(axis=1, dtype=np.float64)
+            sums.append(np.stack([row_nats, (labels != IGNORED).sum(axis=1, dtype=np.float64), row_hits]))
+            if progress is not None:
+                progress(len(inputs))
+    if not sums:
+        sums = [np.zeros((3, 0))]
+    nats_sum, targets, hits_sum = np.concatenate(sums, axis=1)
+    return nats_sum, targets, hits_sum
+
+
+def mean_and_error(nats: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Nats per target over all windows, and that ratio's standard error (nan for a single window).
+
+    Windows hold unequal numbers of targets, so this is the error of a ratio of sums:
+    √(W / (W - 1) · Σ (nats_w - mean · targets_w)²) / Σ targets_w, over the W windows that have targets.
+
+    Source: Cochran, Sampling Techniques (3rd edition), section 6.4.
+    """
+    scored = targets > 0
+    nats, targets = nats[scored], targets[scored]
+    windows, total = len(targets), float(targets.sum())
+    mean = float(nats.sum()) / total
+    if windows < 2:
+        return mean, math.nan
+    residuals = nats - mean * targets
+    return mean, math.sqrt(windows / (windows - 1) * float((residuals**2).sum())) / total

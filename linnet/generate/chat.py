@@ -1,0 +1,91 @@
+"""Messages -> a reply, turn after turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from linnet.errors import UserError
+from linnet.generate.cache import common_prefix
+from linnet.generate.engine import Memory
+from linnet.generate.text import stream_text
+
+if TYPE_CHECKING:
+    from linnet.generate.sampling import Sampling
+    from linnet.model.transformer import Transformer
+    from linnet.tokenizers import ChatTemplate, Tokenizer
+
+Message = Mapping[str, str]
+
+
+def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], int]:
+    """The ids after which the assistant's next message begins, and how many of them are the system prompt.
+
+    Raises:
+        UserError: no message, a message of the wrong form, or nothing to answer.
+    """
+    ids, _ = template.encode(messages, tokenizer, add_generation_prompt=True)
+    if messages[-1]["role"] != "user":
+        raise UserError(f"the last message is the {messages[-1]['role']}'s; it must be the user's, to be answered")
+    if messages[0]["role"] != "system":
+        return ids, 0
+    # what a dialogue of the system message alone begins with: a template may close dialogues with tokens of its own
+    alone, _ = template.encode(messages[:1], tokenizer, add_generation_prompt=False)
+    return ids, common_prefix(alone, ids)
+
+
+class Conversation:
+    """A dialogue that goes on: its messages, and a memory of what the model has read of them.
+
+    Every turn is encoded from the messages anew, as in training; `Memory` sees to it that what has not changed is not
+    read again. So a turn says the same as it would in a fresh conversation, before and after the context overflows.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        sampling: Sampling,
+        messages: Sequence[Message] = (),
+    ) -> None:
+        self.model, self.tokenizer, self.template, self.sampling = model, tokenizer, template, sampling
+        self.messages: list[Message] = list(messages)
+        """everything said so far; may be edited between turns"""
+        self.memory = Memory()
+
+    def stream(self, text: str) -> Iterator[str]:
+        """Pieces of the reply to `text`. Both become messages; a reply cut short is kept as far as it came.
+
+        Raises:
+            UserError: the system prompt is too long for the model's context.
+        """
+        asked = [*self.messages, {"role": "user", "content": text}]
+        prompt, system_length = chat_prompt(self.template, self.tokenizer, asked)
+        pieces: list[str] = []
+        try:
+            for piece in stream_text(
+                self.model,
+                self.tokenizer,
+                prompt,
+                self.sampling,
+                system_length=system_length,
+                memory=self.memory,
+            ):
+                pieces.append(piece)
+                yield piece
+        except UserError:
+            raise  # nothing was said: the messages stay as they were
+        except BaseException:
+            self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+            raise
+        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+
+    def say(self, text: str) -> str:
+        """The whole reply to `text`."""
+        return "".join(self.stream(text))
+
+    @property
+    def last_reply(self) -> str | None:
+        """What the assistant said last, or None."""
+        return next((message["content"] for message in reversed(self.messages) if message["role"] == "assistant"), None)

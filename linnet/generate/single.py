@@ -1,0 +1,160 @@
+"""One token at a time for one row on a CPU, in NumPy. Shapes: S positions held, C n_embd, H heads, Hkv key/value heads, D head size.
+
+A small model's step is a few dozen products of a matrix and a vector. PyTorch spends longer on dispatching them than on
+computing them; NumPy calls cost a third. So this is `Transformer.hidden` and `head` written once more, for a single
+position, over the same weights (shared, not copied) and the same cache. A test holds it to the model in every option.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from linnet.generate.cache import StaticCache
+    from linnet.model.attention import Attention
+    from linnet.model.layers import MLP
+    from linnet.model.transformer import Transformer
+
+Vector = np.ndarray
+Map = Callable[[Vector], Vector]
+
+
+def can_step(model: Transformer) -> bool:
+    """Whether `SingleRow` works for `model`: float32 weights on a CPU, and no autocast to another type."""
+    weight = next(model.parameters())
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+class SingleRow:
+    """Steps of one row. Made anew for each text: it looks at the weights as they are now."""
+
+    def __init__(self, model: Transformer) -> None:
+        config = model.config
+        self.embedding = _array(model.token_embedding.weight)
+        learned = config.position == "learned"
+        self.positions = _array(model.position_embedding.weight) if learned else None
+        self.embedding_norm = _norm(model.embedding_norm) if config.embedding_norm else None
+        rope = None
+        if not learned:
+            cos, sin = _array(model.rope_cos), _array(model.rope_sin)  # (block_size, D/2)
+            rope = np.concatenate((cos, cos), axis=1), np.concatenate((-sin, sin), axis=1)
+        self.layers = [
+            (
+                _norm(block.attention_norm),
+                SingleAttention(block.attention, rope),
+                _norm(block.mlp_norm),
+                _mlp(block.mlp),
+            )
+            for block in model.blocks
+        ]
+        self.post_norm = config.norm_placement == "post"
+        self.final_norm, self.head = _norm(model.final_norm), _linear(model.lm_head)
+
+    def step(self, token: int, cache: StaticCache) -> torch.Tensor:
+        """Logits (1, V) after one more token, read into `cache`."""
+        position = cache.length
+        x = self.embedding[token]  # (C,)
+        if self.positions is not None:
+            x = x + self.positions[position]
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        for layer, (attention_norm, attention, mlp_norm, mlp) in enumerate(self.layers):
+            keys, values = cache.arrays(layer)
+            if self.post_norm:
+                x = attention_norm(x + attention(x, token, position, keys, values))
+                x = mlp_norm(x + mlp(x))
+            else:
+                x = x + attention(attention_norm(x), token, position, keys, values)
+                x = x + mlp(mlp_norm(x))
+        cache.advance(1)
+        return torch.from_numpy(self.head(self.final_norm(x)))[None]
+
+
+class SingleAttention:
+    """`Attention` for one position."""
+
+    def __init__(self, attention: Attention, rope: tuple[np.ndarray, np.ndarray] | None) -> None:
+        self.qkv, self.output, self.rope = _linear(attention.qkv_proj), _linear(attention.o_proj), rope
+        self.heads, self.kv_heads, self.head_size = attention.n_head, attention.kv_heads, attention.head_size
+        self.qk_norm = attention.qk_norm
+        embedding = getattr(attention, "value_embedding", None)
+        self.value_embedding = None if embedding is None else _array(embedding.weight)
+        half = self.head_size // 2
+        self.swapped = np.r_[half : self.head_size, 0:half]
+        """dimension i is rotated with i + D/2"""
+
+    def __call__(self, x: Vector, token: int, position: int, keys: np.ndarray, values: np.ndarray) -> Vector:
+        """(C,) -> (C,); writes into `keys` and `values`, (Hkv, capacity, D), at `position`."""
+        heads, kv_heads, D = self.heads, self.kv_heads, self.head_size
+        end = position + 1
+        rows = self.qkv(x).reshape(heads + 2 * kv_heads, D)
+        qk, v = rows[: heads + kv_heads], rows[heads + kv_heads :]
+        if self.value_embedding is not None:
+            v = v + self.value_embedding[token].reshape(kv_heads, D)
+        if self.qk_norm:
+            squares = np.einsum("hd,hd->h", qk, qk)
+            qk = qk / np.sqrt(squares / D + 1e-6)[:, None]
+        if self.rope is not None:
+            cos, sin = self.rope
+            qk = qk * cos[position] + qk[:, self.swapped] * sin[position]
+        keys[:, position], values[:, position] = qk[heads:], v
+        q = qk[:heads].reshape(kv_heads, heads // kv_heads, D)  # the queries that share a key head side by side
+        scores = np.matmul(q, keys[:, :end].transpose(0, 2, 1))  # (Hkv, H / Hkv, S)
+        scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+        scores *= 1 / math.sqrt(D)
+        weights = np.exp(scores, out=scores)
+        mixed = np.matmul(weights, values[:, :end])  # (Hkv, H / Hkv, D)
+        mixed /= np.add.reduce(weights, axis=-1, keepdims=True)
+        return self.output(mixed.reshape(-1))
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().numpy()
+
+
+def _linear(layer: nn.Linear) -> Map:
+    weight, bias = _array(layer.weight), None if layer.bias is None else _array(layer.bias)
+    if bias is None:
+        return weight.dot
+    return lambda x: weight.dot(x) + bias
+
+
+def _norm(norm: nn.Module) -> Map:
+    """RMSNorm or LayerNorm over a vector."""
+    assert isinstance(norm, nn.RMSNorm | nn.LayerNorm)
+    assert norm.weight is not None
+    weight, size = _array(norm.weight), norm.weight.numel()
+    eps = 1e-6 if norm.eps is None else norm.eps
+    if isinstance(norm, nn.RMSNorm):
+        return lambda x: x * (1 / math.sqrt(float(x.dot(x)) / size + eps)) * weight
+    bias = np.float32(0) if norm.bias is None else _array(norm.bias)
+
+    def layer_norm(x: Vector) -> Vector:
+        x = x - np.add.reduce(x) / size
+        return x * (1 / math.sqrt(float(x.dot(x)) / size + eps)) * weight + bias
+
+    return layer_norm
+
+
+def _mlp(mlp: MLP) -> Map:
+    """Two projections, with an activation that NumPy has, or PyTorch's own."""
+    up_proj, down_proj, name = _linear(mlp.up_proj), _linear(mlp.down_proj), mlp.activation
+    if name in ("relu", "relu2"):
+
+        def with_relu(x: Vector) -> Vector:
+            hidden = np.maximum(up_proj(x), 0)
+            return down_proj(hidden * hidden if name == "relu2" else hidden)
+
+        return with_relu
+    if name == "swiglu":
+        gate_proj = _linear(mlp.gate_proj)
+        return lambda x: down_proj(F.silu(torch.from_numpy(gate_proj(x))).numpy() * up_proj(x))
+    approximate = "tanh" if name == "gelu_tanh" else "none"
+    return lambda x: down_proj(F.gelu(torch.from_numpy(up_proj(x)), approximate=approximate).numpy())

@@ -1,0 +1,80 @@
+"""Prompts of ids -> text: engine and streams put together. Every special token ends a text; none is ever shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from linnet.generate.engine import Memory, generate
+from linnet.generate.streaming import TextStream
+
+if TYPE_CHECKING:
+    from linnet.generate.sampling import Sampling
+    from linnet.model.transformer import Transformer
+    from linnet.tokenizers import Tokenizer
+
+
+def stream_text(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompt: Sequence[int],
+    sampling: Sampling,
+    *,
+    system_length: int = 0,
+    memory: Memory | None = None,
+    cached: bool = True,
+) -> Iterator[str]:
+    """Pieces of the continuation of `prompt`, none empty, as soon as they are certain; arguments as in `generate`."""
+    stream = TextStream(tokenizer, sampling.stop)
+    fed: list[str] = []
+
+    def finished(_row: int, token: int) -> bool:
+        fed.append(stream.feed(token))
+        return stream.stopped
+
+    steps = generate(
+        model,
+        [prompt],
+        sampling,
+        stop_ids=tokenizer.special_ids.values(),
+        vocab_size=tokenizer.vocab_size,
+        system_lengths=[system_length],
+        finished=finished,
+        memory=memory,
+        cached=cached,
+    )
+    for _ in steps:
+        if piece := fed[-1]:
+            yield piece
+    if rest := stream.finish():
+        yield rest
+
+
+def texts(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    system_lengths: Sequence[int] | None = None,
+) -> list[str]:
+    """The continuation of each of `prompts`, generated together."""
+    streams = [TextStream(tokenizer, sampling.stop) for _ in prompts]
+    pieces: list[list[str]] = [[] for _ in prompts]
+
+    def finished(row: int, token: int) -> bool:
+        pieces[row].append(streams[row].feed(token))
+        return streams[row].stopped
+
+    steps = generate(
+        model,
+        prompts,
+        sampling,
+        stop_ids=tokenizer.special_ids.values(),
+        vocab_size=tokenizer.vocab_size,
+        system_lengths=system_lengths,
+        finished=finished,
+    )
+    for _ in steps:
+        pass
+    return ["".join(row) + stream.finish() for row, stream in zip(pieces, streams, strict=True)]

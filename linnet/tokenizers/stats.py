@@ -1,0 +1,56 @@
+"""What a vocabulary does to a text, in numbers."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from linnet.tokenizers.base import Tokenizer
+
+
+def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) -> dict[str, Any]:
+    """Counts and ratios of the text under this vocabulary, ready for JSON; memory does not grow with the text.
+
+    Args:
+        text_chunks: one text, cut anywhere.
+        top: how many of the longest and of the most frequent tokens to list.
+    Returns:
+        bytes, characters, tokens; bytes_per_token, chars_per_token (0 for an empty text); vocab_size, vocab_used,
+        vocab_used_fraction; longest_tokens (of those that occur) and most_frequent_tokens, as lists of
+        {id, text, bytes, count}; token_lengths, {bytes of a token: how often tokens of that length occur}.
+    Raises:
+        UserError: the text holds a lone surrogate.
+    """
+    sizes = {"bytes": 0, "characters": 0}
+
+    def measured() -> Iterator[str]:
+        for chunk in text_chunks:
+            sizes["characters"] += len(chunk)
+            sizes["bytes"] += len(chunk.encode("utf-8", errors="surrogatepass"))
+            yield chunk
+
+    counts: Counter[int] = Counter()
+    for ids in tokenizer.encode_iter(measured()):
+        counts.update(ids)
+    tokens = counts.total()
+    lengths: Counter[int] = Counter()
+    for id, count in counts.items():
+        lengths[len(tokenizer.token_bytes(id))] += count
+
+    def described(id: int) -> dict[str, Any]:
+        data = tokenizer.token_bytes(id)
+        return {"id": id, "text": data.decode("utf-8", errors="replace"), "bytes": len(data), "count": counts[id]}
+
+    by_length = sorted(counts, key=lambda id: (-len(tokenizer.token_bytes(id)), id))
+    by_count = sorted(counts, key=lambda id: (-counts[id], id))
+    return {
+        **sizes,
+        "tokens": tokens,
+        "bytes_per_token": sizes["bytes"] / tokens if tokens else 0.0,
+        "chars_per_token": sizes["characters"] / tokens if tokens else 0.0,
+        "vocab_size": tokenizer.vocab_size,
+        "vocab_used": len(counts),
+        "vocab_used_fraction": len(counts) / tokenizer.vocab_size,
+        "longest_tokens": [described(id) for id in by_length[:top]],
+        "most_frequent_tokens": [described(id) for id in by_count[:top]],
+        "token_lengths": dict(sorted(lengths.items())),
+    }

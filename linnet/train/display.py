@@ -1,0 +1,116 @@
+"""What is seen while a model trains: a live panel on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from linnet.console import count_text, duration_text, say, stderr
+
+if TYPE_CHECKING:
+    from linnet.evaluate.loss import Evaluation
+
+LEVELS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float], width: int = 40) -> str:
+    """`values` as a row of `width` bars or fewer; neighbours are averaged, the scale is logarithmic."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
+    size = max(1, math.ceil(len(values) / width))
+    pieces = [values[i : i + size] for i in range(0, len(values), size)]
+    means = [math.log(max(sum(piece) / len(piece), 1e-9)) for piece in pieces]
+    low, high = min(means), max(means)
+    span = (high - low) or 1.0
+    return "".join(LEVELS[round((mean - low) / span * (len(LEVELS) - 1))] for mean in means)
+
+
+class Display:
+    """Plain lines: one for each evaluation, one for each sample."""
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        return None
+
+    def step(self, row: dict[str, Any], done: float) -> None:
+        """A line of metrics was written."""
+
+    def evaluated(self, step: int, result: Evaluation, best: bool, train_loss: float | None) -> None:
+        """The validation split was scored."""
+        say(evaluation_line(step, result, best, train_loss))
+
+    def sample(self, text: str) -> None:
+        """The model wrote something."""
+        say("  | " + text.replace("\n", " "))
+
+
+class LiveDisplay(Display):
+    """A panel that redraws itself: bar, losses, sparkline, time left, last evaluations, last sample."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+
+        self.live = Live(console=stderr(), refresh_per_second=4, transient=False)
+        self.losses: list[float] = []
+        self.evaluations: list[str] = []
+        self.text = ""
+        self.row: dict[str, Any] = {}
+        self.done = 0.0
+
+    def __enter__(self) -> LiveDisplay:
+        self.live.__enter__()
+        return self
+
+    def __exit__(self, *ignored: object) -> None:
+        self.live.update(self._panel(), refresh=True)
+        self.live.__exit__(None, None, None)
+
+    def step(self, row: dict[str, Any], done: float) -> None:
+        self.row, self.done = row, done
+        self.losses.append(row["train_loss"])
+        self.live.update(self._panel())
+
+    def evaluated(self, step: int, result: Evaluation, best: bool, train_loss: float | None) -> None:
+        self.evaluations = [*self.evaluations, evaluation_line(step, result, best, train_loss)][-4:]
+        self.live.update(self._panel())
+
+    def sample(self, text: str) -> None:
+        self.text = text
+        self.live.update(self._panel())
+
+    def _panel(self) -> Any:
+        from rich.console import Group
+        from rich.panel import Panel
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        parts: list[Any] = [ProgressBar(total=1.0, completed=self.done, width=60)]
+        if self.row:
+            left = self.row["elapsed_s"] * (1 - self.done) / max(self.done, 1e-9)
+            parts.append(
+                f"step {self.row['step']:,}   loss {self.row['train_loss']:.3f}   "
+                f"{count_text(self.row['tokens_per_s'])} tokens/s   about {duration_text(left)} left"
+            )
+            parts.append(Text(sparkline(self.losses), style="cyan"))
+        parts += [Text(line, style="green" if "best" in line else "") for line in self.evaluations]
+        if self.text:
+            parts.append(Text("“" + self.text.strip() + "”", style="italic dim"))
+        return Panel(Group(*parts), title="training", title_align="left")
+
+
+def make_display() -> Display:
+    """The display that suits where standard error goes."""
+    return LiveDisplay() if sys.stderr.isatty() else Display()
+
+
+def evaluation_line(step: int, result: Evaluation, best: bool, train_loss: float | None) -> str:
+    """One evaluation as a sentence of figures, each with its unit."""
+    train = "" if train_loss is None else f"train {train_loss:.3f}, "
+    return (
+        f"step {step:,}: {train}validation {result.loss:.3f} ± {result.standard_error:.3f} nats/token, "
+        f"{result.bits_per_byte:.3f} bits/byte, {result.accuracy:.1%} right" + (", best so far" if best else "")
+    )

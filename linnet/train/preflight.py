@@ -1,0 +1,58 @@
+"""What a run will cost and whether model and data fit each other, said before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linnet.console import count_text, say, size_text
+from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
+from linnet.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Counts that follow from the configuration alone."""
+
+    parameters: int
+    flops_per_token: int
+    """floating-point operations to train on one token"""
+    memory_bytes: int
+    """an estimate"""
+    tokens_per_step: int
+    epochs: float
+    """how often the training split is read when all steps are taken"""
+    tokens_per_parameter: float
+    """training tokens that exist (not repeated) for each parameter"""
+
+    def lines(self) -> list[str]:
+        """The counts as sentences, with advice where model and data do not fit."""
+        found = [
+            f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token, "
+            f"about {size_text(self.memory_bytes)} of memory to train",
+            f"data: {self.tokens_per_step:,} tokens a step; all steps read the training split {self.epochs:.1f} times",
+        ]
+        if self.tokens_per_parameter < 0.2 and self.epochs > 10:
+            found.append(
+                f"advice: there are {self.tokens_per_parameter:.2f} tokens of text for each parameter; the model will "
+                "learn it by heart. More text, a smaller model or fewer steps will serve better"
+            )
+        return found
+
+    def announce(self) -> None:
+        """Says the lines."""
+        for line in self.lines():
+            say(line)
+
+
+def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int) -> Preflight:
+    """The counts of a run on `train_tokens` tokens of training text."""
+    tokens_per_step = train.batch_size * model.block_size
+    parameters = parameter_count(model)
+    return Preflight(
+        parameters=parameters,
+        flops_per_token=flops_per_token(model),
+        memory_bytes=training_bytes(model, train.micro_batch),
+        tokens_per_step=tokens_per_step,
+        epochs=train.steps * tokens_per_step / max(train_tokens, 1),
+        tokens_per_parameter=train_tokens / parameters,
+    )

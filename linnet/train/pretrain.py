@@ -1,0 +1,349 @@
+"""From a config and prepared data to a trained run: wiring around the loop. Continues an unfinished run by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from linnet import runtime
+from linnet.config import differences, dumps, to_dict
+from linnet.console import duration_text, say
+from linnet.data import Batches, Prepared
+from linnet.errors import UserError
+from linnet.evaluate.loss import Evaluation, evaluate
+from linnet.files import write_json, write_text
+from linnet.lm import LM
+from linnet.model.config import flops_per_token
+from linnet.model.transformer import Transformer
+from linnet.run import Run
+from linnet.train.checkpoint import Position, latest_good, restore, save
+from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
+from linnet.train.display import Display, make_display
+from linnet.train.log import MetricsLog
+from linnet.train.loop import Budget, Loss, Row, fit
+from linnet.train.losses import next_token_loss
+from linnet.train.optim import LossScaler, Optimizer
+from linnet.train.preflight import preflight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WORTH_COMPILING_FLOP = 8e12
+"""a run with fewer operations is over before compiling has paid for itself"""
+
+EVALUATION_SHARE = 0.05
+"""a run that is bounded by time spends about this share of it on evaluations"""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and has saved its state."""
+
+    def __init__(self, number: int, where: Path) -> None:
+        super().__init__(f"stopped on request; everything is saved in {where}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.append(number)
+        say("stopping at the end of this step (press Ctrl-C again to stop without saving)")
+
+    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def train(config: Config, data: str | Path, run: str | Path, command: Sequence[str] = ()) -> Run:
+    """The run folder, trained to the end of its steps, time or patience.
+
+    Args:
+        config: what to build and how; `model.vocab_size` is replaced by the tokenizer's.
+        data: a prepared-data folder.
+        run: a new folder, or one of an unfinished run of the same config, which is continued bit for bit.
+        command: the command line, for the manifest.
+
+    Raises:
+        UserError: data and config do not fit each other or the run, or something cannot be read or written.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    session = Session(config, Path(data), Path(run), command)
+    with stop_requests() as signals, make_display() as display:
+        session.train(signals, display)
+    return session.run
+
+
+class Session:
+    """One stretch of training: everything that is built before the first step and used until the last."""
+
+    def __init__(self, config: Config, data: Path, run: Path, command: Sequence[str] = ()) -> None:
+        self.prepared = Prepared.open(data)
+        self.train_split = self.prepared.split("train")
+        self.val_split = self.prepared.split("val") if self.prepared.has("val") else None
+        tokenizer = self.prepared.tokenizer()
+        model_config = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+        self.config = config = dataclasses.replace(config, model=model_config)
+        self.batches = Batches(
+            self.train_split,
+            block_size=model_config.block_size,
+            seed=config.train.seed,
+            assistant_only=config.train.assistant_only,
+        )
+        self.device = runtime.pick_device(config.train.device)
+        self.precision = runtime.pick_precision(config.train.precision, self.device)
+        self.run, self.choices = self._open_run(run, command)
+        runtime.set_threads(self.choices["threads"])
+        torch.manual_seed(config.train.seed)
+        self.model = Transformer(model_config).to(self.device)
+        self.optimizer = Optimizer(self.model, config.optim)
+        self.scaler = LossScaler(enabled=self.precision == torch.float16)
+        self.position = Position()
+        checkpoint = latest_good(self.run)
+        if checkpoint is not None:
+            self.position = restore(checkpoint, self.model, self.optimizer, self.scaler)
+            say(f"continuing {self.run.path} from step {self.position.step:,}")
+        self.budget = Budget(config, self.position)
+        self.log = MetricsLog(self.run, self.position.step)
+        self.lm = LM(self.model, tokenizer, self.run.template(), name=self.run.path.name)
+        self.train_loss: float | None = None
+        self.interval_s, self.interval_tokens = 0.0, 0
+        self.next_evaluation = 0.0
+
+    def _open_run(self, path: Path, command: Sequence[str]) -> tuple[Run, dict[str, Any]]:
+        """The run in `path`, made if it is not there, and its automatic choices; refuses a run of another config."""
+        run = Run(path)
+        if not run.config_file.exists():
+            return run, self._make_run(run, command)
+        run = Run.open(path)
+        changed = differences(run.config(), to_dict(self.config))
+        for key, (old, new) in changed.items():
+            if key not in MAY_CHANGE_ON_RESUME:
+                raise UserError(
+                    f"{path} was trained with {key} = {old!r}, and {new!r} is asked for now; "
+                    "take the old value to continue it, or another --run"
+                )
+        manifest = run.manifest()
+        if manifest["data"]["train_sha256"] != self.prepared.manifest["splits"]["train"]["sha256"]:
+            raise UserError(f"{path} was trained on other data than {self.prepared.path}; take another --run")
+        if changed:
+            write_text(run.config_file, dumps(self.config))
+        return run, manifest["choices"]
+
+    def _make_run(self, run: Run, command: Sequence[str]) -> dict[str, Any]:
+        """Writes all of a new run but its weights; config.toml last, because it is what makes it a run."""
+        if run.path.exists() and not run.path.is_dir():
+            raise UserError(f"{run.path} is a file; name a folder for --run")
+        write_text(run.path / "tokenizer.json", (self.prepared.path / "tokenizer.json").read_text(encoding="utf-8"))
+        template = self.prepared.path / "template.jinja"
+        if template.exists():
+            shutil.copyfile(template, run.template_file)
+        choices = {"compile": self._worth_compiling(), "threads": runtime.set_threads(self.config.train.threads)}
+        manifest = {
+            "version": 1,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": list(command),
+            "versions": runtime.versions(),
+            "machine": runtime.machine(self.device),
+            "tokenizer": self.prepared.tokenizer().fingerprint(),
+            "data": {
+                "path": str(self.prepared.path),
+                "train_sha256": self.prepared.manifest["splits"]["train"]["sha256"],
+                "manifest": self.prepared.manifest,
+            },
+            "choices": choices,
+        }
+        write_json(run.manifest_file, manifest)
+        write_text(run.config_file, dumps(self.config))
+        return choices
+
+    def _worth_compiling(self) -> bool:
+        """Whether to compile, said in one line when the answer is no for a reason that can be mended."""
+        wish = self.config.train.compile
+        if wish == "off":
+            return False
+        reason = runtime.why_not_compile(self.device)
+        if reason is not None:
+            say(f"training uncompiled, which is slower: {reason}")
+            return False
+        tokens = self.config.train.steps * self.config.train.batch_size * self.config.model.block_size
+        minutes = self.config.train.max_minutes
+        long_enough = tokens * flops_per_token(self.config.model) > WORTH_COMPILING_FLOP
+        return wish == "on" or (long_enough and (minutes is None or minutes >= 2))
+
+    def train(self, signals: list[int], display: Display) -> None:
+        """Runs the loop; looks, logs and saves between its steps."""
+        if self.position.finished and self.budget.done(self.position.step) > 0.9:
+            say(f"{self.run.path} is finished ({self.position.step:,} steps); more --train.steps continue it")
+            return
+        self.position.finished = False
+        preflight(self.config.model, self.config.train, len(self.train_split.tokens)).announce()
+        steps = fit(
+            self.optimizer,
+            self._loss(),
+            self.batches,
+            self.config,
+            self.position,
+            self.budget,
+            self.scaler,
+            self.device,
+        )
+        self.model.train()
+        for row in steps:
+            self._record(row, display)
+            done = self.budget.done(self.position.step)
+            if done >= 1 or self._evaluation_is_due(done):
+                self._evaluate(display)
+                self.position.finished = done >= 1 or self._out_of_patience()
+                self._save()
+            if signals:
+                self._save()
+                raise Interrupted(signals[0], self.run.path)
+            if self.position.finished:
+                break
+        say(f"trained {self.position.step:,} steps in {duration_text(self.position.elapsed_s)}; saved in {self.run.path}")
+
+    def _loss(self) -> Loss:
+        """The loss of the loop: in the run's precision, compiled if that was chosen."""
+        eager: Loss = partial(next_token_loss, self.model)
+        if self.precision != torch.float32:
+            plain, kind, dtype = eager, self.device.type, self.precision
+
+            def eager(x: Tensor, y: Tensor) -> Tensor:
+                with torch.autocast(kind, dtype):
+                    return plain(x, y)
+
+        return compiled(eager) if self.choices["compile"] else eager
+
+    def _record(self, row: Row, display: Display) -> None:
+        """Adds a step to the running mean; every `log_interval` steps a line is written."""
+        position = self.position
+        position.pending_loss += row.loss
+        position.pending_steps += 1
+        self.interval_s += row.seconds
+        self.interval_tokens += row.tokens
+        if row.step % self.config.train.log_interval and row.step != self.config.train.steps:
+            return
+        self.train_loss = position.pending_loss / position.pending_steps
+        line = {
+            "kind": "train",
+            "step": row.step,
+            "tokens": position.tokens,
+            "train_loss": self.train_loss,
+            "train_perplexity": _perplexity(self.train_loss),
+            "lr": self.config.optim.lr * row.lr_scale,
+            "grad_norm": row.grad_norm,
+            "tokens_per_s": round(self.interval_tokens / max(self.interval_s, 1e-9), 1),
+            "memory_bytes": runtime.peak_memory_bytes(self.device),
+            "elapsed_s": round(position.elapsed_s, 3),
+        }
+        self.log.write(line)
+        display.step(line, self.budget.done(row.step))
+        position.pending_loss, position.pending_steps = 0.0, 0
+        self.interval_s, self.interval_tokens = 0.0, 0
+
+    def _evaluation_is_due(self, done: float) -> bool:
+        interval = self.config.train.eval_interval
+        if interval is None and self.config.train.max_minutes is not None:
+            return done >= max(self.next_evaluation, 0.1)
+        return self.position.step % (interval or max(1, self.config.train.steps // 10)) == 0
+
+    def _evaluate(self, display: Display) -> None:
+        """Scores the whole validation split, writes the line and a sample; training's random streams are not touched."""
+        if self.val_split is None:
+            return
+        started = self.budget.clock()
+        result = evaluate(self.model, self.val_split, device=self.device, assistant_only=self.config.train.assistant_only)
+        position = self.position
+        position.val_loss = result.loss
+        best = position.best_loss is None or result.loss < position.best_loss
+        position.best_loss = result.loss if best else position.best_loss
+        position.worse_evaluations = 0 if best else position.worse_evaluations + 1
+        self.log.write(self._evaluation_line(result))
+        display.evaluated(position.step, result, best, self.train_loss)
+        if self.config.train.sample_tokens:
+            prompt = self.config.train.sample_prompt
+            text = prompt + self.lm.generate(prompt, max_new_tokens=self.config.train.sample_tokens, seed=0)
+            self.log.write_sample({"step": position.step, "prompt": prompt, "text": text})
+            display.sample(text)
+        self.model.train()
+        took = self.budget.clock() - started
+        self.budget.reserve_s = max(self.budget.reserve_s, 1.2 * took + 0.5)
+        spacing = max(0.1, took / (EVALUATION_SHARE * self.budget.seconds))
+        self.next_evaluation = self.budget.done(position.step) + spacing
+        position.elapsed_s = self.budget.elapsed_s()
+
+    def _evaluation_line(self, result: Evaluation) -> dict[str, Any]:
+        return {
+            "kind": "eval",
+            "step": self.position.step,
+            "tokens": self.position.tokens,
+            "val_loss": result.loss,
+            "val_standard_error": result.standard_error,
+            "val_perplexity": _perplexity(result.loss),
+            "val_bits_per_byte": result.bits_per_byte,
+            "val_bits_per_char": result.bits_per_char,
+            "val_accuracy": result.accuracy,
+            "elapsed_s": round(self.position.elapsed_s, 3),
+        }
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        if patience is None or self.position.worse_evaluations < patience:
+            return False
+        say(f"stopping early: the last {patience} evaluations were no better than {self.position.best_loss:.4f}")
+        return True
+
+    def _save(self) -> None:
+        self.position.elapsed_s = self.budget.elapsed_s()
+        save(self.run, self.position, self.model, self.optimizer, self.scaler)
+
+
+def compiled(eager: Loss) -> Loss:
+    """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails."""
+    runtime.prepare_compiler()
+    chosen: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        nonlocal chosen
+        if chosen is not None:
+            return chosen(x, y)
+        say("compiling the training step (about half a minute the first time)")
+        try:
+            attempt = torch.compile(eager, dynamic=False)
+            result: Tensor = attempt(x, y)
+            chosen = attempt
+        except Exception as error:
+            # the compiler, its tools and its cache fail in too many ways to list; training must not
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")
+            chosen = eager
+            result = eager(x, y)
+        return result
+
+    return loss
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))  # beyond lies overflow, and nothing meaningful

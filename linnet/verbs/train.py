@@ -1,0 +1,72 @@
+"""`linnet train`: shards -> a trained run."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from linnet.config import from_dict, parse_flags, read_toml, recipe_path
+from linnet.console import emit
+from linnet.train.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Config):
+    """Train a model, or continue a run that was interrupted.
+
+    Example: linnet train linnet-small --data data/mine --run runs/mine --train.max-minutes 5
+
+    Every setting of a recipe is a flag, --section.field VALUE; flags win over the recipe.
+    """
+
+    recipe: Positional[str] = "linnet-tiny"
+    """a name from `linnet recipes`, or a .toml file"""
+    data: str | None = None
+    """a prepared folder, or any SOURCE that `linnet prepare` takes; unset: what the recipe names"""
+    run: Path | None = None
+    """the run folder; unset: runs/RECIPE"""
+    minutes: float | None = None
+    """the same as --train.max-minutes"""
+    json: bool = False
+    """print one JSON object with the result"""
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Parses twice: the recipe named in the flags becomes the flags' default."""
+    first = parse_flags(Train, argv, "linnet train")
+    path = recipe_path(first.recipe)
+    defaults = from_dict(Config, read_toml(path), Config())
+    args = parse_flags(Train, argv, "linnet train", default=_as_train(defaults, first))
+    config = Config(**{name: getattr(args, name) for name in Config.__dataclass_fields__})
+    if args.minutes is not None:
+        config = replace(config, train=replace(config.train, max_minutes=args.minutes))
+    return run(args, config, ["linnet", "train", *argv])
+
+
+def _as_train(config: Config, first: Train) -> Train:
+    values: dict[str, Any] = {name: getattr(config, name) for name in Config.__dataclass_fields__}
+    return replace(first, **values)
+
+
+def run(args: Train, config: Config, command: list[str]) -> int | None:
+    """Prepares the data where it is not, trains, draws the curves."""
+    from linnet.plots import draw_run
+    from linnet.train.pretrain import Interrupted, train
+    from linnet.train.wiring import prepared_data
+
+    folder = args.run or Path("runs") / Path(args.recipe).stem
+    data = prepared_data(config, args.data, folder)
+    try:
+        trained = train(config, data, folder, command)
+    except Interrupted as stop:
+        print(f"{stop}; the same command continues", file=sys.stderr)
+        return stop.exit_code
+    draw_run(trained)
+    if args.json:
+        best = trained.checkpoint("best")
+        state = best.state()
+        emit({"run": str(folder), "step": trained.checkpoint("last").step, "best_step": best.step, "val_loss": state["val_loss"]})
+    return None

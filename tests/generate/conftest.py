@@ -1,0 +1,33 @@
+"""Tiny models with random weights: fresh ones predict every token alike, which would hide mistakes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from linnet.model.config import ModelConfig
+from linnet.model.transformer import Transformer
+
+torch.set_num_threads(1)
+
+
+def random_model(**changes: object) -> Transformer:
+    """A model of 2 layers and 32 ids whose predictions differ strongly from token to token."""
+    shape = {"vocab_size": 32, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 16} | changes
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = Transformer(ModelConfig(**shape))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(0.0, 0.5) if parameter.dim() > 1 else parameter.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture
+def make_model() -> Callable[..., Transformer]:
+    return random_model
+
+
+@pytest.fixture
+def model() -> Transformer:
+    return random_model()

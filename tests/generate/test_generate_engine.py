@@ -1,0 +1,256 @@
+"""Cached and uncached, alone and together, before and after the overflow: always the same tokens."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from linnet.errors import UserError
+from linnet.generate.cache import StaticCache
+from linnet.generate.context import visible
+from linnet.generate.engine import Memory, decode, generate, next_logits, prefill
+from linnet.generate.sampling import Sampling
+from linnet.model.transformer import Transformer
+
+GREEDY = Sampling(temperature=0.0, max_new_tokens=40)
+SHAPES = [
+    {},
+    {"position": "learned"},
+    {"n_kv_head": 1, "n_head": 4},
+    {"norm": "layernorm", "norm_bias": True, "qkv_bias": True, "linear_bias": True, "head_bias": True},
+    {"norm_placement": "post", "activation": "gelu", "qk_norm": False},
+    {"activation": "swiglu", "value_embeddings": True, "embedding_norm": True, "tie_embeddings": True},
+    {"attention": "manual"},
+]
+
+
+def rows_of(model: Transformer, prompts: list[list[int]], sampling: Sampling, **options: object) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in prompts]
+    for step in generate(model, prompts, sampling, **options):
+        for row, token in zip(rows, step, strict=True):
+            if token is not None:
+                row.append(token)
+    return rows
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("chunks", [[6], [5, 1], [1] * 6, [2, 3, 1]], ids=str)
+def test_cached_logits_equal_a_full_pass(make_model, shape: dict, chunks: list[int]):
+    model = make_model(**shape)
+    tokens = torch.tensor([[3, 1, 4, 1, 5, 9], [2, 7, 1, 8, 2, 8]])
+    cache = StaticCache(2, 16)
+    with torch.inference_mode():
+        pieces = []
+        for piece in tokens.split(chunks, dim=1):
+            pieces.append(model(piece, cache=cache))
+            cache.advance(piece.shape[1])
+        torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.trap(25)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("system_length", [0, 3])
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.0, top_p=0.9, seed=3, max_new_tokens=40)], ids=["greedy", "drawn"])
+def test_cached_equals_uncached_across_overflow(make_model, shape: dict, system_length: int, sampling: Sampling):
+    model, prompt = make_model(**shape), [5, 6, 7, 8]
+    slow = rows_of(model, [prompt], sampling, system_lengths=[system_length], cached=False)
+    fast = rows_of(model, [prompt], sampling, system_lengths=[system_length])
+    assert fast == slow
+    assert len(slow[0]) == 40  # the context of 16 overflowed more than once
+    remembering = rows_of(model, [prompt], sampling, system_lengths=[system_length], memory=Memory())
+    assert remembering == slow
+
+
+@pytest.mark.trap(25)
+def test_logits_after_the_overflow_are_those_of_the_visible_ids(model):
+    seen = []
+    for cached in (True, False):
+        logits = []
+
+        def watch(self_logits: Callable[[], torch.Tensor], kept: list = logits) -> Callable[[], torch.Tensor]:
+            def wrapped() -> torch.Tensor:
+                kept.append(self_logits())
+                return kept[-1]
+
+            return wrapped
+
+        from linnet.generate import engine
+
+        kind = engine.Cached if cached else engine.Uncached
+        original = kind.logits
+        kind.logits = lambda self, original=original, watch=watch: watch(lambda: original(self))()
+        try:
+            rows_of(model, [[1, 2, 3]], GREEDY, cached=cached)
+        finally:
+            kind.logits = original
+        seen.append(torch.cat(logits))
+    torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.trap(25)
+def test_a_second_turn_from_memory_equals_a_fresh_one(model):
+    memory = Memory()
+    first = [5, 6, 7]
+    said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory)[0]
+    for turn in ([9, 10], [11], [12, 13, 14, 15, 16]):  # runs over the context of 16
+        first = [*first, *said, *turn]
+        said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory, system_lengths=[2])[0]
+        fresh = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), system_lengths=[2], cached=False)[0]
+        assert said == fresh
+    edited = [5, 6, 1, 1, 1]  # the history was changed: only what still agrees is kept
+    remembered = rows_of(model, [edited], GREEDY, memory=memory)
+    assert remembered == rows_of(model, [edited], GREEDY, cached=False)
+
+
+def test_memory_does_not_read_again_what_it_knows(model, monkeypatch):
+    from linnet.generate import engine
+
+    read: list[int] = []
+    original = engine.next_logits
+
+    def counted(model: Transformer, tokens: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
+        read.append(tokens.shape[1])
+        return original(model, tokens, *rest, **options)
+
+    monkeypatch.setattr(engine, "next_logits", counted)
+    memory = Memory()
+    said = rows_of(model, [[5, 6, 7, 8, 9]], Sampling(temperature=0.0, max_new_tokens=3), memory=memory)[0]
+    assert read[0] == 5
+    read.clear()
+    rows_of(model, [[5, 6, 7, 8, 9, *said, 1, 2]], Sampling(temperature=0.0, max_new_tokens=1), memory=memory)
+    assert read == [3]  # the last id said was never read, and the two new ones
+
+
+@pytest.mark.trap(26)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("cached", [True, False], ids=["cached", "uncached"])
+def test_batched_greedy_equals_single_greedy_for_unequal_lengths(make_model, shape: dict, cached: bool):
+    model = make_model(**shape)
+    prompts = [[1], [2, 3, 4, 5, 6, 7], [8, 9], list(range(20)), [30, 2, 30]]
+    systems = [0, 2, 1, 4, 0]
+    together = rows_of(model, prompts, GREEDY, system_lengths=systems, cached=cached)
+    for prompt, system, row in zip(prompts, systems, together, strict=True):
+        assert row == rows_of(model, [prompt], GREEDY, system_lengths=[system], cached=False)[0]
+
+
+def test_rows_that_end_early_do_not_disturb_the_others(model):
+    prompts = [[1], [2, 3, 4, 5, 6, 7], [8, 9], [10, 11, 12], [30, 2, 30]]
+    alone = [rows_of(model, [prompt], GREEDY)[0] for prompt in prompts]
+    lengths = [3, 40, 1, 17, 8]
+
+    said = [0] * 5
+
+    def finished(row: int, token: int) -> bool:
+        said[row] += 1
+        return said[row] == lengths[row]
+
+    together = rows_of(model, prompts, GREEDY, finished=finished)
+    assert together == [row[:length] for row, length in zip(alone, lengths, strict=True)]
+
+
+def test_stop_ids_end_a_row_and_are_not_said(model):
+    free = rows_of(model, [[1, 2], [3]], GREEDY)
+    stop = free[0][3]
+    stopped = rows_of(model, [[1, 2], [3]], GREEDY, stop_ids={stop})
+    assert stopped == [row[: row.index(stop)] if stop in row else row for row in free]
+
+
+def test_ids_beyond_the_vocabulary_are_never_chosen(model):
+    hot = Sampling(temperature=5.0, seed=1, max_new_tokens=100)
+    assert max(rows_of(model, [[1]], hot)[0]) > 8
+    assert max(rows_of(model, [[1]], hot, vocab_size=8)[0]) < 8
+
+
+def test_the_same_seed_says_the_same_and_another_something_else(model):
+    first, second, other = (
+        rows_of(model, [[1, 2]], Sampling(temperature=1.0, seed=seed, max_new_tokens=20)) for seed in (1, 1, 2)
+    )
+    assert first == second != other
+    unseeded = Sampling(temperature=1.0, max_new_tokens=20)
+    assert rows_of(model, [[1, 2]], unseeded) != rows_of(model, [[1, 2]], unseeded)
+
+
+def test_sample_i_is_the_same_however_many_are_drawn(model):
+    sampling = Sampling(temperature=1.0, seed=4, max_new_tokens=20)
+    four = rows_of(model, [[1, 2]] * 4, sampling)
+    assert rows_of(model, [[1, 2]], sampling) == four[:1]
+    assert rows_of(model, [[1, 2]] * 2, sampling) == four[:2]
+    assert len(set(map(tuple, four))) == 4
+
+
+def test_generation_draws_from_no_shared_random_stream(model):
+    before = torch.get_rng_state()
+    rows_of(model, [[1, 2]] * 2, Sampling(max_new_tokens=5))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_penalty_stops_repetition_but_never_forbids_the_end(model):
+    prompt, stop = [1, 2, 3], 2
+    strong = Sampling(temperature=0.0, repetition_penalty=1e6, max_new_tokens=12)
+    said = rows_of(model, [prompt], strong)[0]
+    positive = len(set(said)) == len(said)  # while unseen tokens have logits above those pushed down
+    assert positive
+    from linnet.generate.engine import Chooser
+
+    chooser = Chooser(strong, [prompt], frozenset({stop}), 32)
+    assert chooser.seen is not None
+    assert chooser.seen[0].nonzero()[:, 0].tolist() == [1, 3]
+
+
+def test_modes_are_left_as_they_were_even_between_steps(make_model):
+    model = make_model(dropout=0.5)
+    frozen = model.blocks[0]
+    model.train()
+    frozen.eval()
+    steps = generate(model, [[1, 2]], GREEDY)
+    next(steps)
+    assert model.training
+    assert not frozen.training
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    training = rows_of(model, [[1, 2]], GREEDY)
+    assert training == rows_of(model.eval(), [[1, 2]], GREEDY)
+
+
+def test_prefill_and_decode_are_plain_functions(model):
+    cache = StaticCache(2, 16)
+    _, pads = prefill(model, [[1, 2, 3], [4]], cache)
+    assert pads == [0, 2]
+    stepped = decode(model, [5, 6], pads, cache)
+    alone = torch.cat([next_logits(model, torch.tensor([ids])) for ids in ([1, 2, 3, 5], [4, 6])])
+    torch.testing.assert_close(stepped, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_a_cache_writes_in_place_and_forgets_rows():
+    cache = StaticCache(3, 8)
+    keys = torch.arange(6.0).view(3, 1, 2, 1)
+    held, _ = cache.update(0, keys, -keys)
+    start = held.data_ptr()
+    cache.advance(2)
+    held, values = cache.update(0, keys + 10, keys)
+    assert held.shape == (3, 1, 4, 1)
+    assert held.data_ptr() == start
+    assert values[1].flatten().tolist() == [-2.0, -3.0, 2.0, 3.0]
+    cache.advance(2)
+    cache.remove(0)  # the last row takes its place
+    held, _ = cache.update(0, keys[:2], keys[:2])
+    assert held[0, 0, :4, 0].tolist() == [4.0, 5.0, 14.0, 15.0]
+    assert cache.n_bytes == 2 * 3 * 8 * 4
+
+
+def test_damaged_weights_and_empty_prompts_are_said_plainly(make_model):
+    model = make_model()
+    with pytest.raises(UserError, match="a prompt has no token"):
+        list(generate(model, [[]], GREEDY))
+    assert list(generate(model, [], GREEDY)) == []
+    with torch.no_grad():
+        model.lm_head.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match="not numbers"):
+        list(generate(model, [[1]], GREEDY))
+
+
+def test_a_prompt_longer_than_the_context_is_read_as_far_as_visible(model):
+    long = [index % 30 for index in range(50)]
+    assert rows_of(model, [long], Sampling(temperature=0.0, max_new_tokens=1)) == rows_of(
+        model, [visible(long, 0, 16)], Sampling(temperature=0.0, max_new_tokens=1)
+    )

@@ -1,0 +1,156 @@
+"""Encoding and decoding: any text comes back, however it is cut, whatever it spells."""
+
+import pickle
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizer_texts import CORPUS, GOLDEN, TEXTS
+
+from linnet.errors import UserError
+from linnet.tokenizers import BPETokenizer
+from linnet.tokenizers.bpe import _PieceCache
+from linnet.tokenizers.bpe_merge import LONG
+from linnet.tokenizers.pretokenize import split, split_stream
+
+
+@st.composite
+def cut_texts(draw: st.DrawFn) -> list[str]:
+    text = draw(TEXTS)
+    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    return [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+
+
+@pytest.mark.parametrize("text", GOLDEN, ids=range(len(GOLDEN)))
+def test_golden_texts_come_back(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEXTS)
+def test_any_text_comes_back_and_never_gives_a_special_id(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert b"".join(tokenizer.token_bytes(id) for id in ids) == tokenizer.decode_bytes(ids) == text.encode()
+    assert not set(ids) & set(tokenizer.special_ids.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(cut_texts(), st.integers(1, 12))
+def test_pieces_do_not_depend_on_the_cuts(chunks, block):
+    streamed = [piece for pieces in split_stream(iter(chunks), block) for piece in pieces]
+    assert streamed == split("".join(chunks))
+
+
+@settings(max_examples=100, deadline=None)
+@given(cut_texts())
+def test_ids_do_not_depend_on_the_cuts(tokenizer, chunks):
+    streamed = [id for ids in tokenizer.encode_iter(chunks) for id in ids]
+    assert streamed == tokenizer.encode("".join(chunks))
+
+
+@pytest.mark.parametrize("text", ["x'", "x'r", "x'v", "x 'l", "a  ", "a \n", "ab", "1", "!", "'"])
+def test_what_a_later_character_may_change_is_held_back(text):
+    for after in ["e", "l", " ", "x", "\n", "1", "."]:
+        assert [p for pieces in split_stream([text, after], 1) for p in pieces] == split(text + after)
+
+
+def test_a_long_line_is_split_without_holding_it():
+    """A megabyte in one line, of which no more than a few blocks live at any time."""
+    chunk = "word and word, " * 70
+    held = most = 0
+
+    def chunks():
+        nonlocal held, most
+        for _ in range(1_000):
+            held += len(chunk)
+            most = max(most, held)
+            yield chunk
+
+    for pieces in split_stream(chunks(), block=1 << 12):
+        held -= sum(map(len, pieces))
+    assert held == 0
+    assert most < 3 << 12
+
+
+def test_one_huge_word_in_small_chunks_is_scanned_a_few_times_only(monkeypatch):
+    from linnet.tokenizers import pretokenize
+
+    scanned = 0
+
+    def counting_split(text):
+        nonlocal scanned
+        scanned += len(text)
+        return split(text)
+
+    monkeypatch.setattr(pretokenize, "split", counting_split)
+    assert list(split_stream(["a" * 100] * 1_000, block=100)) == [["a" * 100_000]]
+    assert scanned < 4 * 100_000
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text("aab é'", max_size=200))
+def test_the_two_ways_to_merge_agree(tokenizer, text):
+    # on unsplit text, so that merges meet in ways that words do not offer
+    ids = list(text.encode())
+    assert tokenizer._merges.apply_long(ids) == tokenizer._merges.apply_short(ids)
+
+
+@pytest.mark.parametrize("length", [LONG - 1, LONG, LONG + 1, 1_500])
+@pytest.mark.parametrize("unit", ["a", "ab", " ", "the cat's", "क्ष"])
+def test_long_pieces_merge_as_short_ones_do(tokenizer, unit, length):
+    ids = list((unit * length).encode())[:length]
+    assert tokenizer._merges.apply(ids) == tokenizer._merges.apply_short(ids)
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, " " * 200_000, "ab" * 100_000, "!" * 200_000], ids=lambda t: t[:2])
+def test_huge_pieces_encode_in_a_moment(tokenizer, text):
+    # a quadratic merge would take hours here
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_ids_survive_a_full_cache(tokenizer, monkeypatch):
+    monkeypatch.setattr(_PieceCache, "LIMIT", 3)
+    fresh = pickle.loads(pickle.dumps(tokenizer))
+    for text in CORPUS:
+        assert fresh.encode(text) == tokenizer.encode(text)
+        assert len(fresh._cache) <= 3
+
+
+def test_a_pickled_tokenizer_is_the_same_without_its_cache(tokenizer):
+    copy = pickle.loads(pickle.dumps(tokenizer))
+    assert copy == tokenizer
+    assert len(copy._cache) == 0
+
+
+def test_half_a_character_becomes_a_replacement_but_its_bytes_are_kept(tokenizer):
+    first, *rest = list("é".encode())
+    assert tokenizer.decode([first]) == "�"
+    assert tokenizer.decode_bytes([first]) + tokenizer.decode_bytes(rest) == "é".encode()
+
+
+def test_special_tokens_decode_to_their_names(tokenizer):
+    for name, id in tokenizer.special_ids.items():
+        assert tokenizer.decode([id]) == name
+        assert tokenizer.token_bytes(id) == name.encode()
+
+
+@pytest.mark.parametrize("id", [-1, 500, 10**12])
+def test_an_id_outside_the_vocabulary_is_named(tokenizer, id):
+    for decode in (tokenizer.decode, tokenizer.decode_bytes, lambda ids: tokenizer.token_bytes(ids[-1])):
+        with pytest.raises(UserError, match=f"token id {id} is not in this vocabulary; its ids are 0 to 499"):
+            decode([1, id])
+
+
+def test_ids_may_come_from_numpy(tokenizer):
+    np = pytest.importorskip("numpy")
+    ids = tokenizer.encode("the cat's naïve")
+    assert tokenizer.decode(np.array(ids, dtype=np.uint16)) == "the cat's naïve"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "fine \udfff not", "cat\ud83d"])
+def test_a_lone_surrogate_is_an_error_that_names_it(tokenizer, text):
+    bad = next(c for c in text if 0xD800 <= ord(c) < 0xE000)
+    for use in (tokenizer.encode, lambda text: BPETokenizer.train([text])):
+        with pytest.raises(UserError, match=f"U\\+{ord(bad):04X}, a lone surrogate"):
+            use(text)
