@@ -1,3 +1,79 @@
 """Linnet grows small language models from your own text, with every step open to the eye."""
 
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linnet import train
+    from linnet.data import DataConfig, prepare
+    from linnet.errors import UserError
+    from linnet.lm import LM
+    from linnet.model.config import ModelConfig
+    from linnet.model.transformer import Transformer
+    from linnet.tokenizers import BPETokenizer, ChatTemplate, Tokenizer
+    from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "BPETokenizer": "linnet.tokenizers",
+    "ChatTemplate": "linnet.tokenizers",
+    "Config": "linnet.train.config",
+    "DataConfig": "linnet.data",
+    "LM": "linnet.lm",
+    "ModelConfig": "linnet.model.config",
+    "OptimConfig": "linnet.train.config",
+    "ScheduleConfig": "linnet.train.config",
+    "Tokenizer": "linnet.tokenizers",
+    "TrainConfig": "linnet.train.config",
+    "Transformer": "linnet.model.transformer",
+    "UserError": "linnet.errors",
+    "prepare": "linnet.data",
+}
+"""public names, imported when first used: importing linnet imports no torch"""
+
+__all__ = [
+    "BPETokenizer",
+    "ChatTemplate",
+    "Config",
+    "DataConfig",
+    "LM",
+    "ModelConfig",
+    "OptimConfig",
+    "ScheduleConfig",
+    "Tokenizer",
+    "TrainConfig",
+    "Transformer",
+    "UserError",
+    "load",
+    "prepare",
+    "train",
+]
+
+
+def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") -> "LM":
+    """The model of a run, with its tokenizer and chat template.
+
+    Args:
+        path: a run folder.
+        checkpoint: "best" (lowest validation loss), "last", or a step.
+        device: "auto", "cpu", "cuda" or "mps".
+    Raises:
+        UserError: there is no run or no such checkpoint, or a file in it is damaged.
+    """
+    from linnet import runtime
+    from linnet.lm import LM
+    from linnet.run import Run
+
+    run = Run.open(path)
+    model = run.load_model(checkpoint, runtime.pick_device(device))
+    return LM(model, run.tokenizer(), run.template(), name=run.path.name)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("linnet.train")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'linnet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

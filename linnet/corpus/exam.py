@@ -88,7 +88,7 @@ def exam(count: int = 200, seed: int = 0, settings: Settings | None = None) -> l
         if question is None or text in seen:
             refused += 1
             # a kind with few questions gives its turn to the next one
-            turn += refused % 50 == 0
+            turn += refused % 300 == 0
             if refused > 100_000:
                 raise UserError(f"an exam of {count} questions is asked for; there are about {len(questions)}")
             continue

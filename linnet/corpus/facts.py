@@ -16,17 +16,15 @@ from linnet.corpus.settings import Settings
 ANIMALS = """
 fox den mice | bear cave honey | rabbit burrow carrots | mouse hole cheese | squirrel tree nuts | frog pond flies
 duck lake bread | cow barn grass | bird nest seeds | bee hive nectar | dog kennel bones | cat house fish
-horse stable hay | pig sty potatoes | hen coop corn | fish river worms | whale ocean plankton | spider web bugs
-lion savanna meat | monkey jungle bananas | camel desert thorns | goat field thistles | panda forest bamboo
-hedgehog hedge snails
+horse stable hay | pig sty potatoes | spider web bugs | monkey jungle bananas | hedgehog hedge snails | deer forest leaves
 """
 COLOURS = """
-sky blue | grass green | snow white | sun yellow | coal black | blood red | chocolate brown | carrot orange
-plum purple | elephant grey | flamingo pink | lemon yellow | tomato red | milk white | night black | frog green
+sky blue | grass green | snow white | sun yellow | blood red | chocolate brown | carrot orange | plum purple
+elephant grey | pig pink | lemon yellow | tomato red | milk white | night black | frog green | sea blue
 """
 OPPOSITES = """
 big small | hot cold | day night | up down | happy sad | fast slow | old young | wet dry | open closed | full empty
-hard soft | light dark | long short | loud quiet | early late | clean dirty | near far | strong weak | rich poor
+hard soft | light dark | long short | loud quiet | near far
 """
 NUMBERS = (
     "zero",
@@ -65,12 +63,16 @@ COLOUR_QUESTIONS = (
     "Which colour is the {w}?",
     "Tell me the colour of the {w}.",
     "Do you know the colour of the {w}?",
+    "What is the colour of the {w}?",
+    "Can you tell me the colour of the {w}?",
+    "I wonder what colour the {w} is.",
 )
 OPPOSITE_QUESTIONS = (
     "What is the opposite of {w}?",
     "Tell me the opposite of {w}.",
     "Do you know the opposite of {w}?",
     "Which word is the opposite of {w}?",
+    "Can you tell me the opposite of {w}?",
 )
 
 
@@ -128,17 +130,19 @@ def _comparisons() -> Iterator[tuple[bool, Forms]]:
 
 
 def _neighbours() -> Iterator[tuple[bool, Forms]]:
-    questions = {
-        1: ("What comes after {n}?", "Which number comes after {n}?", "Tell me the number after {n}."),
-        -1: ("What comes before {n}?", "Which number comes before {n}?", "Tell me the number before {n}."),
-    }
-    for step, ways in questions.items():
-        word = "after" if step == 1 else "before"
+    questions = (
+        "What comes {word} {n}?",
+        "Which number comes {word} {n}?",
+        "Tell me the number {word} {n}.",
+        "Tell me what comes {word} {n}.",
+        "Do you know what comes {word} {n}?",
+    )
+    for step, word in ((1, "after"), (-1, "before")):
         for n in range(1, LARGEST + 1):
-            for number, way in enumerate(ways):
+            for number, way in enumerate(questions):
                 name = f"{word} {n}, asked in way {number + 1}"
                 key = str(n + step)
-                forms = _question(name, way.format(n=n), f"{key} comes {word} {n}.", key)
+                forms = _question(name, way.format(n=n, word=word), f"{key} comes {word} {n}.", key)
                 yield held_out(word, str(n), str(number)), forms
 
 

@@ -11,7 +11,7 @@ class DataConfig:
     """From which texts the data is made, and how it is split. The `[data]` section of a recipe."""
 
     sources: tuple[str, ...] = ("builtin:stories",)
-    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` (standard input), builtin:stories or :dialogues"""
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz); `-` is standard input; builtin:stories, :dialogues"""
     tokenizer: str = "bpe"
     """bpe, char, word or gpt2, or the path of a tokenizer.json to use as it is"""
     vocab_size: int = 4096
@@ -21,7 +21,7 @@ class DataConfig:
     test_fraction: float = 0.0
     """share of the text held out for a final test"""
     split: Literal["hash", "tail"] | None = None
-    """hash: by each document's content; tail: the end of the text is held out; unset: tail under 100 documents, else hash"""
+    """hash: by content; tail: the end of the text is held out; unset: tail under 100 documents, else hash"""
     document_separator: str | None = None
     """text that stands between the documents of a .txt or .md file; unset: each file is one document"""
     errors: Literal["strict", "replace"] = "strict"

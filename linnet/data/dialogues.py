@@ -12,6 +12,9 @@ Message = dict[str, str]
 
 ROLES = ("system", "user", "assistant")
 
+_LINK = re.compile(r"(?<=[^\W\d_])[-*/]+|[-*/]+(?=[^\W\d_])")
+"""hyphens, stars and slashes beside a letter: writing, where elsewhere they are arithmetic"""
+
 _SPEAKER = re.compile(r"(System|User|Assistant):[ \t]?")
 
 
@@ -83,13 +86,19 @@ def paragraphs_of_transcript(lines: Iterable[str]) -> Iterator[str]:
 
 
 def normalised(text: str) -> str:
-    """`text` without what does not make a question another one: case, punctuation, symbols, spacing, accents' encoding.
+    """`text` without what does not make a question another one: case, spacing, most punctuation, accents' encoding.
 
-    "What's  AI?" and "what s ai" are the same. Where nothing else would be left ("?", "+"), punctuation stays.
+    "What's  AI?" and "what s ai" are the same; "2 + 3" and "2 - 3" are not, nor are "C" and "C#". Where nothing would be
+    left ("?"), punctuation stays.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(" " if unicodedata.category(letter)[0] in "PSZC" else letter for letter in folded).split()
+    plain = _LINK.sub(" ", folded)
+    words = "".join(letter if _means_something(letter) else " " for letter in plain).split()
     return " ".join(words or folded.split())
+
+
+def _means_something(letter: str) -> bool:
+    return letter in "#%&*/-" or unicodedata.category(letter)[0] not in "PZC"
 
 
 def keys(messages: list[Message]) -> tuple[str, str]:

@@ -77,7 +77,7 @@ class Plan:
         """The parts of text number `index`: the name of a split, and chunks to read before the next part."""
         assert document.chunks is not None
         if index in self.cuts:
-            chunks = _Divided(document.chunks)
+            chunks = Divided(document.chunks)
             for name, count in zip(SPLITS, self.cuts[index], strict=True):
                 if count:
                     yield name, chunks.take(count)
@@ -85,17 +85,20 @@ class Plan:
             yield SPLITS[self.fates[index]], document.chunks
 
 
-class _Divided:
+class Divided:
     """Chunks, to be taken in parts of so many characters."""
 
     def __init__(self, chunks: Iterator[str]) -> None:
         self.chunks, self.left_over = chunks, ""
+        self.taken = 0
+        """characters handed out so far"""
 
     def take(self, count: int) -> Iterator[str]:
         """The next `count` characters."""
         while count > 0 and (chunk := self.left_over or next(self.chunks, "")):
             self.left_over = chunk[count:]
             count -= min(count, len(chunk))
+            self.taken += len(chunk) - len(self.left_over)
             yield chunk[: len(chunk) - len(self.left_over)]
 
 
@@ -136,7 +139,7 @@ class Survey:
         for chunk in document.chunks:
             characters += len(chunk)
             content.update(chunk.encode())
-            empty = empty and chunk.isspace()
+            empty = empty and (not chunk or chunk.isspace())
             # without case, spacing and ASCII punctuation: fast, and the same wherever the chunks are cut
             group.update(chunk.casefold().encode().translate(None, _SPACING))
         return content.digest(), group.digest(), characters, empty

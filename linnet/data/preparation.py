@@ -14,7 +14,7 @@ from linnet import __version__
 from linnet.console import progress, say, size_text
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
-from linnet.data.documents import CUT, SPLITS, TRAIN, Plan, Survey
+from linnet.data.documents import SPLITS, TRAIN, Divided, Plan, Survey
 from linnet.data.readers import Document, Reader
 from linnet.data.shards import (
     MANIFEST,
@@ -29,7 +29,7 @@ from linnet.data.shards import (
     token_dtype,
 )
 from linnet.data.sources import STDIN, find_sources
-from linnet.data.vocabulary import LEARNED_CHARACTERS, choose_tokenizer
+from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer, with_chat_tokens
 from linnet.errors import UserError
 from linnet.files import making_folder, read_json, sha256, write_json
 from linnet.tokenizers import ChatTemplate, Tokenizer
@@ -94,6 +94,7 @@ class _Preparation:
         pairs = list(identity)
         if config.identity:
             pairs += identity_pairs(config.assistant_name, config.assistant_creator)
+        self.given = given_tokenizer(config)
         self.sources = find_sources(config, self.spool)
         self.reader = Reader(self.sources, config, pairs)
         self.bytes = sum(source.size for source in self.sources)
@@ -108,6 +109,7 @@ class _Preparation:
         self._announce(plan)
         tokenizer, learned = self._tokenizer(plan)
         splits = self._encode(plan, tokenizer)
+        records = [source.record() for source in self.sources]
         _remove(self.spool)
         tokenizer.save(self.folder / TOKENIZER)
         if self.survey.dialogues:
@@ -117,7 +119,7 @@ class _Preparation:
             "version": VERSION,
             "linnet": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": [source.record() for source in self.sources],
+            "sources": records,
             "options": self._options(),
             "split": plan.split,
             "documents": plan.documents - plan.empty,
@@ -153,31 +155,29 @@ class _Preparation:
 
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
         """The tokenizer, and from how many characters it was learned, when it was."""
+        if self.given is not None:
+            return with_chat_tokens(self.given) if self.survey.dialogues else self.given, None
         counted = _Counted()
-        tokenizer = choose_tokenizer(
-            self.config, lambda: counted.passing(self._training_texts(plan)), chat=self.survey.dialogues > 0
-        )
-        return tokenizer, counted.characters or None
+        texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
+        return learned_tokenizer(self.config, texts), counted.characters
 
-    def _training_texts(self, plan: Plan) -> Iterator[str]:
-        """The training split's text from its start, in pieces, as far as a tokenizer learns from it."""
-        seen = 0
+    def _training_texts(self, plan: Plan) -> Iterator[Iterator[str]]:
+        """The training split's texts from its start, in chunks, as far as a tokenizer learns from it."""
+        left = LEARNED_CHARACTERS
         for index, document in enumerate(self.reader.documents()):
-            for chunk in self._training_pieces(plan, index, document):
-                # a chunk as long as what is left, so that block sizes do not decide what is learned
-                yield chunk[: LEARNED_CHARACTERS - seen]
-                seen += len(chunk)
-                if seen >= LEARNED_CHARACTERS:
+            for chunks in self._training_parts(plan, index, document):
+                part = Divided(chunks)
+                yield part.take(left)
+                left -= part.taken
+                if left <= 0:
                     return
 
-    def _training_pieces(self, plan: Plan, index: int, document: Document) -> Iterator[str]:
+    def _training_parts(self, plan: Plan, index: int, document: Document) -> Iterator[Iterator[str]]:
         if document.messages is not None:
             if plan.fates[index] == TRAIN:
-                yield from (message["content"] for message in document.messages)
-        elif plan.fates[index] in (TRAIN, CUT):
-            for name, chunks in plan.pieces(index, document):
-                if name == SPLITS[TRAIN]:
-                    yield from chunks
+                yield from (iter((message["content"],)) for message in document.messages)
+        else:
+            yield from (chunks for name, chunks in plan.pieces(index, document) if name == SPLITS[TRAIN])
 
     def _encode(self, plan: Plan, tokenizer: Tokenizer) -> dict[str, Any]:
         """Writes the shards; returns what the manifest says of each split."""

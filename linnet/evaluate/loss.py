@@ -95,7 +95,7 @@ def evaluate(
         standard_error=standard_error,
         perplexity=math.exp(loss) if loss < 700 else math.inf,
         accuracy=float(hits.sum()) / tokens,
-        bits_per_byte=bits / split.text_bytes if whole and split.text_bytes else None,
+        bits_per_byte=bits / split.bytes if whole and split.bytes else None,
         bits_per_char=bits / split.characters if whole and split.characters else None,
         tokens=tokens,
         seconds=clock() - began,

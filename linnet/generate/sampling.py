@@ -112,11 +112,16 @@ def top_p(logits: Tensor, p: float) -> Tensor:
     """
     if p >= 1:
         return logits
-    ordered, order = logits.sort(dim=-1, descending=True, stable=True)
-    reached = ordered.softmax(dim=-1).cumsum(dim=-1) >= p  # (B, V): the sum up to and including each token
+    probabilities = logits.softmax(dim=-1)
+    # tokens under (1 - p) / V sum to less than 1 - p, so all that can be needed is among the others: few to sort
+    candidates = (probabilities * logits.shape[-1] >= 1 - p).any(dim=0).nonzero()[:, 0]  # (N,)
+    ordered, order = probabilities[:, candidates].sort(dim=-1, descending=True, stable=True)
+    reached = ordered.cumsum(dim=-1) >= p  # (B, N): the sum up to and including each token
     dropped = reached.roll(1, dims=-1)  # a token is dropped if the sum *before* it has reached p
-    dropped[..., 0] = False
-    return logits.masked_fill(dropped.scatter(-1, order, dropped), -math.inf)
+    dropped[:, 0] = False
+    kept = candidates[order]  # (B, N) ids, of which some are dropped
+    allowed = logits.isnan().scatter(-1, kept, ~dropped)  # isnan: all False
+    return logits.masked_fill(~allowed, -math.inf)
 
 
 def min_p(logits: Tensor, share: float) -> Tensor:

@@ -1,7 +1,7 @@
 """One token at a time for one row on a CPU, in NumPy. Shapes: S positions held, C n_embd, H heads, Hkv key/value heads, D head size.
 
 A small model's step is a few dozen products of a matrix and a vector. PyTorch spends longer on dispatching them than on
-computing them; NumPy calls cost a third. So this is `Transformer.hidden` and `head` written once more, for a single
+computing them; NumPy's calls cost a third. So this is `Transformer.hidden` and `head` written once more, for a single
 position, over the same weights (shared, not copied) and the same cache. A test holds it to the model in every option.
 """
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from linnet.model.attention import Attention
     from linnet.model.layers import MLP
     from linnet.model.transformer import Transformer
+
+BLAS_ALONE = 9216
+"""elements from which OpenBLAS, under NumPy, splits a product over all cores; handing over costs more than a small product
+takes, and on a busy machine ten times more. Larger products go to PyTorch, whose threads the user can set."""
+LARGE = 2**18
+"""elements of a matrix whose product takes so long that PyTorch's dispatch does not count"""
 
 Vector = np.ndarray
 Map = Callable[[Vector], Vector]
@@ -106,13 +112,23 @@ class SingleAttention:
             qk = qk * cos[position] + qk[:, self.swapped] * sin[position]
         keys[:, position], values[:, position] = qk[heads:], v
         q = qk[:heads].reshape(kv_heads, heads // kv_heads, D)  # the queries that share a key head side by side
-        scores = np.matmul(q, keys[:, :end].transpose(0, 2, 1))  # (Hkv, H / Hkv, S)
-        scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
-        scores *= 1 / math.sqrt(D)
-        weights = np.exp(scores, out=scores)
-        mixed = np.matmul(weights, values[:, :end])  # (Hkv, H / Hkv, D)
-        mixed /= np.add.reduce(weights, axis=-1, keepdims=True)
-        return self.output(mixed.reshape(-1))
+        return self.output(_mixed(q, keys[:, :end], values[:, :end]).reshape(-1))
+
+
+def _mixed(q: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """softmax(q kᵀ / √D) v, for q (Hkv, H / Hkv, D) and k, v (Hkv, S, D): as q."""
+    scale = 1 / math.sqrt(q.shape[-1])
+    if q.shape[1] * keys[0].size > BLAS_ALONE:
+        k, v = torch.from_numpy(keys), torch.from_numpy(values)
+        mixed: np.ndarray = (torch.from_numpy(q * scale).matmul(k.mT).softmax(dim=-1).matmul(v)).numpy()
+        return mixed
+    scores = np.matmul(q, keys.transpose(0, 2, 1))  # (Hkv, H / Hkv, S)
+    scores -= np.maximum.reduce(scores, axis=-1, keepdims=True)
+    scores *= scale
+    weights = np.exp(scores, out=scores)
+    mixed = np.matmul(weights, values)
+    mixed /= np.add.reduce(weights, axis=-1, keepdims=True)
+    return mixed
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
@@ -120,10 +136,19 @@ def _array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _linear(layer: nn.Linear) -> Map:
-    weight, bias = _array(layer.weight), None if layer.bias is None else _array(layer.bias)
-    if bias is None:
-        return weight.dot
-    return lambda x: weight.dot(x) + bias
+    bias = None if layer.bias is None else _array(layer.bias)
+    product = _product(layer.weight.detach())
+    return product if bias is None else lambda x: product(x) + bias
+
+
+def _product(weight: torch.Tensor) -> Map:
+    """weight x, for a weight (rows, columns)."""
+    rows, columns = weight.shape
+    if rows * columns >= LARGE or columns > BLAS_ALONE:
+        return lambda x: torch.mv(weight, torch.from_numpy(x)).numpy()
+    at_once = max(n for n in range(1, rows + 1) if rows % n == 0 and n * columns <= BLAS_ALONE)
+    blocks = _array(weight).reshape(-1, at_once, columns)  # each too small for OpenBLAS to split
+    return lambda x: np.matmul(blocks, x).reshape(rows)
 
 
 def _norm(norm: nn.Module) -> Map:

@@ -109,8 +109,9 @@ def make_display() -> Display:
 
 def evaluation_line(step: int, result: Evaluation, best: bool, train_loss: float | None) -> str:
     """One evaluation as a sentence of figures, each with its unit."""
-    train = "" if train_loss is None else f"train {train_loss:.3f}, "
-    return (
-        f"step {step:,}: {train}validation {result.loss:.3f} ± {result.standard_error:.3f} nats/token, "
-        f"{result.bits_per_byte:.3f} bits/byte, {result.accuracy:.1%} right" + (", best so far" if best else "")
-    )
+    parts = [] if train_loss is None else [f"train {train_loss:.3f}"]
+    parts.append(f"validation {result.loss:.3f} ± {result.standard_error:.3f} nats/token")
+    if result.bits_per_byte is not None:
+        parts.append(f"{result.bits_per_byte:.3f} bits/byte")
+    parts.append(f"{result.accuracy:.1%} right")
+    return f"step {step:,}: {', '.join(parts)}{', best so far' if best else ''}"

@@ -145,8 +145,8 @@ class Session:
                     "take the old value to continue it, or another --run"
                 )
         manifest = run.manifest()
-        if manifest["data"]["train_sha256"] != self.prepared.manifest["splits"]["train"]["sha256"]:
-            raise UserError(f"{path} was trained on other data than {self.prepared.path}; take another --run")
+        if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
+            raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
         if changed:
             write_text(run.config_file, dumps(self.config))
         return run, manifest["choices"]
@@ -155,8 +155,8 @@ class Session:
         """Writes all of a new run but its weights; config.toml last, because it is what makes it a run."""
         if run.path.exists() and not run.path.is_dir():
             raise UserError(f"{run.path} is a file; name a folder for --run")
-        write_text(run.path / "tokenizer.json", (self.prepared.path / "tokenizer.json").read_text(encoding="utf-8"))
-        template = self.prepared.path / "template.jinja"
+        write_text(run.path / "tokenizer.json", (self.prepared.folder / "tokenizer.json").read_text(encoding="utf-8"))
+        template = self.prepared.folder / "template.jinja"
         if template.exists():
             shutil.copyfile(template, run.template_file)
         choices = {"compile": self._worth_compiling(), "threads": runtime.set_threads(self.config.train.threads)}
@@ -168,8 +168,8 @@ class Session:
             "machine": runtime.machine(self.device),
             "tokenizer": self.prepared.tokenizer().fingerprint(),
             "data": {
-                "path": str(self.prepared.path),
-                "train_sha256": self.prepared.manifest["splits"]["train"]["sha256"],
+                "path": str(self.prepared.folder),
+                "train_files": self.prepared.manifest["splits"]["train"]["files"],
                 "manifest": self.prepared.manifest,
             },
             "choices": choices,
@@ -274,7 +274,7 @@ class Session:
         if self.val_split is None:
             return
         started = self.budget.clock()
-        result = evaluate(self.model, self.val_split, device=self.device, assistant_only=self.config.train.assistant_only)
+        result = evaluate(self.model, self.val_split, assistant_only=self.config.train.assistant_only)
         position = self.position
         position.val_loss = result.loss
         best = position.best_loss is None or result.loss < position.best_loss

@@ -55,10 +55,10 @@ def run(args: Train, config: Config, command: list[str]) -> int | None:
     """Prepares the data where it is not, trains, draws the curves."""
     from linnet.plots import draw_run
     from linnet.train.pretrain import Interrupted, train
-    from linnet.train.wiring import prepared_data
+    from linnet.train.start import with_data
 
     folder = args.run or Path("runs") / Path(args.recipe).stem
-    data = prepared_data(config, args.data, folder)
+    config, data = with_data(config, args.data, folder)
     try:
         trained = train(config, data, folder, command)
     except Interrupted as stop:
@@ -66,7 +66,7 @@ def run(args: Train, config: Config, command: list[str]) -> int | None:
         return stop.exit_code
     draw_run(trained)
     if args.json:
-        best = trained.checkpoint("best")
-        state = best.state()
-        emit({"run": str(folder), "step": trained.checkpoint("last").step, "best_step": best.step, "val_loss": state["val_loss"]})
+        best, last = trained.checkpoint("best"), trained.checkpoint("last")
+        val_loss = best.state()["val_loss"]
+        emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": val_loss})
     return None

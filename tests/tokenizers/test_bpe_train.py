@@ -61,6 +61,7 @@ def test_the_worked_example_encodes_and_decodes():
     assert tokenizer.vocab_size == 264
 
 
+@pytest.mark.trap(27)
 def test_of_equally_frequent_pairs_the_smallest_ids_win():
     assert learn_merges({"cd": 2, "ab": 2, "ad": 2, "ac": 2}, 4) == [(A, B), (A, C), (A, D), (C, D)]
 

@@ -1,0 +1,49 @@
+"""`linnet prepare`: text -> tokenizer and token shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from linnet.config import parse_flags
+from linnet.console import emit, size_text, table
+from linnet.data import DataConfig, prepare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare(DataConfig):
+    """Turn text into a folder of tokens to train on.
+
+    Example: linnet prepare my-texts/ --out data/mine --vocab-size 4096
+    """
+
+    sources: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` for standard input, builtin:stories,
+    builtin:dialogues"""
+    out: Path
+    """the folder to write; whole or not at all"""
+    json: bool = False
+    """print one JSON object: the manifest"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepares, then shows what was made."""
+    args = parse_flags(Prepare, argv, "linnet prepare")
+    config = DataConfig(**{name: getattr(args, name) for name in DataConfig.__dataclass_fields__})
+    manifest = prepare(config, args.out).manifest
+    if args.json:
+        emit(manifest)
+        return
+    rows = [
+        (name, f"{facts['documents']:,} documents, {size_text(facts['bytes'])}, {facts['tokens']:,} tokens")
+        for name, facts in manifest["splits"].items()
+    ]
+    rows.append(("tokenizer", f"{manifest['tokenizer']['vocab_size']:,} ids"))
+    train = manifest["splits"]["train"]
+    rows.append(("compression", f"{train['bytes'] / max(train['tokens'], 1):.2f} bytes per token"))
+    table(str(args.out), rows)
+    print(f"next: linnet train linnet-small --data {args.out} --run runs/{args.out.name}")
+
+
