@@ -34,11 +34,11 @@ _HOMES = {
 """public names, imported when first used: importing linnet imports no torch"""
 
 __all__ = [
+    "LM",
     "BPETokenizer",
     "ChatTemplate",
     "Config",
     "DataConfig",
-    "LM",
     "ModelConfig",
     "OptimConfig",
     "ScheduleConfig",

@@ -21,7 +21,6 @@ VERBS = {
     "report": "one self-contained page about a run",
     "tokenizer": "train, encode, decode, stats",
     "recipes": "list recipes, or show one",
-    "runs": "list runs and what they reached",
 }
 
 QUICK_START = """\

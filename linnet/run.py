@@ -15,6 +15,7 @@ from linnet.model.config import ModelConfig
 if TYPE_CHECKING:
     import torch
 
+    from linnet.data import Prepared
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import ChatTemplate, Tokenizer
 
@@ -124,6 +125,21 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The run's manifest."""
         return read_json(self.manifest_file)
+
+    def data(self, folder: str | Path | None = None) -> Prepared:
+        """The prepared data in `folder`, or what the run was trained on.
+
+        Raises:
+            UserError: it is not there any more, or was made with another tokenizer.
+        """
+        from linnet.data import Prepared
+
+        path = Path(self.manifest()["data"]["path"] if folder is None else folder)
+        if folder is None and not path.exists():
+            raise UserError(f"the data of this run, {path}, is not there any more; name a prepared folder with --data")
+        prepared = Prepared.open(path)
+        prepared.check_tokenizer(self.manifest()["tokenizer"])
+        return prepared
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the model was trained with, checked against the manifest."""

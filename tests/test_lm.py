@@ -170,14 +170,13 @@ def test_nothing_touches_a_shared_random_stream(lm):
         (lambda lm: lm.chat([{"role": "poet", "content": "hi"}]), "a role is one of"),
         (lambda lm: lm.score(""), "no text to score"),
         (lambda lm: lm.next_tokens("a", k=0), "k must be at least 1"),
-        (lambda lm: make_lm(template=False).chat([{"role": "user", "content": "hi"}]), "runs/tiny has no chat template"),
-        (lambda lm: LM(make_lm().model, BPETokenizer.train(["aa ab ba bb" * 9] * 9, vocab_size=280)), None),
+        (
+            lambda lm: make_lm(template=False).chat([{"role": "user", "content": "hi"}]),
+            "runs/tiny has no chat template",
+        ),
     ],
 )
 def test_errors_say_what_to_do(lm, call, said):
-    if said is None:  # a vocabulary that stayed within the model's table is no error
-        assert call(lm).tokenizer.vocab_size <= 272
-        return
     with pytest.raises(UserError, match=said):
         call(lm)
 

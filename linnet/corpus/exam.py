@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from linnet.corpus.sampling import Sampler
 from linnet.corpus.settings import Settings
 from linnet.errors import UserError
 
+# a kind that gives nothing new after so many tries has no more questions
+_TRIES = 300
 _WORD = re.compile(r"\w+")
 
 
@@ -76,26 +79,23 @@ def exam(count: int = 200, seed: int = 0, settings: Settings | None = None) -> l
     if count < 0:
         raise UserError(f"an exam of {count} questions is asked for; the number must be 0 or more")
     grammar = dialogue_grammar(settings or Settings(), exam=True)
-    samplers = [(kind, Sampler(grammar, f"exam_{kind.name}")) for kind in _KINDS]
     source = random.Random(f"exam {seed}")
+    waiting = deque((kind, Sampler(grammar, f"exam_{kind.name}")) for kind in _KINDS)
     questions: list[Question] = []
     seen: set[str] = set()
-    turn = refused = 0
     while len(questions) < count:
-        kind, sampler = samplers[turn % len(samplers)]
-        question = _draw(kind, sampler, grammar, source)
-        text = repr(question.messages) if question else ""
-        if question is None or text in seen:
-            refused += 1
-            # a kind with few questions gives its turn to the next one
-            turn += refused % 300 == 0
-            if refused > 100_000:
-                raise UserError(f"an exam of {count} questions is asked for; there are about {len(questions)}")
-            continue
-        refused = 0
-        seen.add(text)
-        questions.append(question)
-        turn += 1
+        if not waiting:
+            raise UserError(
+                f"an exam of {count} questions is asked for; there are only {len(questions)}: ask for fewer"
+            )
+        kind, sampler = waiting.popleft()
+        for _ in range(_TRIES):
+            question = _draw(kind, sampler, grammar, source)
+            if question is not None and repr(question.messages) not in seen:
+                seen.add(repr(question.messages))
+                questions.append(question)
+                waiting.append((kind, sampler))
+                break
     return questions
 
 

@@ -16,7 +16,8 @@ from linnet.corpus.settings import Settings
 ANIMALS = """
 fox den mice | bear cave honey | rabbit burrow carrots | mouse hole cheese | squirrel tree nuts | frog pond flies
 duck lake bread | cow barn grass | bird nest seeds | bee hive nectar | dog kennel bones | cat house fish
-horse stable hay | pig sty potatoes | spider web bugs | monkey jungle bananas | hedgehog hedge snails | deer forest leaves
+horse stable hay | pig sty potatoes | spider web bugs | monkey jungle bananas | hedgehog hedge snails
+deer forest leaves
 """
 COLOURS = """
 sky blue | grass green | snow white | sun yellow | blood red | chocolate brown | carrot orange | plum purple

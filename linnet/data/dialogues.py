@@ -88,8 +88,8 @@ def paragraphs_of_transcript(lines: Iterable[str]) -> Iterator[str]:
 def normalised(text: str) -> str:
     """`text` without what does not make a question another one: case, spacing, most punctuation, accents' encoding.
 
-    "What's  AI?" and "what s ai" are the same; "2 + 3" and "2 - 3" are not, nor are "C" and "C#". Where nothing would be
-    left ("?"), punctuation stays.
+    "What's  AI?" and "what s ai" are the same; "2 + 3" and "2 - 3" are not, nor are "C" and "C#". Where nothing
+    would be left ("?"), punctuation stays.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     plain = _LINK.sub(" ", folded)

@@ -39,9 +39,11 @@ def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tok
     if kind is not tokenizers.BPETokenizer:
         return kind.train(chain.from_iterable(texts), config.vocab_size)
     counts: Counter[str] = Counter()
-    for chunks in texts:
-        for pieces in split_stream(chunks):  # not chunk by chunk: where a chunk ends must not show in the merges
-            counts.update(pieces)
+    with progress("reading for the vocabulary", None, "characters") as bar:
+        for chunks in texts:
+            for pieces in split_stream(chunks):  # not chunk by chunk: where a chunk ends must not show in the merges
+                counts.update(pieces)
+                bar.advance(sum(map(len, pieces)))
     with progress("learning the vocabulary", config.vocab_size, "ids") as bar:
         return kind.train_from_counts(counts, config.vocab_size, lambda done, wanted: bar.advance())
 

@@ -37,7 +37,7 @@ class StaticCache:
         return held_keys[:B, :, :end], held_values[:B, :, :end]
 
     def arrays(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values of the first row as arrays, (Hkv, capacity, D), sharing the cache's memory; to be written too."""
+        """Keys and values of the first row, two (Hkv, capacity, D) arrays over the cache's own memory."""
         keys, values = self._layers[layer]
         return keys[0].numpy(), values[0].numpy()
 

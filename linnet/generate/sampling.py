@@ -114,7 +114,8 @@ def top_p(logits: Tensor, p: float) -> Tensor:
         return logits
     probabilities = logits.softmax(dim=-1)
     # tokens under (1 - p) / V sum to less than 1 - p, so all that can be needed is among the others: few to sort
-    candidates = (probabilities * logits.shape[-1] >= 1 - p).any(dim=0).nonzero()[:, 0]  # (N,)
+    # (half of that, lest rounding leave out the likeliest of equals)
+    candidates = (probabilities * logits.shape[-1] >= (1 - p) / 2).any(dim=0).nonzero()[:, 0]  # (N,)
     ordered, order = probabilities[:, candidates].sort(dim=-1, descending=True, stable=True)
     reached = ordered.cumsum(dim=-1) >= p  # (B, N): the sum up to and including each token
     dropped = reached.roll(1, dims=-1)  # a token is dropped if the sum *before* it has reached p

@@ -1,4 +1,6 @@
-"""One token at a time for one row on a CPU, in NumPy. Shapes: S positions held, C n_embd, H heads, Hkv key/value heads, D head size.
+"""One token at a time for one row on a CPU, in NumPy.
+
+Shapes: S positions held, C n_embd, H heads, Hkv key/value heads, D head size.
 
 A small model's step is a few dozen products of a matrix and a vector. PyTorch spends longer on dispatching them than on
 computing them; NumPy's calls cost a third. So this is `Transformer.hidden` and `head` written once more, for a single
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
 
 BLAS_ALONE = 9216
-"""elements from which OpenBLAS, under NumPy, splits a product over all cores; handing over costs more than a small product
-takes, and on a busy machine ten times more. Larger products go to PyTorch, whose threads the user can set."""
+"""elements from which OpenBLAS, under NumPy, splits a product over all cores; handing over costs more than a small
+product takes, and on a busy machine ten times more. Larger products go to PyTorch, whose threads the user can set."""
 LARGE = 2**18
 """elements of a matrix whose product takes so long that PyTorch's dispatch does not count"""
 

@@ -46,7 +46,7 @@ EVALUATION_SHARE = 0.05
 """a run that is bounded by time spends about this share of it on evaluations"""
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
     """The run was asked to stop, and has saved its state."""
 
     def __init__(self, number: int, where: Path) -> None:
@@ -222,7 +222,9 @@ class Session:
                 raise Interrupted(signals[0], self.run.path)
             if self.position.finished:
                 break
-        say(f"trained {self.position.step:,} steps in {duration_text(self.position.elapsed_s)}; saved in {self.run.path}")
+        say(
+            f"trained {self.position.step:,} steps in {duration_text(self.position.elapsed_s)}; saved in {self.run.path}"
+        )
 
     def _loss(self) -> Loss:
         """The loss of the loop: in the run's precision, compiled if that was chosen."""
@@ -270,7 +272,7 @@ class Session:
         return self.position.step % (interval or max(1, self.config.train.steps // 10)) == 0
 
     def _evaluate(self, display: Display) -> None:
-        """Scores the whole validation split, writes the line and a sample; training's random streams are not touched."""
+        """Scores the whole validation split, writes the line and a sample; no random stream of training is touched."""
         if self.val_split is None:
             return
         started = self.budget.clock()

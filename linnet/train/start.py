@@ -3,9 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from linnet.data import Prepared, prepare
+from linnet.data import prepare
 from linnet.data.shards import MANIFEST
-from linnet.errors import UserError
 from linnet.run import Run
 from linnet.train.config import Config
 
@@ -27,17 +26,3 @@ def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config
     if not Run(Path(run)).config_file.exists() or not folder.exists():
         prepare(config.prepare, folder)
     return config, folder
-
-
-def data_of(run: Run, data: str | Path | None = None) -> Prepared:
-    """The data to evaluate a run on: `data`, or what it was trained on.
-
-    Raises:
-        UserError: it is not there any more, or was made with another tokenizer.
-    """
-    path = Path(data) if data is not None else Path(run.manifest()["data"]["path"])
-    if data is None and not path.exists():
-        raise UserError(f"the data of this run, {path}, is not there any more; name a prepared folder with --data")
-    prepared = Prepared.open(path)
-    prepared.check_tokenizer(run.manifest()["tokenizer"])
-    return prepared

@@ -169,6 +169,7 @@ def test_the_reference_is_right_and_other_replies_are_not():
         for rival in question.rivals[:5]:
             assert not question.is_right(question.reference.replace(question.answers[0], rival))
             assert not question.is_right(f"It is {rival}.")
+            assert not question.is_right(f"It is {question.answers[0]} or {rival}.")
     for question, other in zip(questions, questions[len(KINDS) :], strict=False):
         if question.kind == other.kind and not set(question.answers) & set(other.answers):
             assert not question.is_right(other.reference)
@@ -183,7 +184,7 @@ def test_part_of_a_word_is_not_the_word():
 def test_a_small_exam_a_large_exam_and_an_impossible_one():
     assert exam(0) == []
     assert len(exam(3)) == 3
-    assert len(exam(1000)) == 1000
+    assert len(exam(600)) == 600
     with pytest.raises(UserError, match="0 or more"):
         exam(-1)
 

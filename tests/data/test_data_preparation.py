@@ -172,7 +172,7 @@ def test_a_folder_with_something_else_is_refused(make, tmp_path):
 def test_a_source_is_never_replaced(make, tmp_path):
     make({"a.txt": FILE})
     (tmp_path / "out" / "train.bin").rename(tmp_path / "out" / "train.txt")
-    with pytest.raises(UserError, match="lies in .*, which would be replaced"):
+    with pytest.raises(UserError, match=r"lies in .*, which would be replaced"):
         make({}, sources=(str(tmp_path / "out" / "train.txt"),))
 
 
@@ -187,7 +187,7 @@ def test_a_full_disk_leaves_nothing(make, tmp_path, monkeypatch, moment):
         monkeypatch.setattr(os, "fsync", full)
     else:
         monkeypatch.setattr(ShardWriter, "_flush", full)
-    with pytest.raises(UserError, match="cannot write .*: No space left on device") as caught:
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device") as caught:
         make({"a.txt": FILE})
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
@@ -229,7 +229,7 @@ def test_a_file_that_grows_meanwhile_is_refused(make, tmp_path, monkeypatch):
         return real(self)
 
     monkeypatch.setattr(Survey, "plan", plan)
-    with pytest.raises(UserError, match="a.txt was written to while it was read"):
+    with pytest.raises(UserError, match=r"a.txt was written to while it was read"):
         make({"a.txt": FILE})
 
 

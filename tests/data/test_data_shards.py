@@ -64,7 +64,7 @@ def patched(path, offset, data):
 
 DAMAGE = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-2]), "train.bin is truncated: .* bytes where"),
-    "cut in the header": (lambda path: path.write_bytes(b"LINNETSH"), "train.bin is truncated: 8 bytes are less than a header"),
+    "cut in the header": (lambda path: path.write_bytes(b"LINNETSH"), "truncated: 8 bytes are less than a header"),
     "empty": (lambda path: path.write_bytes(b""), "train.bin is truncated: 0 bytes"),
     "too long": (lambda path: path.write_bytes(path.read_bytes() + b"x"), "train.bin is too long"),
     "missing": (lambda path: path.unlink(), "train.bin is missing"),

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
@@ -164,7 +165,7 @@ WRONG = {
     "builtin": ({}, {"sources": ("builtin:poems",)}, "allowed are builtin:stories, builtin:dialogues"),
     "gzip": ({"a.txt.gz": b"no archive"}, {}, "a.txt.gz is no whole gzip file"),
     "cut gzip": ({"a.txt.gz": gzip.compress(os.urandom(99))[:60]}, {}, "a.txt.gz is no whole gzip file"),
-    "csv": ({"a.csv": "name,age\nx,1\n"}, {}, "a.csv has the columns name, age; allowed are context,response; question,answer; text"),
+    "csv": ({"a.csv": "name,age\nx,1\n"}, {}, "columns name, age; allowed are context,response; question,answer; text"),
     "csv row": ({"a.csv": "question,answer\nhi,yo\nhi\n"}, {}, "a.csv line 3: 1 fields where the header has 2"),
     "csv quote": ({"a.csv": 'question,answer\n"hi,yo\n'}, {}, "a.csv line 2"),
     "json": ({"a.jsonl": '{"text": "x"}\n{"text": \n'}, {}, "a.jsonl line 2 is not JSON"),
@@ -172,7 +173,7 @@ WRONG = {
     "json type": ({"a.jsonl": '{"text": 3}\n'}, {}, 'a.jsonl line 1: "text" is int, not a text'),
     "json list": ({"a.jsonl": '["x"]\n'}, {}, "a.jsonl line 1 has list; allowed are"),
     "json surrogate": ({"a.jsonl": '{"text": "\\ud83d"}\n'}, {}, "a.jsonl line 1 holds half a character"),
-    "role": ({"a.jsonl": '{"messages": [{"role": "bot", "content": "x"}]}'}, {}, "message 1 has the role 'bot'; allowed are system, user"),
+    "role": ({"a.jsonl": '{"messages": [{"role": "bot", "content": "x"}]}'}, {}, "role 'bot'; allowed are system"),
     "no answer": ({"a.jsonl": '{"messages": [{"role": "user", "content": "x"}]}'}, {}, "no message by the assistant"),
     "no messages": ({"a.jsonl": '{"messages": []}'}, {}, "must be a list"),
     "tokenizer": ({"a.txt": "x"}, {"tokenizer": "bep"}, "unknown tokenizer 'bep'.*allowed are bpe, char, word, gpt2"),
@@ -250,16 +251,16 @@ def test_wrong_options_say_what_is_allowed(options, message):
 
 @pytest.mark.parametrize("what", ["stories", "dialogues"])
 def test_builtin_documents_keep_their_probabilities(make, monkeypatch, what):
-    corpus = SimpleNamespace(
-        Settings=SimpleNamespace,
-        stories=lambda seed, settings: iter(SimpleNamespace(text=f"Tale {n % 3} by {settings.name}.", log_probability=-2.5) for n in range(10**6)),
-        dialogues=lambda seed, settings: iter(
-            SimpleNamespace(
-                messages=[{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": settings.creator}], log_probability=-1.5
-            )
-            for n in range(10**6)
-        ),
-    )  # fmt: skip
+    def stories(seed, settings):
+        for n in count():
+            yield SimpleNamespace(text=f"Tale {n % 3} by {settings.name}.", log_probability=-2.5)
+
+    def dialogues(seed, settings):
+        for n in count():
+            messages = [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": settings.creator}]
+            yield SimpleNamespace(messages=messages, log_probability=-1.5)
+
+    corpus = SimpleNamespace(Settings=SimpleNamespace, stories=stories, dialogues=dialogues)
     import linnet
 
     monkeypatch.setitem(sys.modules, "linnet.corpus", corpus)

@@ -1,18 +1,17 @@
 """Cached and uncached, alone and together, before and after the overflow: always the same tokens."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 
 from linnet.errors import UserError
+from linnet.generate import engine
 from linnet.generate.cache import StaticCache
 from linnet.generate.context import visible
-from linnet.generate.engine import Memory, decode, generate, next_logits, prefill
+from linnet.generate.engine import Chooser, Memory, decode, generate, next_logits, prefill
 from linnet.generate.sampling import Sampling
 from linnet.model.transformer import Transformer
 
-GREEDY = Sampling(temperature=0.0, max_new_tokens=40)
+GREEDY = Sampling(temperature=0.0, max_new_tokens=26)
 SHAPES = [
     {},
     {"position": "learned"},
@@ -50,41 +49,35 @@ def test_cached_logits_equal_a_full_pass(make_model, shape: dict, chunks: list[i
 @pytest.mark.trap(25)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("system_length", [0, 3])
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.0, top_p=0.9, seed=3, max_new_tokens=40)], ids=["greedy", "drawn"])
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, Sampling(temperature=1.0, top_p=0.9, seed=3, max_new_tokens=26)], ids=["greedy", "drawn"]
+)
 def test_cached_equals_uncached_across_overflow(make_model, shape: dict, system_length: int, sampling: Sampling):
     model, prompt = make_model(**shape), [5, 6, 7, 8]
     slow = rows_of(model, [prompt], sampling, system_lengths=[system_length], cached=False)
     fast = rows_of(model, [prompt], sampling, system_lengths=[system_length])
     assert fast == slow
-    assert len(slow[0]) == 40  # the context of 16 overflowed more than once
+    assert len(slow[0]) == 26  # the context of 16 overflowed more than once
     remembering = rows_of(model, [prompt], sampling, system_lengths=[system_length], memory=Memory())
     assert remembering == slow
 
 
 @pytest.mark.trap(25)
-def test_logits_after_the_overflow_are_those_of_the_visible_ids(model):
-    seen = []
-    for cached in (True, False):
-        logits = []
+@pytest.mark.parametrize("alone", [True, False])
+def test_logits_after_the_overflow_are_those_of_the_visible_ids(model, monkeypatch, alone: bool):
+    seen: list[torch.Tensor] = []
+    original = Chooser.choose
 
-        def watch(self_logits: Callable[[], torch.Tensor], kept: list = logits) -> Callable[[], torch.Tensor]:
-            def wrapped() -> torch.Tensor:
-                kept.append(self_logits())
-                return kept[-1]
+    def watched(chooser: Chooser, logits: torch.Tensor, members: list[int], step: int) -> list[int]:
+        seen.append(logits)
+        return original(chooser, logits, members, step)
 
-            return wrapped
-
-        from linnet.generate import engine
-
-        kind = engine.Cached if cached else engine.Uncached
-        original = kind.logits
-        kind.logits = lambda self, original=original, watch=watch: watch(lambda: original(self))()
-        try:
-            rows_of(model, [[1, 2, 3]], GREEDY, cached=cached)
-        finally:
-            kind.logits = original
-        seen.append(torch.cat(logits))
-    torch.testing.assert_close(seen[0], seen[1], atol=1e-5, rtol=1e-4)
+    monkeypatch.setattr(Chooser, "choose", watched)
+    prompts = [[1, 2, 3]] if alone else [[1, 2, 3], [4]]
+    rows_of(model, prompts, GREEDY)
+    fast, seen = torch.cat(seen), []
+    rows_of(model, prompts, GREEDY, cached=False)
+    torch.testing.assert_close(fast, torch.cat(seen), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.trap(25)
@@ -94,8 +87,12 @@ def test_a_second_turn_from_memory_equals_a_fresh_one(model):
     said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory)[0]
     for turn in ([9, 10], [11], [12, 13, 14, 15, 16]):  # runs over the context of 16
         first = [*first, *said, *turn]
-        said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory, system_lengths=[2])[0]
-        fresh = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), system_lengths=[2], cached=False)[0]
+        said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory, system_lengths=[2])[
+            0
+        ]
+        fresh = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), system_lengths=[2], cached=False)[
+            0
+        ]
         assert said == fresh
     edited = [5, 6, 1, 1, 1]  # the history was changed: only what still agrees is kept
     remembered = rows_of(model, [edited], GREEDY, memory=memory)
@@ -103,8 +100,6 @@ def test_a_second_turn_from_memory_equals_a_fresh_one(model):
 
 
 def test_memory_does_not_read_again_what_it_knows(model, monkeypatch):
-    from linnet.generate import engine
-
     read: list[int] = []
     original = engine.next_logits
 
@@ -136,7 +131,7 @@ def test_batched_greedy_equals_single_greedy_for_unequal_lengths(make_model, sha
 def test_rows_that_end_early_do_not_disturb_the_others(model):
     prompts = [[1], [2, 3, 4, 5, 6, 7], [8, 9], [10, 11, 12], [30, 2, 30]]
     alone = [rows_of(model, [prompt], GREEDY)[0] for prompt in prompts]
-    lengths = [3, 40, 1, 17, 8]
+    lengths = [3, 26, 1, 17, 8]
 
     said = [0] * 5
 
@@ -190,8 +185,6 @@ def test_a_penalty_stops_repetition_but_never_forbids_the_end(model):
     said = rows_of(model, [prompt], strong)[0]
     positive = len(set(said)) == len(said)  # while unseen tokens have logits above those pushed down
     assert positive
-    from linnet.generate.engine import Chooser
-
     chooser = Chooser(strong, [prompt], frozenset({stop}), 32)
     assert chooser.seen is not None
     assert chooser.seen[0].nonzero()[:, 0].tolist() == [1, 3]

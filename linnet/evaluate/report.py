@@ -1,0 +1,122 @@
+"""Everything `linnet eval` says of a run: losses, the distance to the source, the exam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet import corpus, runtime
+from linnet.data import Prepared, Split
+from linnet.errors import UserError
+from linnet.evaluate.exam import take_exam
+from linnet.evaluate.loss import evaluate
+from linnet.evaluate.source import Content, compare_with_source
+from linnet.generate.chat import chat_prompt
+from linnet.generate.sampling import Sampling
+from linnet.generate.text import texts
+
+if TYPE_CHECKING:
+    from linnet.model.transformer import Transformer
+    from linnet.run import Run
+    from linnet.tokenizers import ChatTemplate, Tokenizer
+
+ANSWER_TOKENS = 48
+"""longest answer in the exam"""
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    data: Path | None = None,
+    split: str = "val",
+    checkpoint: str = "best",
+    questions: int = 0,
+    source_documents: int = 300,
+    device: str = "auto",
+    advance: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
+    """The figures of a checkpoint, ready for JSON.
+
+    Returns:
+        those of `Evaluation`; `split`, `step`, `checkpoint`; on built-in data `source_bits_per_char` and `source`;
+        with questions, `exam`.
+    Raises:
+        UserError: run, data or checkpoint cannot be used, or there is no chat template to ask questions with.
+    """
+    prepared = run.data(data)
+    part = prepared.split(split)
+    model = run.load_model(checkpoint, runtime.pick_device(device))
+    tokenizer, template = run.tokenizer(), run.template()
+    found = evaluate(model, part, progress=advance).as_dict()
+    found |= {"split": split, "checkpoint": checkpoint, "step": run.checkpoint(checkpoint).step, "run": str(run.path)}
+    if is_builtin(prepared) and source_documents:
+        source = distance_to_source(model, tokenizer, template, prepared, part, source_documents)
+        found |= {"source_bits_per_char": source["source_bits_per_char"], "source": source}
+    if questions:
+        found["exam"] = exam(model, tokenizer, template, settings_of(prepared), questions)
+    return found
+
+
+def is_builtin(prepared: Prepared) -> bool:
+    """Whether all of the data comes from the built-in world, whose own entropy is known."""
+    return all(source.startswith("builtin:") for source in prepared.manifest["options"]["sources"])
+
+
+def settings_of(prepared: Prepared) -> corpus.Settings:
+    """The names that the data was generated with."""
+    options = prepared.manifest["options"]
+    return corpus.Settings(name=options["assistant_name"], creator=options["assistant_creator"])
+
+
+def document_ids(split: Split) -> Iterator[list[int]]:
+    """The ids of each document of a split, its end token included."""
+    for start, end in zip(split.offsets[:-1].tolist(), split.offsets[1:].tolist(), strict=True):
+        yield split.tokens[start:end].tolist()
+
+
+def distance_to_source(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    prepared: Prepared,
+    split: Split,
+    limit: int,
+) -> dict[str, Any]:
+    """The model's bits per character beside the grammar's own, on the first documents of a split."""
+    settings = settings_of(prepared)
+
+    def source_nats(content: Content) -> float | None:
+        if isinstance(content, str):
+            found = corpus.parse_story(content, settings)
+        else:
+            found = corpus.parse_dialogue([dict(message) for message in content], settings)
+        return -found[0].log_probability if len(found) == 1 else None
+
+    documents = evenly(list(document_ids(split)), limit)
+    return compare_with_source(model, tokenizer, template, documents, source_nats)
+
+
+def evenly(documents: list[list[int]], count: int) -> list[list[int]]:
+    """`count` of the documents, at even distances: sources stand one after another in a split."""
+    if len(documents) <= count:
+        return documents
+    return [documents[index * len(documents) // count] for index in range(count)]
+
+
+def exam(
+    model: Transformer,
+    tokenizer: Tokenizer,
+    template: ChatTemplate | None,
+    settings: corpus.Settings,
+    count: int,
+) -> dict[str, Any]:
+    """The result of an exam about values that no training text combined, answered greedily."""
+    if template is None:
+        raise UserError("this run has no chat template, so it cannot be asked; train on dialogues to take the exam")
+
+    def answer(conversations: Any) -> list[str]:
+        prompts = [chat_prompt(template, tokenizer, messages)[0] for messages in conversations]
+        return texts(model, tokenizer, prompts, Sampling(temperature=0.0, max_new_tokens=ANSWER_TOKENS))
+
+    return take_exam(corpus.exam(count, seed=0, settings=settings), answer)

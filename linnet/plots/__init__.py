@@ -1,0 +1,51 @@
+"""numbers -> pictures and the report page.
+
+`draw_run` and `write_report` are the room; importing it imports neither matplotlib nor jinja2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linnet.run import Run
+
+__all__ = ["draw_run", "write_report"]
+
+
+def draw_run(run: Run) -> list[Path]:
+    """The files written into the run's `plots` folder, each whole or not at all.
+
+    loss_perplexity_curves.png, training_curves.png (where anything was logged), architecture_diagram.txt and
+    tokenizer_analysis.png (where the prepared data is still there).
+
+    Raises:
+        UserError: the configuration cannot be read, or the folder cannot be written.
+    """
+    from linnet.files import write_text
+    from linnet.plots.curves import loss_perplexity_curves, training_curves
+    from linnet.plots.diagram import architecture_diagram
+    from linnet.plots.figures import save_png
+    from linnet.plots.sample import sample_statistics
+    from linnet.plots.tokenizer import tokenizer_analysis
+    from linnet.train.log import read_rows
+
+    rows, name = read_rows(run.metrics_file), run.path.resolve().name
+    written = [save_png(loss_perplexity_curves(rows, name), run.plots / "loss_perplexity_curves.png")]
+    if rows:
+        written.append(save_png(training_curves(rows, name), run.plots / "training_curves.png"))
+    diagram = run.plots / "architecture_diagram.txt"
+    write_text(diagram, architecture_diagram(run.model_config()))
+    written.append(diagram)
+    statistics = sample_statistics(run)
+    if statistics is not None:
+        written.append(save_png(tokenizer_analysis(statistics, name), run.plots / "tokenizer_analysis.png"))
+    return written
+
+
+def write_report(run: Run, extra: dict[str, Any] | None = None) -> Path:
+    """The run's `report.html`, written: one page that needs no other file; see `linnet.plots.report`."""
+    from linnet.plots.report import write_report as write
+
+    return write(run, extra)

@@ -1,0 +1,95 @@
+"""`linnet eval`: score a run on held-out text, and in the exam."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from linnet.config import parse_flags
+from linnet.console import emit, progress, table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Score every token of a split once; with --exam, ask questions too.
+
+    Example: linnet eval runs/demo --exam
+    """
+
+    run: Positional[Path]
+    """the run folder"""
+    data: Path | None = None
+    """a prepared folder made with the run's tokenizer; unset: what the run was trained on"""
+    split: Literal["train", "val", "test"] = "val"
+    """which part of the data"""
+    checkpoint: str = "best"
+    """best (lowest validation loss), last, or a step"""
+    exam: bool = False
+    """ask questions about the built-in world, of values that no training text combined"""
+    questions: int = 200
+    """how many questions the exam has"""
+    source_documents: int = 300
+    """built-in data: compare so many documents with the source's own bits"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to compute"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
+    args = parse_flags(Eval, argv, "linnet eval")
+    from linnet.evaluate.report import evaluate_run
+    from linnet.files import write_json
+    from linnet.run import Run
+
+    run = Run.open(args.run)
+    with progress("evaluating", None, "windows") as bar:
+        result = evaluate_run(
+            run,
+            data=args.data,
+            split=args.split,
+            checkpoint=args.checkpoint,
+            questions=args.questions if args.exam else 0,
+            source_documents=args.source_documents,
+            device=args.device,
+            advance=bar.advance,
+        )
+    write_json(run.path / "evaluation.json", result)
+    if args.json:
+        emit(result)
+    else:
+        table(f"{run.path}, step {result['step']:,}, {result['split']} split", rows(result))
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """The result as lines for people."""
+    found = [
+        ("loss", f"{result['loss']:.4f} ± {result['standard_error']:.4f} nats/token"),
+        ("perplexity", f"{result['perplexity']:.2f}"),
+        ("next token right", f"{result['accuracy']:.1%}"),
+    ]
+    if result["bits_per_byte"] is not None:
+        found.append(("bits per byte", f"{result['bits_per_byte']:.4f}"))
+        found.append(("bits per character", f"{result['bits_per_char']:.4f}"))
+    found.append(("tokens scored", f"{result['tokens']:,}"))
+    if "source" in result:
+        source = result["source"]
+        found.append(
+            (
+                "distance to the best possible model",
+                f"{source['gap_bits_per_char']:.4f} bits/char: {source['model_bits_per_char']:.4f}, where the source "
+                f"itself has {source['source_bits_per_char']:.4f} ({source['gap_relative']:+.1%}), on "
+                f"{source['documents']} documents from their start",
+            )
+        )
+    if "exam" in result:
+        exam = result["exam"]
+        found.append(("exam", f"{exam['right']} of {exam['total']} right ({exam['accuracy']:.1%})"))
+        found += [
+            (f"  {name.replace('_', ' ')}", f"{category['right']} of {category['total']}")
+            for name, category in exam["categories"].items()
+        ]
+    return found

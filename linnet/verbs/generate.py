@@ -1,0 +1,60 @@
+"""`linnet generate`: continue a prompt."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from linnet.config import parse_flags
+from linnet.console import emit
+from linnet.errors import UserError
+from linnet.generate.sampling import Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Sampling):
+    """Let a run continue a prompt.
+
+    Example: linnet generate runs/demo --prompt "One day, a little cat named" --num-samples 3
+    """
+
+    run: Positional[Path]
+    """the run folder"""
+    prompt: str = ""
+    """the beginning; empty begins a new text; `-` reads it from standard input"""
+    num_samples: int = 1
+    """how many continuations"""
+    checkpoint: str = "best"
+    """best (lowest validation loss), last, or a step"""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """where to compute"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints prompt and continuation, as it comes where there is only one."""
+    args = parse_flags(Generate, argv, "linnet generate")
+    if args.num_samples < 1:
+        raise UserError(f"--num-samples must be at least 1, got {args.num_samples}")
+    import linnet
+
+    lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
+    if args.json:
+        texts = lm.samples(prompt, args.num_samples, **options)
+        settings = {name: value for name, value in asdict(Sampling(**options)).items() if value is not None}
+        emit({"prompt": prompt, "samples": texts, "sampling": settings})
+        return
+    if args.num_samples == 1:
+        print(prompt, end="", flush=True)
+        for piece in lm.stream(prompt, **options):
+            print(piece, end="", flush=True)
+        print()
+        return
+    for number, text in enumerate(lm.samples(prompt, args.num_samples, **options), start=1):
+        print(f"--- {number} of {args.num_samples}\n{prompt}{text}\n")

@@ -1,0 +1,36 @@
+"""`linnet plot`: loss and perplexity curves as pictures."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from linnet.config import parse_flags
+from linnet.console import emit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Draw a run's curves, tokenizer analysis and architecture into RUN/plots.
+
+    Example: linnet plot runs/demo
+    """
+
+    run: Positional[Path]
+    """the run folder"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Draws, then names the files."""
+    args = parse_flags(Plot, argv, "linnet plot")
+    from linnet.plots import draw_run
+    from linnet.run import Run
+
+    files = draw_run(Run.open(args.run))
+    if args.json:
+        emit({"files": [str(file) for file in files]})
+    else:
+        print("\n".join(map(str, files)))

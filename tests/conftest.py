@@ -1,0 +1,41 @@
+"""What all tests share: one thread, one seed, small prepared data."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from linnet.data import DataConfig, prepare
+
+SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_one_seed() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+def shared_data(name: str) -> Path:
+    """A file of the shared test data; skips the test where it is not there."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"the shared data file {name} is not beside this checkout")
+    return path
+
+
+@pytest.fixture(scope="session")
+def story_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 stories of the built-in world, prepared with 400 ids."""
+    out = tmp_path_factory.mktemp("stories") / "data"
+    prepare(DataConfig(sources=("builtin:stories",), builtin_documents=300, vocab_size=400, val_fraction=0.1), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def dialogue_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """600 stories and dialogues, prepared with 600 ids."""
+    out = tmp_path_factory.mktemp("dialogues") / "data"
+    sources = ("builtin:stories", "builtin:dialogues")
+    prepare(DataConfig(sources=sources, builtin_documents=600, vocab_size=600, val_fraction=0.1), out)
+    return out

@@ -1,0 +1,56 @@
+"""The NumPy step says what the model says."""
+
+import pytest
+import torch
+
+from linnet.generate import engine, single
+from linnet.generate.cache import StaticCache
+from linnet.generate.engine import prefill
+from linnet.generate.single import SingleRow, can_step
+
+SHAPES = [
+    {},
+    {"position": "learned", "activation": "gelu_tanh"},
+    {"n_kv_head": 2, "n_head": 4, "activation": "relu"},
+    {"norm": "layernorm", "norm_bias": True, "qkv_bias": True, "linear_bias": True, "head_bias": True},
+    {"norm": "layernorm", "norm_placement": "post", "activation": "gelu", "qk_norm": False},
+    {"activation": "swiglu", "value_embeddings": True, "embedding_norm": True, "tie_embeddings": True},
+    {"vocab_size": 37, "n_kv_head": 1},
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("large", [False, True], ids=["numpy", "torch products"])
+def test_each_step_equals_a_full_pass(make_model, monkeypatch, shape: dict, large: bool):
+    if large:
+        monkeypatch.setattr(single, "LARGE", 0)
+        monkeypatch.setattr(single, "BLAS_ALONE", 0)
+    model, ids, cache = make_model(**shape), [3, 1, 4, 1, 5, 9, 2, 6], StaticCache(1, 16)
+    prefill(model, [ids[:2]], cache)
+    with torch.no_grad():
+        row = SingleRow(model)
+        for length, token in enumerate(ids[2:], 3):
+            stepped = row.step(token, cache)
+            torch.testing.assert_close(stepped, model(torch.tensor([ids[:length]]))[:, -1], atol=1e-4, rtol=1e-4)
+    assert cache.length == 8
+
+
+def test_steps_share_the_weights_of_the_model(make_model):
+    model, cache = make_model(), StaticCache(1, 16)
+    row = SingleRow(model)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.5)
+        prefill(model, [[1, 2]], cache)
+        torch.testing.assert_close(row.step(3, cache), model(torch.tensor([[1, 2, 3]]))[:, -1], atol=1e-4, rtol=1e-4)
+
+
+def test_only_float32_on_a_cpu_takes_this_path(make_model, monkeypatch):
+    model = make_model()
+    assert can_step(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not can_step(model)
+    assert not can_step(model.bfloat16())
+    monkeypatch.setattr(engine, "SingleRow", None)  # would fail if it were called
+    steps = list(engine.generate(model, [[1, 2]], engine.Sampling(temperature=0.0, max_new_tokens=20)))
+    assert len(steps) == 20

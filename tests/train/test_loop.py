@@ -1,0 +1,294 @@
+"""The loop: gradients, schedules, budgets. Figures worked by hand, and two ways to one result."""
+
+import dataclasses
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from linnet.errors import UserError
+from linnet.model.config import ModelConfig
+from linnet.model.transformer import Transformer
+from linnet.train.checkpoint import Position
+from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
+from linnet.train.loop import Budget, Row, fit
+from linnet.train.losses import IGNORE, next_token_loss
+from linnet.train.optim import LossScaler, Optimizer, clip_gradients, newton_schulz
+from linnet.train.schedule import lr_scale
+
+MODEL = ModelConfig(vocab_size=32, block_size=8, n_layer=2, n_head=2, n_embd=16)
+
+
+class RaggedBatches:
+    """Random tokens whose labels are partly left out, differently in each row."""
+
+    def __init__(self, masked: float = 0.5) -> None:
+        self.masked = masked
+
+    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = []
+        for index in range(first_sample, first_sample + count):
+            random = np.random.default_rng(index)
+            tokens = random.integers(0, MODEL.vocab_size, MODEL.block_size + 1)
+            labels = np.where(random.random(MODEL.block_size) < self.masked * (index % 3), IGNORE, tokens[1:])
+            rows.append((tokens[:-1], labels))
+        x, y = zip(*rows, strict=True)
+        return np.stack(x), np.stack(y)
+
+
+class CountingBatches:
+    """1 2 3 4 ...: whoever shifts the labels twice, or not at all, cannot learn it to zero."""
+
+    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        starts = (np.arange(first_sample, first_sample + count) * 7) % 20
+        rows = starts[:, None] + np.arange(MODEL.block_size + 1)
+        return rows[:, :-1], rows[:, 1:]
+
+
+def run(config: Config, batches: object, position: Position | None = None) -> tuple[Transformer, list[Row]]:
+    """A model trained from seed 0, and the rows of its steps."""
+    torch.manual_seed(0)
+    model = Transformer(config.model)
+    position = position or Position()
+    budget = Budget(config, position, clock=lambda: 0.0)
+    steps = fit(
+        Optimizer(model, config.optim), partial(next_token_loss, model), batches, config, position, budget,
+        LossScaler(False), torch.device("cpu"),
+    )  # fmt: skip
+    return model, list(steps)
+
+
+def small(**train: object) -> Config:
+    values = {"steps": 4, "batch_size": 6, **train}
+    return Config(model=MODEL, train=TrainConfig(**values), schedule=ScheduleConfig(warmup_steps=2))
+
+
+@pytest.mark.trap(1)
+@pytest.mark.trap(2)
+@pytest.mark.parametrize("clip", [0.0, 0.05], ids=["unclipped", "clipped"])
+@pytest.mark.parametrize("micro", [1, 2, 3])
+def test_micro_batches_with_ragged_labels_train_like_one_batch(micro: int, clip: float) -> None:
+    whole, rows = run(small(clip=clip), RaggedBatches())
+    parts, part_rows = run(small(clip=clip, micro_batch_size=micro), RaggedBatches())
+    for row, part in zip(rows, part_rows, strict=True):
+        assert part.loss == pytest.approx(row.loss, rel=1e-5)
+        assert part.grad_norm == pytest.approx(row.grad_norm, rel=1e-4)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.trap(11)
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_counting_sequence_is_learned_to_zero(kind: str) -> None:
+    config = Config(model=MODEL, optim=OptimConfig(kind=kind, lr=0.01), train=TrainConfig(steps=150, batch_size=8))
+    _, rows = run(config, CountingBatches())
+    assert rows[0].loss == pytest.approx(math.log(32), abs=0.01)
+    assert rows[-1].loss < 0.02
+
+
+@pytest.mark.trap(14)
+def test_a_batch_without_any_label_changes_nothing_and_is_no_nan() -> None:
+    class Silent:
+        def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+            x = np.zeros((count, MODEL.block_size), dtype=np.int64)
+            return x, np.full_like(x, IGNORE)
+
+    torch.manual_seed(0)
+    fresh = Transformer(MODEL)
+    model, rows = run(small(), Silent())
+    assert [row.loss for row in rows] == [0.0] * 4
+    for a, b in zip(fresh.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.trap(12)
+def test_loss_does_not_depend_on_padding_and_counts_the_end_token() -> None:
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(MODEL, init="gpt2"))
+    end = 31
+    x, y = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, end]])
+    padded_x = torch.tensor([[1, 2, 3, end, end]])
+    padded_y = torch.tensor([[2, 3, end, IGNORE, IGNORE]])
+    assert next_token_loss(model, x, y).item() == pytest.approx(next_token_loss(model, padded_x, padded_y).item())
+    without_end = next_token_loss(model, x, torch.tensor([[2, 3, IGNORE]])).item()
+    assert next_token_loss(model, x, y).item() > without_end
+
+
+def test_a_large_head_is_computed_in_chunks_with_equal_loss_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Transformer(dataclasses.replace(MODEL, init="gpt2"))
+    x, y = (torch.from_numpy(part) for part in RaggedBatches().batch(0, 5))
+    results = []
+    for limit in (1 << 30, MODEL.vocab_size * 3):
+        monkeypatch.setattr("linnet.train.losses.LOGITS_AT_ONCE", limit)
+        model.zero_grad()
+        loss = next_token_loss(model, x, y)
+        loss.backward()
+        results.append((loss.item(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_lr_warms_up_then_follows_a_half_cosine() -> None:
+    schedule = ScheduleConfig(kind="cosine", warmup_steps=2)
+    expected = [0.5, 1.0 * 0.9504844, 0.8117449, 0.5, 0.1882551]
+    # warmup counts steps, the cosine goes by the share done: 0, 1/7, 2/7, 1/2, 5/7
+    found = [lr_scale(step, done, schedule) for step, done in enumerate([0, 1 / 7, 2 / 7, 1 / 2, 5 / 7])]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_other_schedules() -> None:
+    def curve(**options: object) -> list[float]:
+        schedule = ScheduleConfig(warmup_steps=0, **options)
+        return [lr_scale(9, done, schedule) for done in (0, 0.25, 0.5, 0.75, 1)]
+
+    assert curve(kind="constant") == [1, 1, 1, 1, 1]
+    assert curve(kind="linear", final_fraction=0.2) == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert curve(kind="stable", decay_fraction=0.5) == pytest.approx([1, 1, 1, 0.5, 0])
+    assert all(0 <= lr_scale(step, 1.5, ScheduleConfig()) <= 1 for step in range(5))
+
+
+def test_time_ends_a_run_and_brings_the_rate_down() -> None:
+    config = small(steps=10_000, max_minutes=1.0)
+    clock = iter(np.arange(0.0, 1000.0, 1.0))
+    now = {"t": 0.0}
+
+    def tick() -> float:
+        now["t"] = float(next(clock))
+        return now["t"]
+
+    torch.manual_seed(0)
+    model = Transformer(MODEL)
+    position = Position()
+    budget = Budget(config, position, clock=tick)
+    budget.reserve_s = 6.0
+    rows = list(
+        fit(
+            Optimizer(model, config.optim), partial(next_token_loss, model), RaggedBatches(), config, position, budget,
+            LossScaler(False), torch.device("cpu"),
+        )  # fmt: skip
+    )
+    assert 54 <= now["t"] <= 60
+    assert rows[-1].lr_scale < 0.2
+    assert len(rows) < 60
+
+
+def test_a_resumed_budget_goes_on_where_it_was() -> None:
+    config = small(steps=1000, max_minutes=1.0)
+    budget = Budget(config, Position(elapsed_s=45.0), clock=lambda: 1000.0)
+    assert budget.done(0) == pytest.approx(0.75)
+
+
+@pytest.mark.trap(4)
+def test_an_overflow_repeats_the_batch_at_half_the_scale_and_moves_nothing_on() -> None:
+    torch.manual_seed(0)
+    config = small(clip=0.5)
+    model = Transformer(MODEL)
+    overflows = {"left": 2}
+
+    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        value = next_token_loss(model, x, y)
+        if overflows["left"]:
+            overflows["left"] -= 1
+            return value * math.inf
+        return value
+
+    scaler, position = LossScaler(True), Position()
+    scaler.scale = 1024.0
+    budget = Budget(config, position, clock=lambda: 0.0)
+    rows = list(
+        fit(
+            Optimizer(model, config.optim), loss, RaggedBatches(), config, position, budget, scaler,
+            torch.device("cpu"),
+        )  # fmt: skip
+    )
+    assert scaler.scale == 256.0
+    assert position.step == 4
+    assert position.samples == 24
+    plain, plain_rows = run(config, RaggedBatches())
+    # unscaled before clipping: the norms are those of a run without scaling
+    assert [row.grad_norm for row in rows] == pytest.approx([row.grad_norm for row in plain_rows], rel=1e-4)
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
+    config = small()
+    model = Transformer(MODEL)
+    position = Position()
+
+    def broken(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return next_token_loss(model, x, y) * math.nan
+
+    steps = fit(
+        Optimizer(model, config.optim), broken, RaggedBatches(), config, position,
+        Budget(config, position, clock=lambda: 0.0), LossScaler(False), torch.device("cpu"),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"not a finite number.*step 1.*--optim\.lr"):
+        list(steps)
+
+
+def test_adamw_equals_pytorchs() -> None:
+    torch.manual_seed(0)
+    ours, theirs = Transformer(MODEL), Transformer(MODEL)
+    theirs.load_state_dict(ours.state_dict())
+    config = OptimConfig(kind="adamw", lr=0.01, weight_decay=0.1, embedding_decay=0.1)
+    optimizer = Optimizer(ours, config)
+    matrices = [p for p in theirs.parameters() if p.dim() == 2]
+    others = [p for p in theirs.parameters() if p.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-8)
+    for step in range(5):
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for group in reference.param_groups:
+            group["lr"] = 0.01 * (step + 1) / 5
+        optimizer.step((step + 1) / 5)
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 16), (1, 64, 16), (3, 16, 48)], ids=str)
+def test_newton_schulz_moves_singular_values_to_about_one(shape: tuple[int, ...]) -> None:
+    found = newton_schulz(torch.randn(shape))
+    assert found.shape == shape
+    values = torch.linalg.svdvals(found)
+    assert float(values.min()) > 0.5
+    assert float(values.max()) < 1.3
+
+
+def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
+    model = Transformer(dataclasses.replace(MODEL, value_embeddings=True))
+    optimizer = Optimizer(model, OptimConfig())
+    muon = {name for names in optimizer.muon_groups for name in names}
+    assert muon == {n for n in optimizer.parameters if n.endswith("proj.weight")}
+    adamw = {name for _, names in optimizer.adamw_groups for name in names}
+    assert muon | adamw == set(optimizer.parameters)
+    assert not muon & adamw
+
+
+def test_clipping_worked_by_hand() -> None:
+    a, b = torch.zeros(1, requires_grad=True), torch.zeros(1, requires_grad=True)
+    a.grad, b.grad = torch.tensor([3.0]), torch.tensor([4.0])
+    assert clip_gradients([a, b], 1.0) == pytest.approx(5.0)
+    assert (float(a.grad), float(b.grad)) == pytest.approx((0.6, 0.8))
+    assert clip_gradients([a, b], 0.0) == pytest.approx(1.0)
+
+
+def test_optimiser_states_come_back_and_foreign_ones_are_refused() -> None:
+    model = Transformer(MODEL)
+    optimizer = Optimizer(model, OptimConfig())
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step(1.0)
+    again = Optimizer(model, OptimConfig())
+    again.load_state_dict(optimizer.state_dict())
+    assert again.step_count == 1
+    assert all(torch.equal(again.state[name], optimizer.state[name]) for name in optimizer.state)
+    with pytest.raises(ValueError, match="another model or optimiser"):
+        Optimizer(model, OptimConfig(kind="adamw")).load_state_dict(optimizer.state_dict())
