@@ -19,7 +19,7 @@ from torch import Tensor
 
 from linnet.errors import UserError
 from linnet.generate.cache import StaticCache, common_prefix
-from linnet.generate.context import dropped, visible
+from linnet.generate.context import visible
 from linnet.generate.sampling import Sampling, choose
 from linnet.generate.single import SingleRow, can_step
 from linnet.model.transformer import Transformer
@@ -130,7 +130,7 @@ class Uncached:
 
 
 class Cached:
-    """The fast path: a step reads one new token of each row, or everything again when a row's window has moved."""
+    """The fast path: a step reads one new token of each row, or everything again when the cache is full."""
 
     def __init__(
         self,
@@ -147,14 +147,12 @@ class Cached:
         self.capacity = min(model.config.block_size, longest)
         self.cache: StaticCache | None = None
         self.pads: list[int] = []
-        self.gone: list[int] = []
         self.single = SingleRow(model) if len(rows) == 1 and can_step(model) else None
 
     def logits(self) -> Tensor:
         """(B, V) for the members."""
-        gone = [self._dropped(row) for row in self.members]
-        if self.cache is None or self.cache.length == self.cache.capacity or gone != self.gone:
-            self.gone = gone
+        # no row's window moves before the cache is full: the longest window is as long as the cache, and moves first
+        if self.cache is None or self.cache.length == self.cache.capacity:
             return self._read_again()
         newest = [self.rows[row][-1] for row in self.members]
         if self.memory is not None:
@@ -166,15 +164,12 @@ class Cached:
     def drop(self, row: int) -> None:
         """Ends a row; the last member takes its place."""
         place = self.members.index(row)
-        for values in (self.members, self.pads, self.gone):
+        for values in (self.members, self.pads):
             values[place] = values[-1]
             values.pop()
         if self.cache is not None:
             with torch.inference_mode():
                 self.cache.remove(place)
-
-    def _dropped(self, row: int) -> int:
-        return dropped(len(self.rows[row]), self.system_lengths[row], self.model.config.block_size)
 
     def _read_again(self) -> Tensor:
         block_size = self.model.config.block_size

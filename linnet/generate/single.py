@@ -10,8 +10,8 @@ position, over the same weights (shared, not copied) and the same cache. A test 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from linnet.generate.cache import StaticCache
     from linnet.model.attention import Attention
     from linnet.model.layers import MLP
-    from linnet.model.transformer import Transformer
+    from linnet.model.transformer import Block, Transformer
 
 BLAS_ALONE = 9216
 """elements from which OpenBLAS, under NumPy, splits a product over all cores; handing over costs more than a small
@@ -60,7 +60,7 @@ class SingleRow:
                 _norm(block.mlp_norm),
                 _mlp(block.mlp),
             )
-            for block in model.blocks
+            for block in cast("Iterable[Block]", model.blocks)
         ]
         self.post_norm = config.norm_placement == "post"
         self.final_norm, self.head = _norm(model.final_norm), _linear(model.lm_head)

@@ -66,6 +66,14 @@ def test_the_tokenizer_learns_from_training_only(make):
     assert prepared.manifest["tokenizer"]["learned_from_characters"] == 450
 
 
+def test_a_tokenizer_learns_from_so_much_text_and_no_more(make, monkeypatch):
+    monkeypatch.setattr("linnet.data.preparation.LEARNED_CHARACTERS", 450)
+    prepared = make({"a.txt": "abcabcabc" * 30, "b.txt": "ababab" * 30 + "xyz" * 300}, val_fraction=0)
+    assert prepared.manifest["tokenizer"]["learned_from_characters"] == 450  # the second text is cut before its xyz
+    learned = [prepared.tokenizer().decode([id]) for id in range(256, prepared.tokenizer().end_of_text)]
+    assert not any("xy" in token for token in learned)
+
+
 def test_a_tokenizer_can_be_given(make, tmp_path):
     first = make({"a.txt": FILE}, **SEPARATOR)
     fingerprint = first.tokenizer().fingerprint()

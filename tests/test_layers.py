@@ -1,0 +1,84 @@
+"""Imports go leftwards only, siblings not at all; torch.distributed and the environment have one home."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "linnet"
+
+LAYERS = [
+    ["errors"],
+    ["files", "config", "runtime", "console"],
+    ["tokenizers", "corpus"],
+    ["data", "model"],
+    ["run"],
+    ["generate", "evaluate"],
+    ["lm"],
+    ["train"],
+    ["plots", "export"],
+    ["serve", "lab", "demo"],
+    ["verbs"],
+    ["__main__"],
+]
+RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+
+SIBLINGS = {("runtime", "console"), ("evaluate", "generate"), ("demo", "plots")}
+"""the exam asks a model questions, so evaluation generates"""
+
+HOMES = {
+    "os.environ": {"runtime.py"},
+    "torch.distributed": {"runtime.py", "train/parallel.py", "train/checkpoint.py"},
+}
+
+
+def room_of(path: Path) -> str:
+    inside = path.relative_to(PACKAGE)
+    return inside.parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms that a file imports anywhere, type checking included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module]
+            if node.module == "linnet":
+                names = [f"linnet.{alias.name}" for alias in node.names]
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == "linnet" and len(parts) > 1:
+                found.add(parts[1])
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_leftwards(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return  # the face of the package names rooms lazily
+    assert room in RANK, f"{room} has no place in the layers"
+    for other in imported_rooms(path) & RANK.keys():
+        allowed = other == room or RANK[other] < RANK[room] or (room, other) in SIBLINGS
+        assert allowed, f"{room} imports {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_has_one_home_stays_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name, homes in HOMES.items():
+        if str(path.relative_to(PACKAGE)) not in homes:
+            assert name not in text, f"{name} belongs to {', '.join(sorted(homes))}"
+    assert "pickle.load" not in text
+    assert "torch.load(" not in text
+
+
+def test_files_stay_small_enough_to_read() -> None:
+    long = {str(p.relative_to(PACKAGE)): n for p in FILES if (n := p.read_text(encoding="utf-8").count("\n")) > 400}
+    assert not long
