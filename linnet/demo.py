@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import linnet
+from linnet.assess import evaluate_run
 from linnet.console import duration_text, say
-from linnet.evaluate.report import evaluate_run
 from linnet.files import write_json
 from linnet.plots import draw_run, write_report
 from linnet.run import Run

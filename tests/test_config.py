@@ -51,9 +51,7 @@ def test_unset_fields_are_left_out_of_the_file() -> None:
 
 def test_a_base_gives_what_the_file_does_not() -> None:
     base = Outer(names=("a",), inner=Inner(size=9, rate=0.1))
-    assert configs.from_dict(Outer, {"inner": {"rate": 2}}, base) == Outer(
-        names=("a",), inner=Inner(size=9, rate=2.0)
-    )
+    assert configs.from_dict(Outer, {"inner": {"rate": 2}}, base) == Outer(names=("a",), inner=Inner(size=9, rate=2.0))
 
 
 @pytest.mark.parametrize(

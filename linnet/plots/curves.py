@@ -47,7 +47,9 @@ def number(row: Mapping[str, Any], name: str) -> float | None:
 
 def points(rows: Rows, name: str) -> Points:
     """The curve of `name`: rows that lack it, or hold no finite number there, are left out."""
-    found = [(x, y) for row in rows if (x := number(row, "tokens")) is not None and (y := number(row, name)) is not None]
+    found = [
+        (x, y) for row in rows if (x := number(row, "tokens")) is not None and (y := number(row, name)) is not None
+    ]
     found.sort(key=lambda point: point[0])
     return Points([x for x, _ in found], [y for _, y in found])
 
@@ -64,13 +66,8 @@ def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     train, val = points(rows, "train_loss"), points(rows, "val_loss")
     if not train and not val:
         return note(axes, palette, "nothing was logged yet")
-    if train:
-        axes.plot(
-            train.tokens, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training"
-        )
-    if val:
-        axes.plot(val.tokens, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation")
-        _error_band(axes, rows, palette)
+    _lines(axes, train, val, palette)
+    _error_band(axes, rows, palette)
     best = best_row(rows)
     if best is not None:
         error = number(best, "val_standard_error")
@@ -80,6 +77,16 @@ def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     axes.set_xlim(left=0)
     legend(axes, palette)
     return None
+
+
+def _lines(axes: Axes, train: Points, val: Points, palette: Palette) -> None:
+    """A thin line of training, a line with marks of validation."""
+    if train:
+        axes.plot(train.tokens, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training")
+    if val:
+        axes.plot(
+            val.tokens, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation"
+        )
 
 
 def _error_band(axes: Axes, rows: Rows, palette: Palette) -> None:
@@ -93,9 +100,7 @@ def _error_band(axes: Axes, rows: Rows, palette: Palette) -> None:
     if len(low) == 1:
         axes.errorbar(middle.tokens, middle.values, yerr=error.values, color=palette.val, capsize=4)
         return
-    axes.fill_between(
-        middle.tokens, low, high, color=palette.val, alpha=SHADE, linewidth=0, label="± 1 standard error"
-    )
+    axes.fill_between(middle.tokens, low, high, color=palette.val, alpha=SHADE, linewidth=0, label="± 1 standard error")
 
 
 def _best_mark(palette: Palette) -> dict[str, Any]:
@@ -117,12 +122,7 @@ def draw_perplexity(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     train, val = points(rows, "train_perplexity"), points(rows, "val_perplexity")
     if not train and not val:
         return note(axes, palette, "nothing was logged yet")
-    if train:
-        axes.plot(
-            train.tokens, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training"
-        )
-    if val:
-        axes.plot(val.tokens, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation")
+    _lines(axes, train, val, palette)
     best = best_row(rows)
     if best is not None and (perplexity := number(best, "val_perplexity")) is not None:
         axes.plot([best["tokens"]], [perplexity], **_best_mark(palette), label=f"best: {perplexity:.1f}")
@@ -227,9 +227,7 @@ def _single(
     style(axes, palette, title, ylabel, TOKENS)
     if not curve:
         return note(axes, palette, "nothing was logged")
-    axes.plot(
-        curve.tokens, curve.values, color=colour, linewidth=1.2, marker=marker or curve.marker, markersize=4
-    )
+    axes.plot(curve.tokens, curve.values, color=colour, linewidth=1.2, marker=marker or curve.marker, markersize=4)
     count_axis(axes)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0, top=1.08 * max(curve.values) or 1.0)

@@ -122,7 +122,7 @@ def architecture_diagram(config: ModelConfig) -> str:
     lines += ["   │", "   ▼", _row("  logits", "a score for each token that may follow"), ""]
     lines.append(_row("  in all", count=parameter_count(config)))
     lines += [
-        f"  training on one token: {flops_per_token(config) / 1e6:,.1f} million floating-point operations, context full",
+        f"  to train on one token: {flops_per_token(config) / 1e6:,.1f} million operations on numbers, context full",
         f"  memory to train: about {size_text(training_bytes(config, 1))} with one window at a time",
         f"  initial weights: {config.init}",
     ]

@@ -27,7 +27,7 @@ def limits(facts: Facts) -> list[tuple[str, str]]:
 
 
 def times(value: float) -> str:
-    """"9.3 times", "once", "about a third of a time" is never said: shares below one are given in percent."""
+    """A number of times in words: "once", "9.3 times"."""
     return "once" if 0.95 <= value < 1.05 else f"{value:.1f} times"
 
 
@@ -38,8 +38,7 @@ def _knowledge(facts: Facts) -> str:
     if documents is not None:
         text = f"It knows nothing but the {documents:,.0f} document{'s' if documents != 1 else ''} it was trained on"
     if facts.builtin:
-        text += ", which Linnet's built-in grammar made up: a small invented world, with a few hundred words"
-        text = text.removesuffix(", with a few hundred words")
+        text += ", which Linnet's built-in grammar made up: stories and dialogues of a small invented world"
     text += ". No other text, no news, no web page has ever reached it; words and topics that are rare there are its "
     text += "weakest."
     scripts = (facts.sample or {}).get("scripts", {})
@@ -79,8 +78,8 @@ def _overfitting(facts: Facts) -> str:
     best, rows = facts.best, facts.evaluations
     if best is None:
         return (
-            "It was never evaluated on text that was kept from it while it trained, so nothing here tells learning from "
-            "learning by heart. Prepare the data with a validation share, and train again."
+            "It was never evaluated on text that was kept from it while it trained, so nothing here tells learning "
+            "from learning by heart. Prepare the data with a validation share, and train again."
         )
     error = number(best, "val_standard_error") or 0.0
     loss, last = float(best["val_loss"]), float(rows[-1]["val_loss"])

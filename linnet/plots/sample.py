@@ -1,4 +1,4 @@
-"""A bounded sample of the text that a run was trained on, read back from its prepared data while that is still there."""
+"""A bounded sample of a run's text, read back from its prepared data while that is still there."""
 
 from __future__ import annotations
 

@@ -222,9 +222,8 @@ class Session:
                 raise Interrupted(signals[0], self.run.path)
             if self.position.finished:
                 break
-        say(
-            f"trained {self.position.step:,} steps in {duration_text(self.position.elapsed_s)}; saved in {self.run.path}"
-        )
+        took = duration_text(self.position.elapsed_s)
+        say(f"trained {self.position.step:,} steps in {took}; saved in {self.run.path}")
 
     def _loss(self) -> Loss:
         """The loss of the loop: in the run's precision, compiled if that was chosen."""

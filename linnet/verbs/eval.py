@@ -41,7 +41,7 @@ class Eval:
 def main(argv: Sequence[str]) -> None:
     """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
     args = parse_flags(Eval, argv, "linnet eval")
-    from linnet.evaluate.report import evaluate_run
+    from linnet.assess import evaluate_run
     from linnet.files import write_json
     from linnet.run import Run
 

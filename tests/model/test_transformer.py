@@ -204,7 +204,7 @@ def test_tied_matrices_stay_one_storage_after_loading() -> None:
 def test_weights_of_another_model_are_refused_by_name() -> None:
     model = build()
     weights = weights_of(model)
-    with pytest.raises(UserError, match="no weights 'lm_head.weight'"):
+    with pytest.raises(UserError, match=r"no weights 'lm_head\.weight'"):
         load_weights(model, {name: tensor for name, tensor in weights.items() if name != "lm_head.weight"})
     with pytest.raises(UserError, match="'extra' that this model has not"):
         load_weights(model, weights | {"extra": torch.zeros(1)})

@@ -167,9 +167,15 @@ def test_time_ends_a_run_and_brings_the_rate_down() -> None:
     budget.reserve_s = 6.0
     rows = list(
         fit(
-            Optimizer(model, config.optim), partial(next_token_loss, model), RaggedBatches(), config, position, budget,
-            LossScaler(False), torch.device("cpu"),
-        )  # fmt: skip
+            Optimizer(model, config.optim),
+            partial(next_token_loss, model),
+            RaggedBatches(),
+            config,
+            position,
+            budget,
+            LossScaler(False),
+            torch.device("cpu"),
+        )
     )
     assert 54 <= now["t"] <= 60
     assert rows[-1].lr_scale < 0.2
@@ -201,9 +207,15 @@ def test_an_overflow_repeats_the_batch_at_half_the_scale_and_moves_nothing_on() 
     budget = Budget(config, position, clock=lambda: 0.0)
     rows = list(
         fit(
-            Optimizer(model, config.optim), loss, RaggedBatches(), config, position, budget, scaler,
+            Optimizer(model, config.optim),
+            loss,
+            RaggedBatches(),
+            config,
+            position,
+            budget,
+            scaler,
             torch.device("cpu"),
-        )  # fmt: skip
+        )
     )
     assert scaler.scale == 256.0
     assert position.step == 4

@@ -76,7 +76,14 @@ def interrupted_after(steps: int, settings: Config, data: Path, run: Path) -> Ru
 
 def test_a_run_holds_all_it_needs(story_data: Path, tmp_path: Path) -> None:
     run = train(config(), story_data, tmp_path / "run", ["linnet", "train"])
-    for name in "config.toml manifest.json tokenizer.json metrics.jsonl training_log.csv samples.jsonl".split():
+    for name in [
+        "config.toml",
+        "manifest.json",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "training_log.csv",
+        "samples.jsonl",
+    ]:
         assert (run.path / name).stat().st_size > 0, name
     assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "eval"] == [4, 8]
     assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "train"] == [3, 6, 8]
@@ -274,9 +281,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
-def test_signals_save_and_give_the_shells_exit_code(
-    story_data: Path, tmp_path: Path, number: int, code: int
-) -> None:
+def test_signals_save_and_give_the_shells_exit_code(story_data: Path, tmp_path: Path, number: int, code: int) -> None:
     command = [sys.executable, "-m", "linnet", "train", "linnet-tiny", "--data", str(story_data), "--run", "run"]
     command += ["--train.steps", "100000", "--train.compile", "off", "--train.eval-interval", "100000"]
     command += ["--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2", "--train.log-interval", "1"]

@@ -1,25 +1,22 @@
-"""Everything `linnet eval` says of a run: losses, the distance to the source, the exam."""
+"""A run -> all its figures: losses on a split, the distance to the built-in source, the exam."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet import corpus, runtime
+import linnet
+from linnet import corpus
 from linnet.data import Prepared, Split
-from linnet.errors import UserError
 from linnet.evaluate.exam import take_exam
 from linnet.evaluate.loss import evaluate
 from linnet.evaluate.source import Content, compare_with_source
-from linnet.generate.chat import chat_prompt
-from linnet.generate.sampling import Sampling
-from linnet.generate.text import texts
 
 if TYPE_CHECKING:
-    from linnet.model.transformer import Transformer
+    from linnet.lm import LM
     from linnet.run import Run
-    from linnet.tokenizers import ChatTemplate, Tokenizer
 
 ANSWER_TOKENS = 48
 """longest answer in the exam"""
@@ -46,15 +43,14 @@ def evaluate_run(
     """
     prepared = run.data(data)
     part = prepared.split(split)
-    model = run.load_model(checkpoint, runtime.pick_device(device))
-    tokenizer, template = run.tokenizer(), run.template()
-    found = evaluate(model, part, progress=advance).as_dict()
+    lm = linnet.load(run.path, checkpoint=checkpoint, device=device)
+    found = evaluate(lm.model, part, progress=advance).as_dict()
     found |= {"split": split, "checkpoint": checkpoint, "step": run.checkpoint(checkpoint).step, "run": str(run.path)}
     if is_builtin(prepared) and source_documents:
-        source = distance_to_source(model, tokenizer, template, prepared, part, source_documents)
+        source = distance_to_source(lm, prepared, part, source_documents)
         found |= {"source_bits_per_char": source["source_bits_per_char"], "source": source}
     if questions:
-        found["exam"] = exam(model, tokenizer, template, settings_of(prepared), questions)
+        found["exam"] = exam(lm, settings_of(prepared), questions)
     return found
 
 
@@ -75,26 +71,24 @@ def document_ids(split: Split) -> Iterator[list[int]]:
         yield split.tokens[start:end].tolist()
 
 
-def distance_to_source(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    template: ChatTemplate | None,
-    prepared: Prepared,
-    split: Split,
-    limit: int,
-) -> dict[str, Any]:
-    """The model's bits per character beside the grammar's own, on the first documents of a split."""
+def distance_to_source(lm: LM, prepared: Prepared, split: Split, limit: int) -> dict[str, Any]:
+    """The model's bits per character beside the source's own, on `limit` documents of a split, at even distances.
+
+    The source first chooses one of the data's kinds of document, each as likely as the others, then lets the grammar
+    speak; the model has to guess both.
+    """
     settings = settings_of(prepared)
+    choice = math.log(len(prepared.manifest["options"]["sources"]))
 
     def source_nats(content: Content) -> float | None:
         if isinstance(content, str):
             found = corpus.parse_story(content, settings)
         else:
             found = corpus.parse_dialogue([dict(message) for message in content], settings)
-        return -found[0].log_probability if len(found) == 1 else None
+        return choice - found[0].log_probability if len(found) == 1 else None
 
     documents = evenly(list(document_ids(split)), limit)
-    return compare_with_source(model, tokenizer, template, documents, source_nats)
+    return compare_with_source(lm.model, lm.tokenizer, lm.template, documents, source_nats)
 
 
 def evenly(documents: list[list[int]], count: int) -> list[list[int]]:
@@ -104,19 +98,14 @@ def evenly(documents: list[list[int]], count: int) -> list[list[int]]:
     return [documents[index * len(documents) // count] for index in range(count)]
 
 
-def exam(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    template: ChatTemplate | None,
-    settings: corpus.Settings,
-    count: int,
-) -> dict[str, Any]:
-    """The result of an exam about values that no training text combined, answered greedily."""
-    if template is None:
-        raise UserError("this run has no chat template, so it cannot be asked; train on dialogues to take the exam")
+def exam(lm: LM, settings: corpus.Settings, count: int) -> dict[str, Any]:
+    """The result of an exam about values that no training text combined, answered greedily.
 
-    def answer(conversations: Any) -> list[str]:
-        prompts = [chat_prompt(template, tokenizer, messages)[0] for messages in conversations]
-        return texts(model, tokenizer, prompts, Sampling(temperature=0.0, max_new_tokens=ANSWER_TOKENS))
+    Raises:
+        UserError: the model has no chat template to be asked with.
+    """
+
+    def answer(conversations: Sequence[Sequence[Mapping[str, str]]]) -> list[str]:
+        return lm.replies(conversations, temperature=0.0, max_new_tokens=ANSWER_TOKENS)
 
     return take_exam(corpus.exam(count, seed=0, settings=settings), answer)

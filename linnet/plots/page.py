@@ -1,0 +1,350 @@
+"""Facts as the page shows them: sentences, tables and pictures, still without a tag of HTML but for the pictures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from linnet.console import count_text, duration_text, size_text
+from linnet.model.config import flops_per_token, parameter_table
+from linnet.plots.curves import number
+from linnet.plots.facts import Facts
+
+Row = tuple[str, str]
+T = TypeVar("T")
+
+EVALUATIONS = 16
+"""lines of the table of evaluations"""
+TIMELINE = 6
+"""samples over training"""
+WRONG = 6
+"""wrong answers of the exam that are shown"""
+
+
+def words(n: float) -> str:
+    """A count in words: 1,311,872 -> "1.31 million"."""
+    for limit, name in ((1e9, "billion"), (1e6, "million")):
+        if n >= limit:
+            return f"{n / limit:.2f} {name}"
+    return f"{n:,.0f}"
+
+
+def headline(facts: Facts) -> str:
+    """What the model is, what it learned from, for how long, and what it reached, in plain words."""
+    kind = "a small language model that chats" if facts.chats else "a small language model"
+    text = f"{kind[0].upper()}{kind[1:]}, with {words(facts.parameters)} parameters"
+    train = facts.splits.get("train", {})
+    if (size := number(train, "bytes")) is not None and (documents := number(train, "documents")) is not None:
+        text += f". It learned from {size_text(size)} of text in {documents:,.0f} document{'s' * (documents != 1)}"
+        seconds = facts.last("elapsed_s")
+        text += "" if seconds is None else f", in {duration_text(seconds)}"
+    elif (seconds := facts.last("elapsed_s")) is not None:
+        text += f". It was trained for {duration_text(seconds)}"
+    accuracy, bits = facts.reached.get("accuracy"), facts.reached.get("bits_per_byte")
+    if accuracy is not None:
+        text += f". In text it has never seen, it guesses {accuracy:.1%} of all next tokens right"
+        text += "" if bits is None else f" and needs {bits:.2f} bits for a byte, which plain text spends 8 on"
+    elif facts.reached.get("loss") is None:
+        text += ". How well it does on text that it has never seen was not measured"
+    return text + "."
+
+
+def key_figures(facts: Facts) -> list[dict[str, str]]:
+    """value, unit, what, and a sentence on how to read it."""
+    reached = facts.reached
+    found: list[tuple[float | None, str, str, str, str]] = []
+    error = reached.get("standard_error")
+    loss = reached.get("loss")
+    plus = "" if error is None else f" ± {error:.3f}"
+    chosen = f"{loss:.3f}{plus}" if loss is not None else ""
+    found.append((loss, chosen, "nats per token", "validation loss", "lower is better; of the best checkpoint"))
+    perplexity = reached.get("perplexity")
+    shown = "" if perplexity is None else f"{perplexity:,.1f}"
+    found.append((perplexity, shown, "", "perplexity", "as unsure as if choosing among so many equal tokens"))
+    bits = reached.get("bits_per_byte")
+    found.append((bits, f"{bits:.3f}" if bits is not None else "", "bits per byte", "compression", "plain text has 8"))
+    accuracy = reached.get("accuracy")
+    shown = "" if accuracy is None else f"{accuracy:.1%}"
+    found.append((accuracy, shown, "", "next tokens right", "its first guess, on unseen text"))
+    found.append((facts.parameters, count_text(facts.parameters), "", "parameters", f"{facts.parameters:,} exactly"))
+    tokens, step, seconds = facts.last("tokens"), facts.last("step"), facts.last("elapsed_s")
+    steps = "" if step is None else f"in {step:,.0f} steps"
+    found.append((tokens, count_text(tokens or 0), "tokens", "trained on", steps))
+    found.append((seconds, duration_text(seconds or 0), "", "training time", "evaluations included"))
+    speed = facts.tokens_per_s
+    found.append((speed, f"{speed or 0:,.0f}", "tokens/s", "speed", "the log's median, evaluations not included"))
+    return [
+        {"value": shown, "unit": unit, "what": what, "hint": hint}
+        for value, shown, unit, what, hint in found
+        if value is not None
+    ]
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most `most` of `items`, evenly spread, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
+
+
+def evaluation_table(facts: Facts) -> list[dict[str, Any]]:
+    """Lines of the table of evaluations, the best one marked and always among them."""
+    chosen = spread(facts.evaluations, EVALUATIONS)
+    if facts.best is not None and all(row is not facts.best for row in chosen):
+        chosen = [row for row in facts.evaluations if row is facts.best or any(row is other for other in chosen)]
+    return [
+        {
+            "step": _shown(row, "step", "{:,.0f}"),
+            "tokens": count_text(number(row, "tokens") or 0),
+            "time": duration_text(number(row, "elapsed_s") or 0),
+            "loss": _shown(row, "val_loss", "{:.3f}"),
+            "error": _shown(row, "val_standard_error", "{:.3f}"),
+            "perplexity": _shown(row, "val_perplexity", "{:,.1f}"),
+            "bits_per_byte": _shown(row, "val_bits_per_byte", "{:.3f}"),
+            "accuracy": _shown(row, "val_accuracy", "{:.1%}"),
+            "best": row is facts.best,
+        }
+        for row in chosen
+    ]
+
+
+def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
+    value = number(row, name)
+    return "–" if value is None else form.format(value)
+
+
+def timeline(facts: Facts) -> list[dict[str, Any]]:
+    """Samples from the first to the last, each with where the model then stood."""
+    losses = {row.get("step"): row for row in facts.evaluations}
+    found = []
+    for row in spread(facts.samples, TIMELINE):
+        at = losses.get(row.get("step"), {})
+        parts = [f"step {row['step']:,}"] if isinstance(row.get("step"), int) else []
+        if (seconds := number(at, "elapsed_s")) is not None:
+            parts.append(f"after {duration_text(seconds)}")
+        if (loss := number(at, "val_loss")) is not None:
+            parts.append(f"validation loss {loss:.2f}")
+        found.append({"when": parts, **sample_text(row)})
+    return found
+
+
+def sample_text(row: Mapping[str, Any] | str) -> dict[str, str]:
+    """`prompt` and `rest` of a sample: a text, or a mapping with `text` and the `prompt` that it begins with."""
+    if isinstance(row, str):
+        return {"prompt": "", "rest": row}
+    prompt, text = str(row.get("prompt") or ""), str(row.get("text") or "")
+    return {"prompt": prompt, "rest": text.removeprefix(prompt)}
+
+
+def next_tokens(facts: Facts) -> list[dict[str, Any]]:
+    """Each prompt with its likeliest next tokens and their probabilities."""
+    from linnet.plots.tokenizer import visible
+
+    given = facts.extra.get("next_tokens") or []
+    found = []
+    for table in [given] if isinstance(given, Mapping) else given:
+        rows = [{"text": visible(str(text)), "share": float(share)} for text, share in table["tokens"]]
+        found.append({"prompt": str(table["prompt"]), "rows": rows})
+    return found
+
+
+def evaluation(facts: Facts) -> dict[str, Any]:
+    """`figures` as rows; `source`, the comparison with the built-in grammar; `exam`. Each empty if there is none."""
+    found = facts.evaluation
+    names = (
+        ("loss", "loss", "{:.4f} nats per token"),
+        ("perplexity", "perplexity", "{:,.2f}"),
+        ("bits_per_byte", "bits per byte", "{:.4f}"),
+        ("bits_per_char", "bits per character", "{:.4f}"),
+        ("accuracy", "next tokens right", "{:.2%}"),
+        ("tokens", "tokens scored", "{:,.0f}"),
+    )
+    rows: list[Row] = [("split", str(found["split"]))] if found.get("split") else []
+    if found.get("checkpoint"):
+        rows.append(("checkpoint", str(found["checkpoint"])))
+    rows += [(label, form.format(value)) for name, label, form in names if (value := number(found, name)) is not None]
+    return {"figures": rows, "source": _source(found), "exam": _exam(found.get("exam"))}
+
+
+def _source(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the model pays for a character beside what the grammar pays, in all and by kind of document."""
+    given = found.get("source")
+    compared = given if isinstance(given, dict) else {}
+    whole = dict(compared)
+    if number(whole, "source_bits_per_char") is None:
+        whole["source_bits_per_char"] = found.get("source_bits_per_char")
+    if number(whole, "model_bits_per_char") is None:
+        whole["model_bits_per_char"] = found.get("bits_per_char")
+    rows = []
+    for label, part in (("all documents", whole), *((kind, compared.get(kind)) for kind in ("stories", "dialogues"))):
+        if not isinstance(part, dict):
+            continue
+        model, source = number(part, "model_bits_per_char"), number(part, "source_bits_per_char")
+        if model is None or source is None or source <= 0:
+            continue
+        gap = {"gap": f"{model - source:+.3f}", "relative": f"{(model - source) / source:+.1%}"}
+        count = number(part, "documents")
+        name = label if count is None else f"{count:,.0f} {label.removeprefix('all ')}"
+        rows.append({"label": name, "model": model, "source": source, **gap, "most": max(model, source)})
+    return rows
+
+
+def _exam(given: object) -> dict[str, Any]:
+    """Accuracy in all and by category, as {label, share, count}, and some wrong answers."""
+    if not isinstance(given, dict) or (accuracy := number(given, "accuracy")) is None:
+        return {}
+    rows = []
+    categories = given.get("categories")
+    for kind, result in (categories if isinstance(categories, dict) else {}).items():
+        facts = result if isinstance(result, dict) else {"accuracy": result}
+        if (share := number(facts, "accuracy")) is None:
+            continue
+        right, total = number(facts, "right"), number(facts, "total")
+        count = "" if right is None or total is None else f"{right:.0f} of {total:.0f}"
+        rows.append({"label": str(kind).replace("_", " "), "share": share, "count": count})
+    rows.sort(key=lambda row: -row["share"])
+    wrong = [row for row in given.get("wrong") or [] if isinstance(row, dict)]
+    total = number(given, "total")
+    return {"accuracy": accuracy, "total": total, "rows": rows, "wrong": spread(wrong, WRONG)}
+
+
+def model_parts(facts: Facts) -> list[dict[str, Any]]:
+    """Parameters by part."""
+    return [
+        {"label": name, "count": count, "share": count / facts.parameters}
+        for name, count in parameter_table(facts.model).items()
+        if count
+    ]
+
+
+def model_rows(facts: Facts) -> list[Row]:
+    """The model in a few lines."""
+    model = facts.model
+    heads = f"{model.n_head} of size {model.head_size}"
+    if model.kv_heads != model.n_head:
+        heads += f", {model.kv_heads} for keys and values"
+    return [
+        ("blocks", str(model.n_layer)),
+        ("width", str(model.n_embd)),
+        ("heads", heads),
+        ("context", f"{model.block_size:,} tokens"),
+        ("vocabulary", f"{model.vocab_size:,} tokens"),
+        ("training cost", f"{flops_per_token(model) / 1e6:,.1f} million operations per token"),
+    ]
+
+
+def data_card(facts: Facts) -> dict[str, Any]:
+    """`sources`, `splits` and `rows` of the prepared data."""
+    data = facts.data
+    if not data:
+        return {}
+    options, tokenizer = data.get("options") or {}, data.get("tokenizer") or {}
+    rows: list[Row] = []
+    if (documents := number(data, "documents")) is not None:
+        rows.append(("documents", f"{documents:,.0f}"))
+    dropped = number(data, "duplicates_dropped")
+    if dropped is not None:
+        rows.append(("exact duplicates dropped", f"{dropped:,.0f}"))
+    for name, label in (
+        ("rows_without_text", "rows without text, left out"),
+        ("invalid_bytes_replaced", "bytes that were not UTF-8, replaced"),
+        ("identity_pairs", "dialogues about the assistant itself, in training only"),
+    ):
+        if value := number(data, name):
+            rows.append((label, f"{value:,.0f}"))
+    rule = {
+        "hash": "by content: a hash of each document decides, so equal documents are never on both sides",
+        "tail": "the end of the text is held out",
+    }
+    if data.get("split"):
+        rows.append(("how it is split", rule.get(str(data["split"]), str(data["split"]))))
+    if options.get("document_separator"):
+        rows.append(("documents end at", repr(options["document_separator"])))
+    size, kind = number(tokenizer, "vocab_size"), str(options.get("tokenizer", ""))
+    if size is not None:
+        rows.append(("tokenizer", f"{kind + ', ' if kind else ''}{size:,.0f} tokens"))
+    if (learned := number(tokenizer, "learned_from_characters")) is not None:
+        rows.append(("learned from", f"{learned:,.0f} characters of training text"))
+    sources = [source for source in data.get("sources") or [] if isinstance(source, dict)]
+    return {"sources": [_source_row(source) for source in sources], "splits": _split_rows(facts), "rows": rows}
+
+
+def _source_row(source: Mapping[str, Any]) -> dict[str, str]:
+    size = number(source, "bytes")
+    return {
+        "name": str(source.get("name", "")),
+        "kind": str(source.get("kind", "")),
+        "bytes": "" if size is None else size_text(size),
+        "sha256": str(source.get("sha256") or "")[:12],
+    }
+
+
+def _split_rows(facts: Facts) -> list[dict[str, str]]:
+    names = {"train": "training", "val": "validation", "test": "test"}
+    forms = {"documents": "{:,.0f}", "bytes": "{:,.0f}", "characters": "{:,.0f}", "tokens": "{:,.0f}"}
+    return [
+        {"name": names.get(name, name)} | {key: _shown(split, key, form) for key, form in forms.items()}
+        for name, split in facts.splits.items()
+    ]
+
+
+def tokenizer_rows(sample: Mapping[str, Any]) -> list[Row]:
+    """The compression of a sample of the text."""
+    split = {"val": "validation", "train": "training"}.get(sample["split"], sample["split"])
+    return [
+        ("measured on", f"{size_text(sample['bytes'])} of {split} text"),
+        ("bytes per token", f"{sample['bytes_per_token']:.2f}"),
+        ("characters per token", f"{sample['chars_per_token']:.2f}"),
+        ("of the vocabulary in use there", f"{sample['vocab_used_fraction']:.1%}"),
+    ]
+
+
+def settings(facts: Facts) -> list[tuple[str, list[Row]]]:
+    """The configuration, section by section."""
+
+    def shown(value: object) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(str, value))
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value).strip("'") or "(empty)"
+
+    return [(name, [(key, shown(value)) for key, value in values.items()]) for name, values in facts.sections().items()]
+
+
+def provenance(facts: Facts) -> list[Row]:
+    """Machine, versions, date and command line."""
+    machine, versions = facts.manifest.get("machine") or {}, facts.manifest.get("versions") or {}
+    choices = facts.manifest.get("choices") or {}
+    rows: list[Row] = []
+    if facts.manifest.get("created"):
+        rows.append(("begun", str(facts.manifest["created"]).replace("T", " ").replace("+00:00", " UTC")))
+    if facts.manifest.get("command"):
+        rows.append(("command", shlex.join(map(str, facts.manifest["command"]))))
+    processor = machine.get("gpu") or machine.get("processor")
+    if processor:
+        cores = f", {machine['cores']} cores" if machine.get("cores") and not machine.get("gpu") else ""
+        rows.append(("computed on", f"{processor}{cores}"))
+    if (memory := number(machine, "memory_bytes")) is not None:
+        rows.append(("memory", size_text(memory)))
+    peak = max((value for row in facts.rows if (value := number(row, "memory_bytes"))), default=None)
+    if peak:
+        rows.append(("memory used at most", size_text(peak)))
+    if machine.get("system"):
+        rows.append(("system", str(machine["system"])))
+    rows += [(str(name), str(version)) for name, version in versions.items()]
+    rows += [(f"chosen: {name}", {True: "yes", False: "no"}.get(value, str(value))) for name, value in choices.items()]
+    return rows
+
+
+def usage(facts: Facts) -> list[Row]:
+    """(what it does, command) of the next things to type."""
+    where = shlex.quote(str(facts.run.path))
+    found = [("write on from a beginning", f'linnet generate {where} --prompt "Once" --num-samples 3')]
+    if facts.chats:
+        found.append(("talk to it", f"linnet chat {where}"))
+    found += [
+        ("score it again on unseen text", f"linnet eval {where}"),
+        ("see its likeliest next tokens", f'linnet inspect {where} --prompt "Once"'),
+        ("use it from Python", f"import linnet; print(linnet.load({str(facts.run.path)!r}).generate('Once'))"),
+    ]
+    return found

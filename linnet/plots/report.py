@@ -1,0 +1,125 @@
+"""One page about a run: `report.html`, which needs no other file, no network and no script.
+
+Whatever a user or a model wrote is text to the template, which escapes it; only pictures drawn here are let through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet import __version__
+from linnet.files import write_text
+from linnet.plots import page
+from linnet.plots.facts import Facts
+from linnet.plots.limits import limits
+from linnet.run import Run
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def write_report(run: Run, extra: Mapping[str, Any] | None = None) -> Path:
+    """The run's `report.html`, written whole or not at all.
+
+    Args:
+        extra: what is not in the folder, each part optional:
+            `next_tokens`: {"prompt": text, "tokens": [(text, probability), ...]}, or a list of them;
+            `samples`: final samples, each a text or {"prompt", "text"} (text with its prompt);
+            `conversation`: messages with `role` and `content`;
+            `memorisation`: as `linnet.evaluate.memorisation.memorised` returns it;
+            `evaluation`: instead of the run's evaluation.json.
+    Raises:
+        UserError: config.toml cannot be read, or the page cannot be written.
+        ValueError: `extra` has an unknown key.
+    """
+    path = run.path / "report.html"
+    write_text(path, render(Facts.of(run, extra)))
+    return path
+
+
+def render(facts: Facts) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    template = files("linnet.plots").joinpath("report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["percent"] = lambda share: f"{share:.1%}"
+    # characters that no HTML may hold, and halves of pairs that no UTF-8 can
+    return _CONTROL.sub("�", environment.from_string(template).render(**content(facts)))
+
+
+def content(facts: Facts) -> dict[str, Any]:
+    """What the template shows."""
+    from linnet.plots.diagram import architecture_diagram
+
+    return {
+        "name": facts.name,
+        "linnet_version": __version__,
+        "headline": page.headline(facts),
+        "figures": page.key_figures(facts),
+        "curves": _curves(facts),
+        "evaluations": page.evaluation_table(facts),
+        "timeline": page.timeline(facts),
+        "samples": [page.sample_text(row) for row in facts.extra.get("samples") or []],
+        "conversation": facts.extra.get("conversation") or [],
+        "next_tokens": page.next_tokens(facts),
+        "evaluation": page.evaluation(facts),
+        "model_rows": page.model_rows(facts),
+        "model_parts": page.model_parts(facts),
+        "diagram": architecture_diagram(facts.model),
+        "data": page.data_card(facts),
+        "tokenizer": _tokenizer(facts),
+        "limits": limits(facts),
+        "settings": page.settings(facts),
+        "provenance": page.provenance(facts),
+        "usage": page.usage(facts),
+    }
+
+
+def _picture(prefix: str, label: str, draw: Callable[..., None], *arguments: Any) -> Markup:
+    """A single panel as an <svg> in the page's colours; it holds numbers and words of ours only."""
+    from markupsafe import Markup
+
+    from linnet.plots.figures import PAGE, new_figure, svg
+
+    figure = new_figure(5.4, 3.5, PAGE)
+    draw(figure.subplots(), *arguments, PAGE)
+    return Markup(svg(figure, prefix, label))
+
+
+def _curves(facts: Facts) -> list[Markup]:
+    from linnet.plots import curves
+
+    if not facts.rows:
+        return []
+    panels = [
+        ("loss", "loss over training", curves.draw_loss),
+        ("perplexity", "perplexity over training", curves.draw_perplexity),
+        ("accuracy", "share of next tokens right over training", curves.draw_accuracy),
+        ("rate", "learning rate over training", curves.draw_learning_rate),
+        ("gradient", "gradient norm over training", curves.draw_gradient_norm),
+        ("speed", "tokens per second over training", curves.draw_speed),
+    ]
+    return [_picture(prefix, label, draw, facts.rows) for prefix, label, draw in panels]
+
+
+def _tokenizer(facts: Facts) -> dict[str, Any]:
+    from linnet.plots import tokenizer
+
+    if facts.sample is None:
+        return {}
+    pictures = [
+        _picture("lengths", "lengths of tokens", tokenizer.draw_lengths, facts.sample),
+        _picture("ranks", "frequencies of tokens by rank", tokenizer.draw_ranks, facts.sample),
+    ]
+    listed = {
+        name: [tokenizer.visible(token["text"]) for token in facts.sample[key][:count]]
+        for name, key, count in (("longest", "longest_tokens", 16), ("frequent", "most_frequent_tokens", 24))
+    }
+    return {"pictures": pictures, "rows": page.tokenizer_rows(facts.sample), **listed}

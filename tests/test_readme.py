@@ -1,0 +1,95 @@
+"""Every command of the README is run, in order, with visibly smaller settings where it would run long."""
+
+import contextlib
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from linnet.__main__ import main
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+QUICK = (
+    "--train.steps 6 --train.compile off --train.sample-tokens 4 --model.n-layer 1 --model.n-embd 32 --model.n-head 2"
+)
+
+SMALLER = {
+    "make demo": "linnet demo --minutes 0.05 --documents 600",
+    "make test": None,  # this is what runs
+    "source .venv/bin/activate": None,  # the shell's, not ours
+    "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
+    "--train.max-minutes 2": f"--train.max-minutes 2 {QUICK} --model.block-size 32",
+}
+
+TYPED = {"linnet chat": "Hello!\n/reset\nWhat is your name?\n"}
+
+
+def readme_commands() -> list[str]:
+    """The commands of all shell blocks and those within the text, comments cut off."""
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    inline = re.findall(r"`(linnet (?:prepare|train|recipes)[^`]* [^`]*)`", README)
+    return [line for line in [*lines, *inline] if line]
+
+
+def smaller(command: str) -> str | None:
+    for part, replacement in SMALLER.items():
+        if part == command:
+            return replacement
+        if part in command:
+            assert replacement is not None
+            return command.replace(part, replacement)
+    return command
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README takes for granted."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "my-texts").mkdir()
+    story = "Once there was a bird named {n}. It sang all day, and {n} other birds came to listen to it.\n"
+    for number in range(40):
+        (folder / "my-texts" / f"{number}.txt").write_text(story.format(n=number) * 6)
+    (folder / "stories.txt").write_text("\n<|endoftext|>\n".join(story.format(n=n) for n in range(60)))
+    rows = [f"What is {n} plus one?,It is {n + 1}." for n in range(300)]
+    (folder / "pairs.csv").write_text("question,answer\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def test_every_command_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    commands = readme_commands()
+    assert len(commands) > 12
+    for command in commands:
+        small = smaller(command)
+        if small is None:
+            continue
+        program, *argv = shlex.split(small)
+        assert program == "linnet", command
+        typed = next((text for start, text in TYPED.items() if command.startswith(start)), "")
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            assert main(argv) == 0, command
+        assert out.getvalue().strip(), f"{command} shows nothing"
+    assert (place / "runs" / "demo" / "report.html").exists()
+
+
+def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs after the commands, on the demo's model that they made."""
+    monkeypatch.chdir(place)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        for block in blocks:
+            exec(compile(block, "README.md", "exec"), {})  # the README is this project's own
+    assert "to be" in out.getvalue()
+
+
+def test_links_of_the_readme_and_docs_lead_somewhere() -> None:
+    root = Path(__file__).parents[1]
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / link).exists(), f"{page.name} links to {link}"
