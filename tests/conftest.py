@@ -10,6 +10,16 @@ from linnet.data import DataConfig, prepare
 SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--trap", type=int, default=None, help="run only the tests of this trap (docs/traps.md)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--trap")
+    if wanted is not None:
+        items[:] = [item for item in items if any(mark.args == (wanted,) for mark in item.iter_markers("trap"))]
+
+
 @pytest.fixture(autouse=True)
 def _one_thread_one_seed() -> None:
     torch.set_num_threads(1)

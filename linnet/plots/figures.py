@@ -43,15 +43,17 @@ LIGHT = Palette("#ffffff", "#222222", "#d4d4d4", "#0072b2", "#d55e00", "#009e73"
 PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106")
 """stand-ins that `svg` replaces by the page's CSS variables, which follow its light or dark look"""
 
-_VARIABLES = {getattr(PAGE, name): f"var(--{name})" for name in Palette.__slots__}  # type: ignore[attr-defined]
+_VARIABLES = {getattr(PAGE, name): f"var(--{name})" for name in Palette.__slots__}
 
 
 def new_figure(width: float, height: float, palette: Palette) -> Figure:
     """An empty figure of `width` x `height` inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor=palette.paper)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=(width, height), layout=layout, facecolor=palette.paper)
     FigureCanvasAgg(figure)
     return figure
 
@@ -70,10 +72,10 @@ def style(axes: Axes, palette: Palette, title: str, ylabel: str, xlabel: str = "
     axes.set_xlabel(xlabel, fontsize=10, color=palette.ink)
 
 
-def legend(axes: Axes, palette: Palette, where: str = "upper right") -> None:
+def legend(axes: Axes, palette: Palette) -> None:
     """A legend without a box, if anything is labelled."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=where, frameon=False, fontsize=9, labelcolor=palette.ink)
+        axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=palette.ink)
 
 
 def count_axis(axes: Axes, which: str = "x") -> None:
@@ -135,11 +137,9 @@ def svg(figure: Figure, prefix: str, label: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = (
-        re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", text[: text.index(">")])
-        + text[text.index(">") :]
-    )
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    head, rest = text[: text.index(">")], text[text.index(">") :]
+    text = re.sub(r'\s(?:xmlns(?::\w+)?|version|width|height)="[^"]*"', "", head) + rest
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-").replace('href="#', f'href="#{prefix}-')
     text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", text)

@@ -44,8 +44,9 @@ def _knowledge(facts: Facts) -> str:
     scripts = (facts.sample or {}).get("scripts", {})
     if scripts:
         name, share = next(iter(scripts.items()))
-        rest = "all others are guesswork to it" if share > 0.99 else "it knows the others less well"
-        text += f" {share:.1%} of the letters in that text are {_script(name)}; {rest}."
+        rest = "others are guesswork to it" if share > 0.99 else "it knows the others less well"
+        much = "All" if share > 0.9995 else f"{share:.1%} of the"
+        text += f" {much} letters in a sample of that text are {_script(name)}; {rest}."
     return text
 
 

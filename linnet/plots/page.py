@@ -35,12 +35,11 @@ def headline(facts: Facts) -> str:
     kind = "a small language model that chats" if facts.chats else "a small language model"
     text = f"{kind[0].upper()}{kind[1:]}, with {words(facts.parameters)} parameters"
     train = facts.splits.get("train", {})
-    if (size := number(train, "bytes")) is not None and (documents := number(train, "documents")) is not None:
-        text += f". It learned from {size_text(size)} of text in {documents:,.0f} document{'s' * (documents != 1)}"
-        seconds = facts.last("elapsed_s")
-        text += "" if seconds is None else f", in {duration_text(seconds)}"
-    elif (seconds := facts.last("elapsed_s")) is not None:
-        text += f". It was trained for {duration_text(seconds)}"
+    size, documents, seconds = number(train, "bytes"), number(train, "documents"), facts.last("elapsed_s")
+    if seconds is not None or size is not None:
+        text += ". It learned" + ("" if seconds is None else f" for {duration_text(seconds)}")
+    if size is not None and documents is not None:
+        text += f" from {size_text(size)} of text ({documents:,.0f} document{'s' * (documents != 1)})"
     accuracy, bits = facts.reached.get("accuracy"), facts.reached.get("bits_per_byte")
     if accuracy is not None:
         text += f". In text it has never seen, it guesses {accuracy:.1%} of all next tokens right"
@@ -54,16 +53,14 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
     """value, unit, what, and a sentence on how to read it."""
     reached = facts.reached
     found: list[tuple[float | None, str, str, str, str]] = []
-    error = reached.get("standard_error")
-    loss = reached.get("loss")
-    plus = "" if error is None else f" ± {error:.3f}"
-    chosen = f"{loss:.3f}{plus}" if loss is not None else ""
-    found.append((loss, chosen, "nats per token", "validation loss", "lower is better; of the best checkpoint"))
+    error, loss = reached.get("standard_error"), reached.get("loss")
+    unit = "nats per token" if error is None else f"± {error:.3f} nats per token"
+    found.append((loss, f"{loss or 0:.3f}", unit, "validation loss", "lower is better; of the best checkpoint"))
     perplexity = reached.get("perplexity")
     shown = "" if perplexity is None else f"{perplexity:,.1f}"
     found.append((perplexity, shown, "", "perplexity", "as unsure as if choosing among so many equal tokens"))
     bits = reached.get("bits_per_byte")
-    found.append((bits, f"{bits:.3f}" if bits is not None else "", "bits per byte", "compression", "plain text has 8"))
+    found.append((bits, f"{bits or 0:.3f}", "bits per byte", "compression", "plain text has 8"))
     accuracy = reached.get("accuracy")
     shown = "" if accuracy is None else f"{accuracy:.1%}"
     found.append((accuracy, shown, "", "next tokens right", "its first guess, on unseen text"))
@@ -194,7 +191,7 @@ def _exam(given: object) -> dict[str, Any]:
     """Accuracy in all and by category, as {label, share, count}, and some wrong answers."""
     if not isinstance(given, dict) or (accuracy := number(given, "accuracy")) is None:
         return {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     categories = given.get("categories")
     for kind, result in (categories if isinstance(categories, dict) else {}).items():
         facts = result if isinstance(result, dict) else {"accuracy": result}

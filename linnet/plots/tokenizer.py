@@ -35,19 +35,13 @@ def draw_lengths(axes: Axes, statistics: Mapping[str, Any], palette: Palette = L
     if not shares:
         return note(axes, palette, "no text")
     axes.bar(list(shares), list(shares.values()), color=palette.train, width=0.8)
+    axes.set_ylim(top=1.14 * max(shares.values()))
+    axes.grid(False, axis="x")
     mean = statistics["bytes_per_token"]
     axes.axvline(mean, color=palette.val, linewidth=1.4)
-    axes.annotate(
-        f"mean {mean:.2f}",
-        (mean, axes.get_ylim()[1]),
-        xytext=(4, -2),
-        textcoords="offset points",
-        va="top",
-        fontsize=9,
-        color=palette.val,
-    )
-    last = max(shares)
-    ticks = list(range(1, last + 1)) if last <= 10 else list(range(1, last, 3)) + [last] * ((last - 1) % 3 == 0)
+    label = f" mean {mean:.2f}"
+    axes.text(mean, 1.13 * max(shares.values()), label, va="top", fontsize=9, color=palette.val)
+    ticks = list(range(1, max(shares) + 1))
     axes.set_xticks(ticks, [f"{tick}+" if tick == LONGEST_BAR else str(tick) for tick in ticks])
     return None
 

@@ -1,0 +1,110 @@
+"""The wrong code of each trap: (trap, file, right text, wrong text).
+
+`test_mutations.py` sees the tests of the trap fail on it.
+"""
+
+MUTATIONS = [
+    # each micro-batch averaged over its own labels
+    (1, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / max(int((ys != IGNORE).sum()), 1)"),
+    # not divided by the number of micro-batches, so that clipping bites harder
+    (2, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / max(labels // len(x.split(size)), 1)"),
+    # clipped before it is unscaled
+    (
+        4,
+        "train/loop.py",
+        "scaler.unscale(parameters)\n        norm = clip_gradients(parameters, config.train.clip)",
+        "norm = clip_gradients(parameters, config.train.clip)\n        scaler.unscale(parameters)",
+    ),
+    # the resumed run begins with the first window again
+    (5, "train/checkpoint.py", "if name in known})", "if name in known and name != 'samples'})"),
+    # the optimiser's state is not restored
+    (5, "train/optim.py", "tensor.copy_(saved[name])", "tensor.zero_()"),
+    # dropout goes on from wherever the stream stands
+    (5, "train/loop.py", "if config.model.dropout:", "if False:"),
+    # evaluation draws a number, and dropout is not seeded by step
+    (6, "evaluate/loss.py", "    began = clock()\n    batches", "    torch.rand(1)\n    began = clock()\n    batches"),
+    # only the last checkpoint is kept
+    (
+        7,
+        "train/checkpoint.py",
+        'keep = {run.checkpoint("best").path, run.checkpoint("last").path}',
+        'keep = {run.checkpoint("last").path}',
+    ),
+    # windows drawn with replacement
+    (8, "data/batches.py", 'np.argsort(draws, kind="stable")', "(draws % self.windows).astype(np.int64)"),
+    # duplicates are not dropped
+    (10, "data/documents.py", "self._drop_duplicates(fates)", "pass"),
+    # labels shifted once more
+    (11, "train/losses.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
+    # padding counts
+    (12, "train/losses.py", "ignore_index=IGNORE", "ignore_index=31"),
+    # everything is the assistant's
+    (13, "tokenizers/template.py", "first_special and ", ""),
+    # a batch without labels divides by zero
+    (14, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / (labels or float('nan'))"),
+    (14, "evaluate/loss.py", "    if tokens == 0:", "    if False:"),
+    # dropout in evaluation
+    (15, "evaluate/token_losses.py", "module.training = False", "module.training = module.training"),
+    # a tied head gets a matrix of its own
+    (
+        17,
+        "model/weights.py",
+        "        parameter.data.copy_(saved[name])",
+        "        parameter.data.copy_(saved[name])\n"
+        "    model.lm_head.weight = type(parameter)(model.lm_head.weight.clone())",
+    ),
+    # written in place, the manifest before the weights
+    (
+        18,
+        "train/checkpoint.py",
+        "    with making_folder(folder) as building:",
+        "    from contextlib import nullcontext\n\n"
+        "    folder.mkdir(parents=True)\n"
+        "    write_json(folder / 'manifest.json', {'sha256': {'model.safetensors': ''}})\n"
+        "    with nullcontext(folder) as building:",
+    ),
+    # loads whatever pickle gives
+    (
+        19,
+        "run.py",
+        "return safetensors.torch.load_file(self.path / name)",
+        "return __import__('pickle').loads((self.path / name).read_bytes())",
+    ),
+    # 16 bits for every vocabulary
+    (20, "data/shards.py", "vocab_size <= 1 << 16", "vocab_size <= 1 << 17"),
+    # tokens decoded one by one
+    (
+        21,
+        "generate/streaming.py",
+        "self._decoder.decode(self._tokenizer.token_bytes(token))",
+        'self._tokenizer.token_bytes(token).decode("utf-8", errors="replace")',
+    ),
+    # the token that crosses p is dropped
+    (23, "generate/sampling.py", "reached.roll(1, dims=-1)", "reached.clone()"),
+    # no token is kept at p = 0
+    (23, "generate/sampling.py", "    dropped[:, 0] = False\n", ""),
+    # negative logits are divided too
+    (24, "generate/sampling.py", ".where(logits > 0, logits * penalty)", ""),
+    # a turn is continued as if nothing had changed before it
+    (
+        25,
+        "generate/engine.py",
+        "known = min(common_prefix(memory.ids, window), len(window) - 1, memory.cache.length)",
+        "known = min(len(memory.ids), len(window) - 1, memory.cache.length)",
+    ),
+    # padding shifts positions
+    (26, "generate/engine.py", "return (query - padding).clamp(min=0), mask", "return (query + 0 * padding), mask"),
+    # padding is looked at
+    (
+        26,
+        "generate/engine.py",
+        "mask = (causal & real) | (key == query[:, None])",
+        "mask = causal.expand(len(pads), T, S)",
+    ),
+    # combining marks count as letters
+    (29, "tokenizers/pretokenize.py", r" ?\p{L}+", r" ?[\p{L}\p{M}]+"),
+    # the pattern loses its look-ahead
+    (29, "tokenizers/pretokenize.py", r"|\s+(?!\S)", ""),
+    # speed divides by a stamp
+    (32, "evaluate/speed.py", "timed.append((clock() - began, tokens))", "timed.append((clock(), tokens))"),
+]
