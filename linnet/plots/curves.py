@@ -60,6 +60,25 @@ def best_row(rows: Rows) -> Mapping[str, Any] | None:
     return rows[min(scored)[1]] if scored else None
 
 
+def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette) -> None:
+    """A star at the best evaluation's value of `name`, its value in the legend."""
+    best = best_row(rows)
+    if best is None or (tokens := number(best, "tokens")) is None or (value := number(best, name)) is None:
+        return
+    error = number(best, "val_standard_error") if name == "val_loss" else None
+    axes.plot(
+        [tokens],
+        [value],
+        linestyle="none",
+        marker="*",
+        markersize=13,
+        markerfacecolor=palette.val,
+        markeredgecolor=palette.paper,
+        zorder=5,
+        label=f"best: {value:{form}}" + ("" if error is None else f" ± {error:.3f}"),
+    )
+
+
 def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     """Training and validation loss, the latter with one standard error to each side, and the best evaluation."""
     style(axes, palette, "Loss (lower is better)", "nats per token", TOKENS)
@@ -68,11 +87,7 @@ def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
         return note(axes, palette, "nothing was logged yet")
     _lines(axes, train, val, palette)
     _error_band(axes, rows, palette)
-    best = best_row(rows)
-    if best is not None:
-        error = number(best, "val_standard_error")
-        label = f"best: {best['val_loss']:.3f}" + ("" if error is None else f" ± {error:.3f}")
-        axes.plot([best["tokens"]], [best["val_loss"]], **_best_mark(palette), label=label)
+    _mark_best(axes, rows, "val_loss", ".3f", palette)
     count_axis(axes)
     axes.set_xlim(left=0)
     legend(axes, palette)
@@ -103,31 +118,20 @@ def _error_band(axes: Axes, rows: Rows, palette: Palette) -> None:
     axes.fill_between(middle.tokens, low, high, color=palette.val, alpha=SHADE, linewidth=0, label="± 1 standard error")
 
 
-def _best_mark(palette: Palette) -> dict[str, Any]:
-    return {
-        "linestyle": "none",
-        "marker": "*",
-        "markersize": 13,
-        "markerfacecolor": palette.val,
-        "markeredgecolor": palette.paper,
-        "zorder": 5,
-    }
-
-
 def draw_perplexity(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     """Training and validation perplexity, e to the loss, on a logarithmic axis with plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     style(axes, palette, "Perplexity (lower is better)", "perplexity, logarithmic", TOKENS)
     train, val = points(rows, "train_perplexity"), points(rows, "val_perplexity")
     if not train and not val:
         return note(axes, palette, "nothing was logged yet")
     _lines(axes, train, val, palette)
-    best = best_row(rows)
-    if best is not None and (perplexity := number(best, "val_perplexity")) is not None:
-        axes.plot([best["tokens"]], [perplexity], **_best_mark(palette), label=f"best: {perplexity:.1f}")
+    _mark_best(axes, rows, "val_perplexity", ",.1f", palette)
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    drawn = [*train.values, *val.values]
+    wide = max(drawn) > 5 * min(drawn)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
     count_axis(axes)

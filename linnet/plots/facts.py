@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from linnet.config import dumps, from_dict
+from linnet.config import to_dict
 from linnet.console import say
 from linnet.errors import UserError
 from linnet.files import read_json
@@ -151,12 +151,13 @@ class Facts:
         return bool(sources) and all(str(source.get("name", "")).startswith("builtin:") for source in sources)
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        """The settings by section, those of the model completed by its defaults and by what follows from them."""
-        import tomllib
-
-        model = tomllib.loads(dumps(from_dict(ModelConfig, self.config.get("model", {}))))
-        model |= {"n_kv_head": self.model.kv_heads, "mlp_hidden": self.model.hidden_size}
-        return {name: values for name, values in (self.config | {"model": model}).items() if isinstance(values, dict)}
+        """The settings by section: those of the data as it was really prepared, those of the model completed by what
+        follows from them."""
+        found = {name: values for name, values in self.config.items() if isinstance(values, dict)}
+        if options := _mapping(self.data.get("options")):
+            found["prepare"] = {name: value for name, value in options.items() if value is not None}
+        sizes = {"n_kv_head": self.model.kv_heads, "mlp_hidden": self.model.hidden_size}
+        return found | {"model": to_dict(self.model) | sizes}
 
 
 def _mapping(value: object) -> dict[str, Any]:

@@ -46,14 +46,20 @@ PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106")
 _VARIABLES = {getattr(PAGE, name): f"var(--{name})" for name in Palette.__slots__}
 
 
-def new_figure(width: float, height: float, palette: Palette) -> Figure:
-    """An empty figure of `width` x `height` inches."""
+def new_figure(width: float, height: float, palette: Palette, *, panels: bool = True) -> Figure:
+    """An empty figure of `width` x `height` inches.
+
+    Args:
+        panels: find room for titles and labels of several axes; for a single one fixed margins do, in half the time.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, wspace=0.02, hspace=0.02) if panels else None
     figure = Figure(figsize=(width, height), layout=layout, facecolor=palette.paper)
+    if not panels:
+        figure.subplots_adjust(left=0.72 / width, right=1 - 0.1 / width, bottom=0.55 / height, top=1 - 0.42 / height)
     FigureCanvasAgg(figure)
     return figure
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
 
@@ -66,7 +68,7 @@ def _seen(facts: Facts) -> str:
         text += ", on average." if epochs % 1 > 0.05 else "."
     whole = facts.epochs()
     if row is not None and whole is not None and whole > epochs * 1.02:
-        text += f" (That is up to its best checkpoint, step {row['step']:,}; the run went on to {times(whole)}.)"
+        text += f" (That is up to its best checkpoint, step {_step(row)}; the run went on to {times(whole)}.)"
     tokens = number(facts.splits.get("train", {}), "tokens")
     if tokens:
         share = tokens / facts.parameters
@@ -87,7 +89,7 @@ def _overfitting(facts: Facts) -> str:
     text = ""
     if last > loss + 2 * error and rows[-1] is not best:
         text = (
-            f"Validation loss was lowest at step {best['step']:,} ({loss:.3f}) and had risen to {last:.3f} at the end: "
+            f"Validation loss was lowest at step {_step(best)} ({loss:.3f}) and had risen to {last:.3f} at the end: "
             "from there on the model learned its training text by heart. Linnet uses the best checkpoint unless told "
             "otherwise."
         )
@@ -105,6 +107,11 @@ def _overfitting(facts: Facts) -> str:
             f"seen ({loss:.3f}): part of what it knows is these very documents."
         )
     return text.strip()
+
+
+def _step(row: Mapping[str, object]) -> str:
+    step = number(row, "step")
+    return "?" if step is None else f"{step:,.0f}"
 
 
 def _train_loss_near(facts: Facts) -> float | None:

@@ -88,7 +88,7 @@ def _picture(prefix: str, label: str, draw: Callable[..., None], *arguments: Any
 
     from linnet.plots.figures import PAGE, new_figure, svg
 
-    figure = new_figure(5.4, 3.5, PAGE)
+    figure = new_figure(4.7, 3.2, PAGE, panels=False)
     draw(figure.subplots(), *arguments, PAGE)
     return Markup(svg(figure, prefix, label))
 

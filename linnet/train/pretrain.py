@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 WORTH_COMPILING_FLOP = 8e12
 """a run with fewer operations is over before compiling has paid for itself"""
 
+FIRST_EVALUATION = 0.3
+"""in a run that is bounded by time: the share of it that is done"""
+
 EVALUATION_SHARE = 0.05
 """a run that is bounded by time spends about this share of it on evaluations"""
 
@@ -129,7 +132,7 @@ class Session:
         self.lm = LM(self.model, tokenizer, self.run.template(), name=self.run.path.name)
         self.train_loss: float | None = None
         self.interval_s, self.interval_tokens = 0.0, 0
-        self.next_evaluation = 0.0
+        self.next_evaluation = FIRST_EVALUATION
 
     def _open_run(self, path: Path, command: Sequence[str]) -> tuple[Run, dict[str, Any]]:
         """The run in `path`, made if it is not there, and its automatic choices; refuses a run of another config."""
@@ -267,7 +270,7 @@ class Session:
     def _evaluation_is_due(self, done: float) -> bool:
         interval = self.config.train.eval_interval
         if interval is None and self.config.train.max_minutes is not None:
-            return done >= max(self.next_evaluation, 0.1)
+            return done >= self.next_evaluation
         return self.position.step % (interval or max(1, self.config.train.steps // 10)) == 0
 
     def _evaluate(self, display: Display) -> None:

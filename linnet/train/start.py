@@ -3,7 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from linnet.data import prepare
+from linnet.config import from_dict
+from linnet.data import DataConfig, Prepared, prepare
 from linnet.data.shards import MANIFEST
 from linnet.run import Run
 from linnet.train.config import Config
@@ -19,7 +20,8 @@ def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config
         UserError: the source cannot be prepared.
     """
     if data is not None and (Path(data) / MANIFEST).is_file():
-        return config, Path(data)
+        options = Prepared.open(data).manifest["options"]
+        return replace(config, prepare=from_dict(DataConfig, options)), Path(data)
     if data is not None:
         config = replace(config, prepare=replace(config.prepare, sources=(data,)))
     folder = Path(run) / "data"

@@ -1,0 +1,226 @@
+"""Pictures: PNG files that show what the log holds, whatever it lacks."""
+
+import math
+import subprocess
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+from fake_run import MakeRun, metrics
+
+from linnet.model.config import ModelConfig, parameter_count
+from linnet.plots import draw_run
+from linnet.plots.curves import best_row, draw_loss, loss_perplexity_curves, points, training_curves
+from linnet.plots.diagram import WIDTH, after_parts, architecture_diagram, before_parts, block_parameters
+from linnet.plots.figures import LIGHT, PAGE, new_figure, png, svg
+from linnet.plots.sample import sample_statistics, scripts
+from linnet.plots.tokenizer import tokenizer_analysis, visible
+
+
+@pytest.fixture(autouse=True)
+def small_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer pixels, less time."""
+    monkeypatch.setattr("linnet.plots.figures.PNG_DPI", 50)
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def pixels(data: bytes) -> np.ndarray:
+    from matplotlib.image import imread
+
+    return imread(BytesIO(data), format="png")
+
+
+def ink(data: bytes) -> float:
+    """Share of the pixels that are not white."""
+    return float((pixels(data)[..., :3].min(axis=-1) < 0.95).mean())
+
+
+def test_all_pictures_of_a_run_are_written(make_run: MakeRun):
+    run = make_run()
+    written = draw_run(run)
+    names = ["loss_perplexity_curves.png", "training_curves.png", "architecture_diagram.txt", "tokenizer_analysis.png"]
+    assert [path.name for path in written] == names
+    assert all(path.parent == run.plots for path in written)
+    for path in written:
+        if path.suffix == ".png":
+            data = path.read_bytes()
+            assert data.startswith(PNG)
+            assert 0.01 < ink(data) < 0.5, path.name
+    assert sorted(path.name for path in run.plots.iterdir()) == sorted(names)  # nothing half-written is left
+
+
+def test_the_same_log_gives_the_same_bytes():
+    def draw() -> bytes:
+        figure = new_figure(4, 3, LIGHT, panels=False)
+        draw_loss(figure.subplots(), metrics())
+        return png(figure)
+
+    assert draw() == draw()
+
+
+def test_curves_hold_the_values_of_the_log():
+    rows = metrics()
+    figure = loss_perplexity_curves(rows, "songbird")
+    loss, perplexity = figure.axes[:2]
+    drawn = {line.get_label(): line for line in loss.get_lines()}
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    assert list(drawn["training"].get_ydata()) == [row["train_loss"] for row in rows if row["kind"] == "train"]
+    assert list(drawn["validation"].get_ydata()) == [row["val_loss"] for row in evaluations]
+    assert list(drawn["validation"].get_xdata()) == [row["tokens"] for row in evaluations]
+    best = min(evaluations, key=lambda row: row["val_loss"])
+    assert list(drawn[f"best: {best['val_loss']:.3f} ± 0.020"].get_xdata()) == [best["tokens"]]
+    assert perplexity.get_yscale() == "log"
+    assert "songbird" in figure.get_suptitle()
+    band = loss.collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() == pytest.approx(best["val_loss"] - 0.02)
+
+
+def test_the_upper_scale_counts_steps():
+    figure = loss_perplexity_curves(metrics())
+    figure.draw_without_rendering()
+    (above,) = figure.axes[0].child_axes
+    low, high = figure.axes[0].get_xlim()
+    assert above.get_xlim() == pytest.approx((low / 64, high / 64))  # 4 windows of 16 tokens in a step
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        metrics(100, evaluations=0),
+        metrics(100, evaluations=1)[-1:],
+        [{"kind": "eval", "step": 1, "tokens": 10, "val_loss": math.nan, "val_perplexity": math.inf}],
+        [{"kind": "train"}, {"step": None, "tokens": "many", "train_loss": True}, {}],
+        [{"step": 0, "tokens": 0, "train_loss": 3.0, "train_perplexity": 20.1, "lr": 0.0, "grad_norm": 0.0}],
+        [{"step": 5, "tokens": 9, "val_loss": 3.0}],
+        [{"val_loss": 3.0, "val_standard_error": math.nan}],
+    ],
+    ids=["nothing", "no evaluation", "one evaluation", "NaN", "wrong types", "step zero", "loss only", "no tokens"],
+)
+def test_an_incomplete_log_is_drawn(rows: list):
+    training_curves(rows, "x")
+    data = png(loss_perplexity_curves(rows, "x"))
+    assert data.startswith(PNG)
+    assert ink(data) > 0.002
+
+
+def test_values_that_are_no_numbers_are_left_out():
+    rows = [{"tokens": 2, "v": 1.0}, {"tokens": 1, "v": 3.0}, {"tokens": 3, "v": math.nan}, {"tokens": 4}]
+    assert points(rows, "v").tokens == [1, 2]
+    assert points(rows, "v").values == [3.0, 1.0]
+
+
+def test_the_best_evaluation_is_the_first_of_equals():
+    rows = [{"val_loss": 2.0, "step": 1}, {"val_loss": math.nan}, {"val_loss": 1.0, "step": 2}, {"val_loss": 1.0}]
+    assert best_row(rows) == rows[2]
+    assert best_row(rows[1:2]) is None
+
+
+def test_a_name_is_drawn_as_it_is():
+    png(loss_perplexity_curves([], r"run $\frac{1}$ 中文 🐦 <b>"))  # no mathematics, no warning
+
+
+def test_svg_stands_in_a_page_and_follows_its_colours():
+    figure = new_figure(4, 3, PAGE)
+    draw_loss(figure.subplots(), metrics(), PAGE)
+    text = svg(figure, "loss", "loss over training")
+    assert text.startswith('<svg role="img" aria-label="loss over training"')
+    assert "var(--train)" in text
+    assert "#0101" not in text
+    assert "http" not in text
+    assert "<style" not in text
+    assert text.count(' id="') == text.count(' id="loss-')
+
+
+def test_pictures_do_not_touch_global_state():
+    code = (
+        "import linnet.plots, sys; assert not {'matplotlib', 'jinja2', 'torch', 'numpy'} & set(sys.modules);"
+        "from linnet.plots.curves import loss_perplexity_curves as draw; from linnet.plots.figures import png;"
+        "png(draw([])); assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+MODELS = [
+    {},
+    {"n_kv_head": 2, "value_embeddings": True, "n_layer": 5, "activation": "swiglu", "mlp_hidden": 96},
+    {"norm": "layernorm", "norm_bias": True, "norm_placement": "post", "position": "learned", "activation": "gelu"}
+    | {"qkv_bias": True, "linear_bias": True, "head_bias": True, "embedding_norm": True, "dropout": 0.1},
+    {"tie_embeddings": True, "qk_norm": False, "vocab_size": 50_257, "n_embd": 768, "n_head": 12, "n_layer": 12},
+]
+
+
+@pytest.mark.parametrize("changes", MODELS, ids=["default", "grouped", "post-norm", "tied"])
+def test_the_parts_of_the_diagram_are_the_whole_model(changes: dict):
+    config = ModelConfig(**changes)
+    outside = sum(part.parameters for part in [*before_parts(config), *after_parts(config)])
+    blocks = sum(block_parameters(config, layer) for layer in range(config.n_layer))
+    assert outside + blocks == parameter_count(config)
+    text = architecture_diagram(config)
+    assert f"{parameter_count(config):,} parameters" in text
+    assert f"{block_parameters(config, 0):,} parameters" in text
+    assert max(map(len, text.splitlines())) <= WIDTH
+    walls = [line for line in text.splitlines() if line.startswith(("│", "┌", "└"))]
+    assert {len(line) for line in walls} == {WIDTH}
+
+
+def test_the_counts_of_the_diagram_are_those_of_the_weights():
+    from linnet.model.transformer import Transformer
+
+    config = ModelConfig(n_layer=1, vocab_size=64, block_size=8, n_embd=32, n_head=4, n_kv_head=2)
+    lines = architecture_diagram(config).splitlines()
+    for name, parameter in Transformer(config).named_parameters():
+        part = name.split(".")[-2]
+        (line,) = [line for line in lines if f" {part} " in line]
+        assert line.rstrip(" │").endswith(f" {parameter.numel():,}"), name
+
+
+def test_tokenizer_figures_are_those_of_the_validation_text(make_run: MakeRun):
+    run = make_run()
+    found = sample_statistics(run)
+    assert found is not None
+    split = run.manifest()["data"]["manifest"]["splits"]["val"]
+    assert found["split"] == "val"
+    assert found["bytes"] == split["bytes"]
+    assert sum(token["count"] for token in found["most_frequent_tokens"]) == found["tokens"]
+    assert found["scripts"] == {"LATIN": 1.0}
+
+
+def test_no_tokenizer_picture_without_the_data(make_run: MakeRun):
+    run = make_run()
+    manifest = run.manifest_file.read_text().replace('"path": "', '"path": "/nowhere')
+    run.manifest_file.write_text(manifest)
+    run.metrics_file.unlink()
+    assert sample_statistics(run) is None
+    assert [path.name for path in draw_run(run)] == ["loss_perplexity_curves.png", "architecture_diagram.txt"]
+
+
+def test_tokens_of_any_script_are_drawn():
+    tokens = [
+        {"id": i, "text": text, "bytes": 9, "count": 3} for i, text in enumerate([" $a^b$", "中文", "\x00\n", "🐦"])
+    ]
+    facts = {"bytes": 100, "tokens": 12, "bytes_per_token": 8.3, "chars_per_token": 4.0, "vocab_size": 300}
+    facts |= {"vocab_used_fraction": 0.1, "token_lengths": {1: 3, 9: 9, 40: 1}, "split": "val"}
+    full = {"longest_tokens": tokens, "most_frequent_tokens": tokens}
+    assert png(tokenizer_analysis(facts | full)).startswith(PNG)
+    empty = {"longest_tokens": [], "most_frequent_tokens": [], "token_lengths": {}, "tokens": 0}
+    tokenizer_analysis(facts | empty)
+    assert visible(" a\n\x00") == "␣a⏎�"
+
+
+def test_scripts_are_shares_of_letters():
+    assert scripts(["ab, 12", "жщ"]) == {"CYRILLIC": 0.5, "LATIN": 0.5}
+    assert scripts(["123"]) == {}
+
+
+def test_light_colours_differ_in_lightness_from_paper():
+    def luminance(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for colour in (LIGHT.train, LIGHT.val, LIGHT.other):
+        assert 1.05 / (luminance(colour) + 0.05) > 3  # WCAG 2.2, 1.4.11: graphical objects

@@ -1,0 +1,339 @@
+"""The page: true to the run's files, self-contained, and safe whatever was written into it."""
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import BATCH, BLOCK, MakeRun, metrics, sample
+
+from linnet.errors import UserError
+from linnet.files import write_json
+from linnet.plots import write_report
+from linnet.plots.facts import Facts
+from linnet.plots.limits import limits
+from linnet.plots.page import headline, spread
+from linnet.run import Run
+
+VOID = {"meta", "link", "br", "img", "hr", "input", "source"}
+LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}
+EVALUATION = {
+    "split": "val",
+    "loss": 2.0631,
+    "perplexity": 7.87,
+    "accuracy": 0.4521,
+    "bits_per_byte": 0.8217,
+    "bits_per_char": 0.8233,
+    "tokens": 19_266,
+    "source_bits_per_char": 0.712,
+    "source": {"documents": 86, "model_bits_per_char": 0.801, "source_bits_per_char": 0.712},
+    "exam": {
+        "accuracy": 0.75,
+        "right": 3,
+        "total": 4,
+        "categories": {"pet_name": {"right": 3, "total": 4, "accuracy": 0.75}},
+        "wrong": [{"kind": "pet_name", "question": "Which <i>pet?", "reply": "none", "expected": "Rex"}],
+    },
+}
+
+
+class Page(HTMLParser):
+    """Elements, text and the balance of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(autouse=True)
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take most of a page's time; they are drawn for the tests that are about them."""
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("linnet.plots.report._picture", lambda *ignored: "")
+
+
+@pytest.fixture
+def pictures() -> None:
+    """Asks for real pictures."""
+
+
+def page_of(run: Run, extra: dict[str, Any] | None = None) -> Page:
+    path = write_report(run, extra)
+    assert path == run.path / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+@pytest.mark.usefixtures("pictures")
+def test_the_page_loads_nothing(make_run: MakeRun):
+    run = make_run()
+    write_json(run.path / "evaluation.json", EVALUATION)
+    page = page_of(run)
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "http" not in html.replace("http-equiv", "")
+    assert not re.search(r"@import|url\((?!#)", html)
+    for tag, attributes in page.tags:
+        assert tag not in ("script", "iframe", "object", "embed", "form")
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            if name in LOADING:
+                assert (value or "").startswith(("#", "data:")), (tag, name, value)
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in (policy or "")
+    assert len(html) < 400_000
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_the_numbers_are_those_of_the_metrics(make_run: MakeRun):
+    rows = metrics()
+    run = make_run(rows)
+    text = page_of(run).text
+    best = min((row for row in rows if row["kind"] == "eval"), key=lambda row: row["val_loss"])
+    assert best["step"] == 800  # by hand: the loss rises after 80 % of the run
+    marked = re.findall(r'<tr class="best"><td>([\d,]+)', (run.path / "report.html").read_text(encoding="utf-8"))
+    assert marked == ["800"]
+    assert f"{best['val_loss']:.3f} ± 0.020 nats per token" in text
+    assert f"{best['val_perplexity']:,.1f} perplexity" in text
+    assert f"{best['val_bits_per_byte']:.3f} bits per byte" in text
+    assert f"{best['val_accuracy']:.1%} next tokens right" in text
+    assert "64k tokens trained on in 1,000 steps" in text
+    assert "2 min 30 s training time" in text
+    assert "20,510 tokens/s" in text  # the median of 20,020 .. 21,000
+    for row in rows:
+        if row["kind"] == "eval":
+            assert f"{row['val_loss']:.3f} 0.020 {row['val_perplexity']:,.1f}" in text
+
+
+def test_the_limits_are_computed(make_run: MakeRun):
+    run = make_run()
+    facts = Facts.of(run)
+    said = dict(limits(facts))
+    train = facts.splits["train"]
+    epochs = 800 * BATCH * BLOCK / train["tokens"]
+    assert (
+        f"This model has seen each training document {epochs:.1f} times, on average."
+        in said["How often it read its text"]
+    )
+    assert f"the run went on to {epochs * 1.25:.1f} times" in said["How often it read its text"]
+    assert "lowest at step 800" in said["Learning by heart"]
+    assert "risen to" in said["Learning by heart"]
+    assert f"{train['documents']} documents" in said["What it knows"]
+    assert "All letters in a sample of that text are Latin" in said["What it knows"]
+    assert "not measured" in said["Whether it copies"]
+    assert "It sees 16 tokens at a time, about" in said["How much it remembers"]
+    assert "seed 7" in said["How sure these figures are"]
+    assert "invented" in said["It makes things up"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(20, "% of its training documents, once"), (63, "each training document once"), (126, "2.0 times")],
+)
+def test_epochs_in_words(make_run: MakeRun, steps: int, expected: str):
+    run = make_run([{"kind": "eval", "step": steps, "tokens": steps * 64, "val_loss": 3.0}])
+    facts = Facts.of(run)
+    facts.splits["train"]["tokens"] = 63 * BATCH * BLOCK
+    assert expected in dict(limits(facts))["How often it read its text"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([3.0, 2.5, 2.0], "still falling"),
+        ([3.0, 2.001, 2.0], "levelled off"),
+        ([3.0, 2.0, 2.03], "levelled off"),
+        ([3.0, 2.0, 2.2], "learned its training text by heart"),
+        ([], "never evaluated"),
+    ],
+)
+def test_overfitting_is_told_from_the_evaluations(make_run: MakeRun, losses: list[float], expected: str):
+    rows = [
+        {"kind": "eval", "step": step, "tokens": 64 * step, "val_loss": loss, "val_standard_error": 0.02}
+        for step, loss in enumerate(losses, start=1)
+    ]
+    assert expected in dict(limits(Facts.of(make_run(rows))))["Learning by heart"]
+
+
+def test_what_a_user_or_a_model_wrote_is_only_text(make_run: MakeRun):
+    attack = "<script>alert(1)</script>"
+    run = make_run(samples=[{"step": 100, "prompt": "<b>", "text": f"<b>{attack}"}], name='x"><img src=1 onerror=a()>&')
+    manifest = run.manifest()
+    manifest["command"] = ["linnet", attack]
+    manifest["machine"]["processor"] = manifest["versions"]["torch"] = attack
+    manifest["data"]["manifest"]["sources"][0]["name"] = attack
+    manifest["data"]["manifest"]["options"]["document_separator"] = "</style><script>"
+    write_json(run.manifest_file, manifest)
+    write_json(run.path / "evaluation.json", {**EVALUATION, "split": attack})
+    extra = {
+        "samples": [attack, {"prompt": "<svg onload=a()>", "text": "<svg onload=a()> and on"}],
+        "conversation": [{"role": "user", "content": attack}, {"role": attack, "content": "</div>"}],
+        "next_tokens": {"prompt": attack, "tokens": [(attack, 0.5)]},
+    }
+    page = page_of(run, extra)
+    assert {tag for tag, _ in page.tags} & {"script", "img", "svg", "i"} == {"i"}  # the bars
+    assert all(not name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert page.text.count(attack) >= 9
+    assert 'x"><img src=1 onerror=a()>&' in page.text
+    assert "Which <i>pet?" in page.text
+
+
+def test_characters_that_no_page_may_hold_are_replaced(make_run: MakeRun):
+    run = make_run(samples=[{"step": 1, "text": "a\x00b\ud83dc\u2028d"}])
+    page_of(run)
+    data = (run.path / "report.html").read_bytes()
+    assert "a�b�c".encode() in data
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_run_with_nothing_but_its_config_has_a_page(make_run: MakeRun):
+    run = make_run()
+    for path in run.path.iterdir():
+        if path.name != "config.toml":
+            path.unlink()
+    page = page_of(run)
+    assert "Nothing was logged yet" in page.text
+    assert "parameters" in page.text
+    assert "never evaluated" in page.text
+    assert "None" not in page.text
+    assert "nan" not in page.text.split()
+
+
+@pytest.mark.parametrize("missing", ["metrics.jsonl", "samples.jsonl", "manifest.json", "tokenizer.json"])
+def test_missing_pieces_are_left_out(make_run: MakeRun, missing: str):
+    run = make_run()
+    (run.path / missing).unlink()
+    page_of(run)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_values_that_are_no_numbers_do_not_show(make_run: MakeRun):
+    nan = math.nan
+    rows = [
+        {"kind": "eval", "step": 5, "tokens": 320, "val_loss": 2.0, "val_standard_error": nan, "val_accuracy": None},
+        {"kind": "train", "step": 6, "tokens": 384, "train_loss": nan},
+        {"val_loss": 1.9},
+    ]
+    words = page_of(make_run(rows)).text.split()
+    assert "nan" not in words
+    assert "None" not in words
+
+
+def test_a_damaged_evaluation_is_said_and_left_out(make_run: MakeRun, capsys: pytest.CaptureFixture[str]):
+    run = make_run()
+    (run.path / "evaluation.json").write_text("{")
+    assert "Exam" not in page_of(run).text
+    assert "evaluation.json is damaged" in capsys.readouterr().err
+
+
+def test_evaluation_source_and_exam_are_shown(make_run: MakeRun):
+    run = make_run()
+    write_json(run.path / "evaluation.json", EVALUATION)
+    text = page_of(run).text
+    assert "2.0631 nats per token" in text
+    assert "86 documents 0.712 0.801 +0.089 +12.5%" in text
+    assert "Exam: 75.0% right of 4 questions" in text
+    assert "pet name 75.0% · 3 of 4" in text
+    assert "Rex" in text
+
+
+def test_the_figure_of_the_whole_split_stands_in_where_no_document_was_compared(make_run: MakeRun):
+    run = make_run()
+    write_json(
+        run.path / "evaluation.json", {"bits_per_char": 0.8, "source_bits_per_char": 0.5, "exam": {"accuracy": 1.0}}
+    )
+    assert "0.500 0.800 +0.300 +60.0%" in page_of(run).text
+
+
+def test_samples_run_from_first_to_last(make_run: MakeRun):
+    page = page_of(make_run(samples=[sample(step) for step in range(100, 1100, 100)]))
+    shown = [int(step) for step in re.findall(r"upon step (\d+) a bird", page.text)]
+    assert shown == sorted(shown)
+    assert (shown[0], shown[-1], len(shown)) == (100, 1000, 6)
+    prompts = [attributes for tag, attributes in page.tags if attributes.get("class") == "prompt"]
+    assert len(prompts) == 6
+
+
+def test_extras_are_shown_and_unknown_ones_refused(make_run: MakeRun):
+    run = make_run()
+    extra = {
+        "samples": [{"prompt": "The", "text": "The end."}],
+        "conversation": [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Good day."}],
+        "next_tokens": [{"prompt": "Once", "tokens": [(" upon", 0.913), (" the", 0.02)]}],
+        "memorisation": {"texts": 200, "verbatim_share": 0.015, "longest_overlap_words": {"max": 31, "median": 9}},
+    }
+    text = page_of(run, extra).text
+    for expected in ("Good day.", "␣upon", "91.3%", "1.5% of 200 sampled texts", "training document is 31"):
+        assert expected in text
+    with pytest.raises(ValueError, match="unknown extra colour"):
+        write_report(run, {"colour": 1})
+
+
+def test_the_data_card_and_the_origin(make_run: MakeRun):
+    run = make_run()
+    text = page_of(run).text
+    splits = run.manifest()["data"]["manifest"]["splits"]
+    for split in splits.values():
+        assert f"{split['bytes']:,} {split['characters']:,} {split['tokens']:,}" in text
+    assert "exact duplicates dropped 0" in text
+    assert "documents end at '#'" in text
+    assert "linnet train --run 'my runs/songbird'" in text
+    assert "2026-01-02 03:04:05 UTC" in text
+    assert "A Processor, 2 cores" in text
+    assert "torch 2.13.0" in text
+    assert "batch_size 4" in text
+    assert "sources stories.txt" in text  # of the data, not the recipe's builtin:stories
+    assert "builtin:" not in text
+    assert "linnet chat" not in text  # it was never shown dialogues
+
+
+def test_a_run_that_was_shown_dialogues_chats(make_run: MakeRun):
+    run = make_run()
+    run.template_file.write_text("template")
+    assert "that chats" in headline(Facts.of(run))
+    assert f"linnet chat {run.path}" in page_of(run).text
+
+
+def test_a_page_that_cannot_be_written_is_one_line(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch):
+    run = make_run()
+    write_report(run)
+    before = (run.path / "report.html").read_bytes()
+
+    def full(source: str, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("linnet.files.os.replace", full)
+    with pytest.raises(UserError, match="No space left"):
+        write_report(run)
+    assert (run.path / "report.html").read_bytes() == before
+
+
+def test_spread_keeps_both_ends():
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
+    assert spread([1, 2], 4) == [1, 2]
