@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import linnet
 from linnet import corpus
 from linnet.data import Prepared, Split
+from linnet.data.sources import builtin_share
 from linnet.evaluate.exam import take_exam
 from linnet.evaluate.loss import evaluate
 from linnet.evaluate.source import Content, compare_with_source
@@ -74,18 +76,20 @@ def document_ids(split: Split) -> Iterator[list[int]]:
 def distance_to_source(lm: LM, prepared: Prepared, split: Split, limit: int) -> dict[str, Any]:
     """The model's bits per character beside the source's own, on `limit` documents of a split, at even distances.
 
-    The source first chooses one of the data's kinds of document, each as likely as the others, then lets the grammar
-    speak; the model has to guess both.
+    The source first chooses the kind of document, by its share of the data, then lets the grammar speak; the model has
+    to guess both.
     """
     settings = settings_of(prepared)
-    choice = math.log(len(prepared.manifest["options"]["sources"]))
+    options = prepared.manifest["options"]
+    share = partial(builtin_share, options["sources"], story_share=options["builtin_story_share"])
 
     def source_nats(content: Content) -> float | None:
         if isinstance(content, str):
-            found = corpus.parse_story(content, settings)
+            found, choice = corpus.parse_story(content, settings), share("builtin:stories")
         else:
-            found = corpus.parse_dialogue([dict(message) for message in content], settings)
-        return choice - found[0].log_probability if len(found) == 1 else None
+            messages = [dict(message) for message in content]
+            found, choice = corpus.parse_dialogue(messages, settings), share("builtin:dialogues")
+        return -math.log(choice) - found[0].log_probability if len(found) == 1 else None
 
     documents = evenly(list(document_ids(split)), limit)
     return compare_with_source(lm.model, lm.tokenizer, lm.template, documents, source_nats)

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from linnet.corpus.grammar import Domain
 
-GIRLS = """
-Lily Mia Anna Emma Ella Lucy Rosie Daisy Ruby Sara Nora Alice Clara Molly Zoe Eva Ivy Hanna Julia Maria
-Nina Olivia Paula Sophie Tina Vera Wendy Amy Betty Carla Dora Fiona Grace Holly Jane Kate
-"""
-BOYS = """
-Tom Ben Max Sam Tim Leo Jack Finn Noah Oscar Paul Peter Hugo Jonas Felix Adam Ali David Eric Fred
-George Harry Ivan John Karl Luke Mark Nick Otto Pedro Ralph Simon Theo Victor Will Oliver
-"""
+# Few enough that a small model meets each name often: copying a name is the hardest thing a story asks of it.
+GIRLS = "Lily Mia Anna Emma Lucy Rosie Daisy Sara Nora Clara Zoe Ivy"
+BOYS = "Tom Ben Max Sam Tim Leo Jack Finn Noah Oscar Paul Hugo"
 
 
 def person(name: str, girl: bool) -> dict[str, str]:

@@ -31,7 +31,9 @@ class DataConfig:
     identity: bool = False
     """add questions and answers about the assistant's name and creator to the training split"""
     builtin_documents: int = 20_000
-    """documents to generate, shared evenly by the builtin sources"""
+    """documents to generate for the builtin sources"""
+    builtin_story_share: float = 0.5
+    """share of stories among the generated documents, where dialogues are asked for too"""
     assistant_name: str = "Linnet"
     """how the assistant of builtin and identity dialogues is called"""
     assistant_creator: str = "the Linnet project"
@@ -42,7 +44,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not self.sources:
             raise UserError("no source of text given; name a file, a folder, `-` or builtin:stories")
-        for name in ("val_fraction", "test_fraction"):
+        for name in ("val_fraction", "test_fraction", "builtin_story_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(
                     f"{name} is {getattr(self, name)}; allowed are values from 0 up to, but not including, 1"
@@ -58,6 +60,8 @@ class DataConfig:
             raise UserError(f"unknown errors {self.errors!r}; allowed are strict and replace")
         if self.document_separator == "":
             raise UserError("the document separator is empty; leave it out to make each file one document")
+        if {"builtin:stories", "builtin:dialogues"} <= set(self.sources) and self.builtin_story_share == 0:
+            raise UserError("builtin_story_share is 0; leave out builtin:stories instead")
         if self.builtin_documents < 1:
             raise UserError(f"builtin_documents is {self.builtin_documents}; at least 1 is needed")
         if self.seed < 0:

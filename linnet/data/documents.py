@@ -34,7 +34,7 @@ _RECORD = np.dtype(
     [("content", "<u8", 2), ("group", "<u8", 2), ("characters", "<u8"), ("flags", "u1")]
 )  # written by struct as "<16s16sQB"
 
-_PORTION = 1 << 16
+_PORTION = 1 << 14
 """records read at a time"""
 
 _SPACING = (string.punctuation + string.whitespace).encode()
@@ -163,7 +163,7 @@ class Survey:
             kept += int(free.sum())
             characters += int(records["characters"][free].sum())
         if not (fates == TRAIN).any():
-            raise UserError("the sources hold no text at all; nothing can be prepared from them")
+            raise UserError(f"no text at all in {', '.join(self.config.sources)}; nothing can be prepared from that")
         split = self.config.split or ("tail" if kept < FEW_DOCUMENTS else "hash")
         cuts: dict[int, Cut] = {}
         held_out = self.config.val_fraction + self.config.test_fraction

@@ -5,7 +5,7 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -182,8 +182,7 @@ def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
     specs = [other for other in config.sources if other.startswith("builtin:")]
     if specs.count(spec) > 1:
         raise UserError(f"{spec} is given more than once; builtin_documents says how much of it to generate")
-    share, left_over = divmod(config.builtin_documents, len(specs))
-    share += specs.index(spec) < left_over
+    share = round(config.builtin_documents * builtin_share(specs, spec, config.builtin_story_share))
     path = spool / f"builtin-{what}.jsonl"
     with (
         open(path, "w", encoding="utf-8", newline="\n") as file,
@@ -193,6 +192,13 @@ def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.advance()
     return _made(path, spec, "jsonl", builtin=True)
+
+
+def builtin_share(specs: Sequence[str], spec: str, story_share: float) -> float:
+    """The share of `spec` among the generated documents of all built-in sources in `specs`."""
+    if len([name for name in specs if name.startswith("builtin:")]) == 1:
+        return 1.0
+    return story_share if spec == "builtin:stories" else 1 - story_share
 
 
 def _rows(what: str, config: DataConfig) -> Iterator[dict[str, Any]]:

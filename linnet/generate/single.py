@@ -91,7 +91,7 @@ class SingleAttention:
     def __init__(self, attention: Attention, rope: tuple[np.ndarray, np.ndarray] | None) -> None:
         self.qkv, self.output, self.rope = _linear(attention.qkv_proj), _linear(attention.o_proj), rope
         self.heads, self.kv_heads, self.head_size = attention.n_head, attention.kv_heads, attention.head_size
-        self.qk_norm = attention.qk_norm
+        self.qk_norm, self.qk_scale = attention.qk_norm, attention.qk_scale
         embedding = getattr(attention, "value_embedding", None)
         self.value_embedding = None if embedding is None else _array(embedding.weight)
         half = self.head_size // 2
@@ -109,6 +109,7 @@ class SingleAttention:
         if self.qk_norm:
             squares = np.einsum("hd,hd->h", qk, qk)
             qk = qk / np.sqrt(squares / D + 1e-6)[:, None]
+            qk[:heads] *= self.qk_scale
         if self.rope is not None:
             cos, sin = self.rope
             qk = qk * cos[position] + qk[:, self.swapped] * sin[position]

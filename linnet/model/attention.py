@@ -35,7 +35,8 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.n_head, self.kv_heads, self.head_size = config.n_head, config.kv_heads, config.head_size
-        self.qk_norm, self.dropout, self.attention = config.qk_norm, config.dropout, config.attention
+        self.qk_norm, self.qk_scale = config.qk_norm, config.qk_scale
+        self.dropout, self.attention = config.dropout, config.attention
         kv_size = self.kv_heads * self.head_size
         self.qkv_proj = nn.Linear(config.n_embd, config.n_embd + 2 * kv_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.linear_bias)
@@ -70,6 +71,7 @@ class Attention(nn.Module):
         v = v.view(B, T, self.kv_heads, self.head_size).transpose(1, 2)
         if self.qk_norm:
             q, k = F.rms_norm(q, (self.head_size,), eps=1e-6), F.rms_norm(k, (self.head_size,), eps=1e-6)
+            q = q * self.qk_scale
         if rope is not None:
             q, k = apply_rope(q, *rope), apply_rope(k, *rope)
         if cache is not None:

@@ -50,8 +50,14 @@ class ModelConfig:
     """the output head uses the token embedding's matrix (arXiv:1608.05859)"""
     qk_norm: bool = True
     """normalise queries and keys in each head (arXiv:2010.04245)"""
+    qk_scale: float = 1.0
+    """factor on the scores of normalised queries and keys, which by themselves cannot exceed the root of head_size"""
     value_embeddings: bool = False
     """add a learned embedding of each token to the values of every other block (arXiv:2410.17897)"""
+    within_documents: bool = False
+    """no position looks back beyond the beginning of its document, although windows cross documents"""
+    end_of_text: int | None = None
+    """the id between documents; taken from the tokenizer"""
     attention: Literal["sdpa", "manual"] = "sdpa"
     """sdpa: PyTorch's fused attention; manual: the formula written out. Equal results"""
     init: Literal["gpt2", "zero_residual"] = "zero_residual"
@@ -84,6 +90,11 @@ class ModelConfig:
     def hidden_size(self) -> int:
         """Hidden width of the MLP, as used."""
         return 4 * self.n_embd if self.mlp_hidden is None else self.mlp_hidden
+
+    @property
+    def document_token(self) -> int | None:
+        """The id beyond which no position looks back, if there is one."""
+        return self.end_of_text if self.within_documents else None
 
     def has_value_embedding(self, layer: int) -> bool:
         """Whether block `layer` adds value embeddings: every other one, the last included."""

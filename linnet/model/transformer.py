@@ -102,6 +102,8 @@ class Transformer(nn.Module):
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x)
+        if mask is None and cache is None and self.config.document_token is not None:
+            mask = document_mask(tokens, self.config.document_token)
         for block in self.blocks:
             x = block(x, tokens, rope, mask, cache, weights_to)
         return self.final_norm(x)
@@ -119,6 +121,17 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits (B, T, V) for the token that follows each position; arguments as in `hidden`."""
         return self.head(self.hidden(tokens, positions, mask, cache))
+
+
+def document_mask(tokens: Tensor, document_token: int) -> Tensor:
+    """(B, 1, T, T), True where a position may look: at itself and back to the start of its document.
+
+    A window that crosses documents then teaches the same as each document by itself; what stands in one says nothing
+    about the next, and need not be learned to be ignored.
+    """
+    documents = (tokens == document_token).cumsum(1)  # (B, T)
+    same = documents[:, :, None] == documents[:, None, :]
+    return same.tril()[:, None]
 
 
 @torch.no_grad()

@@ -24,6 +24,8 @@ class OptimConfig:
     """AdamW's decay of the gradient's square"""
     momentum: float = 0.95
     """Muon's momentum"""
+    newton_schulz_steps: int = 5
+    """iterations that orthogonalise Muon's updates; small batches do well with fewer, which are quicker"""
     weight_decay: float = 0.0
     """decoupled decay (arXiv:1711.05101) of matrices; biases and norm gains have none"""
     embedding_decay: float = 0.0

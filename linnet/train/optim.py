@@ -93,7 +93,7 @@ class Optimizer:
         momenta = [self.state[f"{name}.momentum"] for name in names]
         torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        updates = newton_schulz(torch.stack(ahead))
+        updates = newton_schulz(torch.stack(ahead), self.config.newton_schulz_steps)
         rows, columns = weights[0].shape
         size = lr * math.sqrt(max(1.0, rows / columns))  # keeps the change of outputs alike for all shapes
         torch._foreach_mul_(weights, 1 - lr * self.config.weight_decay)

@@ -106,7 +106,8 @@ class Session:
         self.train_split = self.prepared.split("train")
         self.val_split = self.prepared.split("val") if self.prepared.has("val") else None
         tokenizer = self.prepared.tokenizer()
-        model_config = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size)
+        vocab_size, end_of_text = tokenizer.vocab_size, tokenizer.end_of_text
+        model_config = dataclasses.replace(config.model, vocab_size=vocab_size, end_of_text=end_of_text)
         self.config = config = dataclasses.replace(config, model=model_config)
         self.batches = Batches(
             self.train_split,

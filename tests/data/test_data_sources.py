@@ -153,8 +153,8 @@ def test_a_separator_that_never_comes_gives_a_hint(make, capsys):
 
 
 WRONG = {
-    "empty": ({"a.txt": ""}, {}, "the sources hold no text at all"),
-    "blank": ({"a.txt": " \n\n"}, {}, "the sources hold no text at all"),
+    "empty": ({"a.txt": ""}, {}, "no text at all"),
+    "blank": ({"a.txt": " \n\n"}, {}, "no text at all"),
     "binary": ({"a.txt": b"GIF89a\0\0"}, {}, "a.txt is not text: NUL byte at offset 6"),
     "utf8": ({"a.txt": b"caf\xe9 noir"}, {}, r"a.txt is not valid UTF-8: byte 0xe9 at offset 3; .*--errors replace"),
     "extension": ({"a.docx": "x"}, {}, r"a.docx has the extension .docx.*allowed: a file, folder or glob of .txt"),

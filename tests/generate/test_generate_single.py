@@ -16,6 +16,7 @@ SHAPES = [
     {"norm": "layernorm", "norm_placement": "post", "activation": "gelu", "qk_norm": False},
     {"activation": "swiglu", "value_embeddings": True, "embedding_norm": True, "tie_embeddings": True},
     {"vocab_size": 37, "n_kv_head": 1},
+    {"qk_scale": 2.0},
 ]
 
 

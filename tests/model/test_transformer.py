@@ -47,6 +47,7 @@ VARIANTS = {
         "init": "gpt2",
     },
     "llama": {"activation": "swiglu", "n_kv_head": 2, "mlp_hidden": 48, "qk_norm": False},
+    "sharp": {"qk_scale": 2.0, "within_documents": True, "end_of_text": 49},
     "values": {"value_embeddings": True, "embedding_norm": True, "activation": "gelu_tanh"},
 }
 
@@ -157,6 +158,17 @@ def test_grouped_heads_equal_full_heads_with_repeated_weights() -> None:
     load_weights(full, weights)
     x = tokens()
     torch.testing.assert_close(grouped(x), full(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_that_crosses_documents_reads_each_as_if_it_were_alone() -> None:
+    model = build(within_documents=True, end_of_text=49)
+    first, second = [3, 1, 4, 1], [49, 5, 9, 2, 6, 5]
+    together = model(torch.tensor([first + second]))
+    torch.testing.assert_close(together[:, 4:], model(torch.tensor([second])), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together[:, :4], model(torch.tensor([first])), rtol=1e-4, atol=1e-5)
+    free = build(end_of_text=49)
+    load_weights(free, weights_of(model))
+    assert not torch.allclose(together[:, 4:], free(torch.tensor([first + second]))[:, 4:])
 
 
 def test_positions_may_be_given_per_row() -> None:
