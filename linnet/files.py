@@ -121,6 +121,23 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def remove_folder(path: Path) -> None:
+    """Deletes a folder: under its own name it is whole until it is gone."""
+    gone = path.with_name(f".gone-{path.name}-{os.getpid()}")
+    try:
+        os.replace(path, gone)
+    except OSError:
+        return  # what cannot be moved cannot be deleted either, and is still whole
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Deletes what a killed process left half made or half deleted in `folder`."""
+    for pattern in (".making-*", ".gone-*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)

@@ -163,7 +163,9 @@ class Survey:
             kept += int(free.sum())
             characters += int(records["characters"][free].sum())
         if not (fates == TRAIN).any():
-            raise UserError(f"no text at all in {', '.join(self.config.sources)}; nothing can be prepared from that")
+            raise UserError(
+                f"no text at all in {', '.join(Path(spec).name for spec in self.config.sources)}; nothing to prepare"
+            )
         split = self.config.split or ("tail" if kept < FEW_DOCUMENTS else "hash")
         cuts: dict[int, Cut] = {}
         held_out = self.config.val_fraction + self.config.test_fraction

@@ -167,7 +167,7 @@ class Cached:
         for values in (self.members, self.pads):
             values[place] = values[-1]
             values.pop()
-        if self.cache is not None:
+        if self.cache is not None and self.memory is None:  # a conversation goes on with the row that has ended
             with torch.inference_mode():
                 self.cache.remove(place)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
-from linnet.files import making_folder, sha256, write_bytes, write_json
+from linnet.files import making_folder, remove_folder, sha256, sweep, write_bytes, write_json
 from linnet.model.weights import load_weights, weights_of
 from linnet.run import Checkpoint, Run
 
@@ -47,6 +46,7 @@ class Position:
 def save(run: Run, position: Position, model: Transformer, optimizer: Optimizer, scaler: LossScaler) -> Checkpoint:
     """Writes `checkpoints/step-NNNNNN`, then deletes older checkpoints that are neither last nor best."""
     folder = run.path / "checkpoints" / f"step-{position.step:06d}"
+    sweep(folder.parent)
     with making_folder(folder) as building:
         write_bytes(building / "model.safetensors", _serialised(weights_of(model)))
         write_bytes(building / "optimizer.safetensors", _serialised(optimizer.state_dict()))
@@ -56,7 +56,7 @@ def save(run: Run, position: Position, model: Transformer, optimizer: Optimizer,
     keep = {run.checkpoint("best").path, run.checkpoint("last").path}
     for checkpoint in run.checkpoints():
         if checkpoint.path not in keep:
-            shutil.rmtree(checkpoint.path, ignore_errors=True)
+            remove_folder(checkpoint.path)
     return Checkpoint(folder)
 
 

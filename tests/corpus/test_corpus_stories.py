@@ -17,7 +17,7 @@ from linnet.corpus import Story, dialogues, parse_story, stories
 from linnet.corpus.documents import story_grammar
 from linnet.corpus.names import PEOPLE
 
-GOLDEN = "5b2bc27153d9b4ee"
+GOLDEN = "085f193633dda279"
 
 
 @pytest.fixture(scope="module")

@@ -247,3 +247,18 @@ def test_a_prompt_longer_than_the_context_is_read_as_far_as_visible(model):
     assert rows_of(model, [long], Sampling(temperature=0.0, max_new_tokens=1)) == rows_of(
         model, [visible(long, 0, 16)], Sampling(temperature=0.0, max_new_tokens=1)
     )
+
+
+@pytest.mark.trap(25)
+@pytest.mark.parametrize("ends_by", ["stop id", "finished"])
+def test_a_turn_after_one_that_ended_by_itself_equals_a_fresh_one(model, ends_by: str):
+    memory, first, short = Memory(), [5, 6, 7], Sampling(temperature=0.0, max_new_tokens=8)
+    said = rows_of(model, [first], short)[0]
+    if ends_by == "stop id":
+        options: dict = {"stop_ids": [said[2]]}
+    else:
+        options = {"finished": lambda row, token: token == said[2]}
+    ended = rows_of(model, [first], short, memory=memory, **options)[0]
+    assert len(ended) < len(said)
+    second = [*first, *ended, 9, 2]
+    assert rows_of(model, [second], short, memory=memory) == rows_of(model, [second], short)
