@@ -69,4 +69,6 @@ def run(args: Train, config: Config, command: list[str]) -> int | None:
         best, last = trained.checkpoint("best"), trained.checkpoint("last")
         val_loss = best.state()["val_loss"]
         emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": val_loss})
+    else:
+        print(f"next: linnet eval {folder}; linnet generate {folder} --prompt TEXT; linnet report {folder}")
     return None
