@@ -59,7 +59,7 @@ def demo(config: Config, folder: Path, command: list[str]) -> dict[str, Any]:
 def perform(run: Run) -> tuple[str, list[dict[str, str]]]:
     """A story and a short conversation by the best checkpoint."""
     lm = linnet.load(run.path)
-    story = lm.generate("", temperature=0.7, max_new_tokens=250, seed=7)
+    story = "Once" + lm.generate("Once", temperature=0.7, max_new_tokens=250, seed=7)
     talk = lm.conversation(temperature=0.3, seed=7)
     for question in QUESTIONS:
         talk.say(question)
