@@ -41,7 +41,7 @@ MUTATIONS = [
     # everything is the assistant's
     (13, "tokenizers/template.py", "first_special and ", ""),
     # a batch without labels divides by zero
-    (14, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / (labels or float('nan'))"),
+    (14, "train/loop.py", "total / max(labels, 1)", "total / labels"),
     (14, "evaluate/loss.py", "    if tokens == 0:", "    if False:"),
     # dropout in evaluation
     (15, "evaluate/token_losses.py", "module.training = False", "module.training = module.training"),

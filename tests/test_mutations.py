@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 def test_the_traps_tests_fail_on_the_wrong_code(trap: int, file: str, right: str, wrong: str, tmp_path: Path) -> None:
     for part in ("linnet", "tests"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tmp_path)
     target = tmp_path / "linnet" / file
     text = target.read_text(encoding="utf-8")
     assert right in text, "the mutation no longer fits the code: write it anew"
