@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from linnet.lm import LM
     from linnet.model.config import ModelConfig
     from linnet.model.transformer import Transformer
-    from linnet.tokenizers import BPETokenizer, ChatTemplate, Tokenizer
+    from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate, Tokenizer, WordTokenizer
     from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BPETokenizer": "linnet.tokenizers",
+    "CharTokenizer": "linnet.tokenizers",
     "ChatTemplate": "linnet.tokenizers",
     "Config": "linnet.train.config",
     "DataConfig": "linnet.data",
@@ -29,6 +30,7 @@ _HOMES = {
     "TrainConfig": "linnet.train.config",
     "Transformer": "linnet.model.transformer",
     "UserError": "linnet.errors",
+    "WordTokenizer": "linnet.tokenizers",
     "prepare": "linnet.data",
 }
 """public names, imported when first used: importing linnet imports no torch"""
@@ -36,6 +38,7 @@ _HOMES = {
 __all__ = [
     "LM",
     "BPETokenizer",
+    "CharTokenizer",
     "ChatTemplate",
     "Config",
     "DataConfig",
@@ -46,6 +49,7 @@ __all__ = [
     "TrainConfig",
     "Transformer",
     "UserError",
+    "WordTokenizer",
     "load",
     "prepare",
     "train",

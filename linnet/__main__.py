@@ -16,6 +16,7 @@ VERBS = {
     "eval": "score a run on held-out text, and in the exam",
     "generate": "continue a prompt",
     "chat": "talk to a run in the terminal",
+    "lab": "talk to runs in the browser",
     "inspect": "the most likely next tokens after a prompt",
     "plot": "loss and perplexity curves as pictures",
     "report": "one self-contained page about a run",

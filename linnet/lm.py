@@ -138,16 +138,13 @@ class LM:
         Special tokens appear by name; a token that is only part of a character appears as U+FFFD.
         """
         from linnet.generate.context import visible
-        from linnet.generate.engine import prefill
+        from linnet.insight import predict
 
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
         window = visible(self._prompt(prompt), 0, self.config.block_size)
-        logits, _ = prefill(self.model, [window], None)
-        probabilities = logits[0].softmax(dim=-1)[: self.tokenizer.vocab_size]
-        found, ids = probabilities.sort(descending=True, stable=True)
-        rows = zip(ids[:k].tolist(), found[:k].tolist(), strict=True)
-        return [(self.tokenizer.decode([token]), probability) for token, probability in rows]
+        (found,) = predict(self.model, self.tokenizer, window, k, first=-1)
+        return [(candidate.text, candidate.probability) for candidate in found.likeliest]
 
     def _prompt(self, text: str) -> list[int]:
         if not isinstance(text, str):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def peak_memory_bytes(device: torch.device) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated(device)
+    return peak_resident_bytes()
+
+
+def peak_resident_bytes() -> int:
+    """The most memory this process has held at a time; 0 where the system does not say."""
+    try:
+        # not getrusage: there a process begins with the peak of the one that started it
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
+    except (OSError, TypeError):
+        pass
     try:
         import resource
     except ImportError:  # Windows

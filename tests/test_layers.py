@@ -13,7 +13,7 @@ LAYERS = [
     ["tokenizers", "corpus"],
     ["data", "model"],
     ["run"],
-    ["generate", "evaluate"],
+    ["generate", "evaluate", "insight"],
     ["lm"],
     ["assess"],
     ["train"],

@@ -31,7 +31,7 @@ def readme_commands() -> list[str]:
     """The commands of all shell blocks and those within the text, comments cut off."""
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    inline = re.findall(r"`(linnet (?:prepare|train|recipes)[^`]* [^`]*)`", README)
+    inline = re.findall(r"`(linnet (?:prepare|train|recipes|tokenizer)[^`]* [^`]*)`", README)
     return [line for line in [*lines, *inline] if line]
 
 

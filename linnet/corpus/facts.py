@@ -43,7 +43,7 @@ NUMBERS = (
     "twelve",
     "thirteen",
 )
-LARGEST = 12
+LARGEST = 9
 
 HOME_QUESTIONS = (
     "Where does {a} live?",

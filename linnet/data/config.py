@@ -11,9 +11,11 @@ class DataConfig:
     """From which texts the data is made, and how it is split. The `[data]` section of a recipe."""
 
     sources: tuple[str, ...] = ("builtin:stories",)
-    """files, folders or globs of .txt .md .jsonl .csv (also .gz); `-` is standard input; builtin:stories, :dialogues"""
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz, .zst) or .parquet; `-` is standard input;
+    hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
     tokenizer: str = "bpe"
-    """bpe, char, word or gpt2, or the path of a tokenizer.json to use as it is"""
+    """bpe, char or word: learned from the text; gpt2: from the Hugging Face hub, else 8,192 ids are learned; or a path:
+    a tokenizer.json, a folder with vocab.json and merges.txt, or a tiktoken rank file"""
     vocab_size: int = 4096
     """token ids of a tokenizer that is trained here, special tokens included"""
     val_fraction: float = 0.05

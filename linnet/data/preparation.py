@@ -4,6 +4,7 @@ The folder appears when everything in it is written and on disk; until then it d
 """
 
 import dataclasses
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from linnet.data.shards import (
     ShardWriter,
     token_dtype,
 )
-from linnet.data.sources import STDIN, find_sources
+from linnet.data.sources import STDIN, find_sources, source_name
 from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer, with_chat_tokens
 from linnet.errors import UserError
 from linnet.files import making_folder, read_json, sha256, write_json
@@ -110,7 +111,7 @@ class _Preparation:
         tokenizer, learned = self._tokenizer(plan)
         splits = self._encode(plan, tokenizer)
         records = [source.record() for source in self.sources]
-        _remove(self.spool)
+        shutil.rmtree(self.spool)
         tokenizer.save(self.folder / TOKENIZER)
         if self.survey.dialogues:
             ChatTemplate.default().save(self.folder / TEMPLATE)
@@ -140,7 +141,7 @@ class _Preparation:
     def _options(self) -> dict[str, Any]:
         """The config without paths of this machine."""
         options = dataclasses.asdict(self.config)
-        options["sources"] = [spec if ":" in spec else Path(spec).name or spec for spec in self.config.sources]
+        options["sources"] = [source_name(spec) for spec in self.config.sources]
         options["tokenizer"] = Path(self.config.tokenizer).name
         return options
 
@@ -201,6 +202,9 @@ class _Preparation:
         for name, fact in facts.items():
             size = size_text(fact["bytes"])
             say(f"{name}: {fact['documents']:,} documents, {fact['tokens']:,} tokens, {size} of text")
+            if fact["unseen_characters"]:
+                share = fact["unseen_characters"] / fact["characters"]
+                say(f"{name}: {fact['unseen_characters']:,} characters ({share:.2%}) have no id of their own")
         return facts
 
 
@@ -234,7 +238,7 @@ class _SplitWriter:
             for kind, dtype in dtypes.items()
         }
         self.shards["idx"].write((0,))
-        self.documents = 0
+        self.documents = self.unseen = 0
         self.counted = _Counted()
         self.source_nats: float | None = 0.0
 
@@ -260,6 +264,8 @@ class _SplitWriter:
 
     def _write(self, ids: Sequence[int], mask: Sequence[int]) -> None:
         self.shards["bin"].write(ids)
+        if self.tokenizer.unseen_ids:
+            self.unseen += sum(map(self.tokenizer.unseen_ids.__contains__, ids))
         if "mask" in self.shards:
             self.shards["mask"].write(mask)
 
@@ -278,12 +284,7 @@ class _SplitWriter:
             "tokens": self.shards["bin"].length,
             "bytes": self.counted.bytes,
             "characters": self.counted.characters,
+            "unseen_characters": self.unseen,
             "source_nats": self.source_nats,
             "files": {shard.path.name: sha256(shard.path) for shard in self.shards.values()},
         }
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()

@@ -5,10 +5,10 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from linnet.console import say
+from linnet.data.columns import find_columns
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import (
     Message,
@@ -19,11 +19,9 @@ from linnet.data.dialogues import (
     transcript_messages,
 )
 from linnet.data.sources import Source
+from linnet.data.tables import parquet_batches, table_rows
 from linnet.data.text import Tally, decoded, has_line, lines, split_text
 from linnet.errors import UserError
-
-PAIR_COLUMNS = (("context", "response"), ("question", "answer"))
-TEXT_COLUMN = "text"
 
 USUAL_SEPARATOR = "<|endoftext|>"
 
@@ -58,19 +56,34 @@ class Reader:
         self.hinted: set[str] = set()
 
     def documents(self, advance: Advance | None = None) -> Iterator[Document]:
-        """All documents, source after source, then the identity pairs; `advance` hears of bytes read from disk."""
+        """All documents, source after source, then the identity pairs; `advance` hears of bytes read from disk.
+
+        Raises:
+            UserError: a source cannot be read, or there is no document at all.
+        """
         self.tally = Tally()
+        found = False
         for source in self.sources:
-            if source.kind == "jsonl":
-                yield from self._json_lines(source, advance)
-            elif source.kind == "csv":
-                yield from self._table(source, advance)
-            elif self._is_transcripts(source):
-                yield from self._transcripts(source, advance)
-            else:
-                yield from self._texts(source, advance)
+            self.tally.replaced_bytes += source.replaced_bytes
+            for document in self._of(source, advance):
+                found = True
+                yield document
         for question, answer in self.identity:
             yield Document(messages=pair(question, answer), identity=True)
+        if not found and not self.identity:  # a table of only a header, or rows that are all blank
+            names = ", ".join(source.name for source in self.sources)
+            raise UserError(f"no text at all in {names}; nothing to prepare")
+
+    def _of(self, source: Source, advance: Advance | None) -> Iterator[Document]:
+        if source.kind == "jsonl":
+            return self._json_lines(source, advance)
+        if source.kind == "csv":
+            return self._csv(source, advance)
+        if source.kind == "parquet":
+            return self._parquet(source, advance)
+        if self._is_transcripts(source):
+            return self._transcripts(source, advance)
+        return self._texts(source, advance)
 
     def _characters(self, source: Source, advance: Advance | None) -> Iterator[str]:
         return decoded(source.blocks(advance), source.name, self.config.errors, self.tally)
@@ -181,14 +194,33 @@ class Reader:
             return json.loads(text)
         return row
 
-    def _table(self, source: Source, advance: Advance | None) -> Iterator[Document]:
+    def _parquet(self, source: Source, advance: Advance | None) -> Iterator[Document]:
+        read = 0.0
+
+        def advance_to_share(share: float) -> None:
+            nonlocal read
+            if advance:
+                advance(int((read + share) * source.size) - int(read * source.size))
+            read += share
+
+        with source.opened() as raw:
+            batches = parquet_batches(raw, source.name, advance_to_share)
+            for row in table_rows(batches, source.name, self.config.errors, self.tally):
+                if row is None:
+                    self.tally.skipped_rows += 1
+                elif isinstance(row, str):
+                    yield Document(chunks=iter((row,)))
+                else:
+                    yield Document(messages=row)
+
+    def _csv(self, source: Source, advance: Advance | None) -> Iterator[Document]:
         csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 131,072, is less than a long answer
         rows = csv.reader(lines(self._characters(source, advance)))
         try:
             header = next(rows, None)
             if header is None:
                 return
-            columns = _columns(header, source.name)
+            columns = find_columns(header, source.name)
             for row in rows:
                 if not row:
                     continue
@@ -206,16 +238,3 @@ class Reader:
                     yield Document(messages=pair(*texts))
         except csv.Error as error:
             raise UserError(f"{source.name} line {rows.line_num:,} is not CSV: {error}") from None
-
-
-def _columns(header: list[str], name: str) -> list[int]:
-    """Places of the columns to read: two of a question/answer pair, or the one of a text."""
-    places = {column.strip().casefold(): place for place, column in reversed(list(enumerate(header)))}
-    for question, answer in PAIR_COLUMNS:
-        if question in places and answer in places:
-            return [places[question], places[answer]]
-    if TEXT_COLUMN in places:
-        return [places[TEXT_COLUMN]]
-    found = ", ".join(column.strip() or "(no name)" for column in header)
-    allowed = "; ".join(",".join(columns) for columns in chain(PAIR_COLUMNS, [(TEXT_COLUMN,)]))
-    raise UserError(f"{name} has the columns {found}; allowed are {allowed} (upper or lower case)")

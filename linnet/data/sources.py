@@ -1,30 +1,33 @@
-"""Which texts a user means: files, folders, globs, standard input and the built-in corpus, as files to read."""
+"""Which texts a user means: files, folders, globs, standard input, datasets, built-in documents; as files to read."""
 
+import contextlib
 import glob
-import gzip
 import json
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal
 
 from linnet.console import progress
+from linnet.data import hub
 from linnet.data.config import DataConfig
+from linnet.data.extras import library
+from linnet.data.packed import GZIP, ZSTD, unpacked
 from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 from linnet.files import sha256
 
-Kind = Literal["text", "jsonl", "csv"]
+Kind = Literal["text", "jsonl", "csv", "parquet"]
 
-KINDS: dict[str, Kind] = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".csv": "csv"}
-PACKED = (".gz",)
-LATER = (".parquet", ".zst")
-"""known, but not read yet"""
+KINDS: dict[str, Kind] = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+PACKED = (GZIP, ZSTD)
 
-ALLOWED = "a file, folder or glob of .txt .md .jsonl .csv (each also .gz), `-`, builtin:stories, builtin:dialogues"
+ALLOWED = (
+    "a file, folder or glob of .txt .md .jsonl .csv (each also .gz or .zst) or .parquet, `-`, "
+    "hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
+)
 
 STDIN = "-"
 BUILTIN = ("stories", "dialogues")
@@ -38,14 +41,33 @@ class Source:
     """how messages and the manifest call it: never the path on this machine"""
     path: Path
     kind: Kind
-    packed: bool = False
-    """whether it is compressed"""
+    packed: str = ""
+    """how it is compressed, by its ending; empty for not at all"""
     builtin: bool = False
     """whether this project generated it: its duplicates stay, because they belong to its distribution"""
     size: int
     """bytes on disk"""
     changed_ns: int
     """when it was last written, to notice a file that changes while it is read"""
+    origin: dict[str, Any] = field(default_factory=dict)
+    """what else the manifest keeps: of a dataset, its licence and revision"""
+    replaced_bytes: int = 0
+    """bytes that were no UTF-8 and were replaced before this file was written"""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[IO[bytes]]:
+        """The file, still packed.
+
+        Raises:
+            UserError: the file cannot be read, or has changed since it was found.
+        """
+        try:
+            if (self.path.stat().st_size, self.path.stat().st_mtime_ns) != (self.size, self.changed_ns):
+                raise UserError(f"{self.name} was written to while it was read; prepare again when it is complete")
+            with open(self.path, "rb") as raw:
+                yield raw
+        except OSError as error:
+            raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
 
     def blocks(self, advance: Callable[[int], None] | None = None) -> Iterator[bytes]:
         """The bytes of the text, unpacked, in blocks; `advance` hears of the bytes read from disk.
@@ -53,33 +75,27 @@ class Source:
         Raises:
             UserError: the file cannot be read, is no valid archive, or has changed since it was found.
         """
-        try:
-            if (self.path.stat().st_size, self.path.stat().st_mtime_ns) != (self.size, self.changed_ns):
-                raise UserError(f"{self.name} was written to while it was read; prepare again when it is complete")
-            with open(self.path, "rb") as raw:
-                file = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if self.packed else raw
-                before = 0
-                while block := file.read(BLOCK_BYTES):
-                    if advance:
-                        advance(raw.tell() - before)
-                        before = raw.tell()
-                    yield block
-        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-            raise UserError(f"{self.name} is no whole gzip file ({error}); fetch or pack it again") from error
-        except OSError as error:
-            raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
+        with self.opened() as raw:
+            before = 0
+            for block in unpacked(raw, self.packed, self.name):
+                if advance:
+                    advance(raw.tell() - before)
+                    before = raw.tell()
+                yield block
 
     def record(self) -> dict[str, Any]:
         """What the manifest keeps of it."""
         if self.builtin:
             return {"name": self.name, "kind": self.kind}
-        return {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": sha256(self.path)}
+        known = {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": sha256(self.path)}
+        return known | self.origin
 
 
 def find_sources(config: DataConfig, spool: Path) -> list[Source]:
     """The files that `config.sources` names, in that order; those of a folder or glob sorted.
 
-    Standard input and built-in documents are first written into the folder `spool`: they are read several times.
+    Standard input, datasets and built-in documents are first written into the folder `spool`: they are read several
+    times.
 
     Raises:
         UserError: a source is missing, unreadable, or of a kind that is not read.
@@ -90,8 +106,8 @@ def find_sources(config: DataConfig, spool: Path) -> list[Source]:
             found.append(_from_stdin(spool))
         elif spec.startswith("builtin:"):
             found.append(_from_builtin(spec, config, spool))
-        elif spec.startswith("hf:"):
-            raise UserError(f"{spec}: sources from the Hugging Face hub come later; allowed now: {ALLOWED}")
+        elif spec.startswith(hub.PREFIX):
+            found.append(_from_hub(spec, config, spool))
         else:
             found.extend(_from_path(spec))
     return found
@@ -103,7 +119,9 @@ def _from_path(spec: str) -> list[Source]:
         if path.is_dir():
             inside = sorted(file for file in path.rglob("*") if _known(file) and not _hidden(file, path))
             if not inside:
-                raise UserError(f"no .txt .md .jsonl .csv file (or one of these with .gz) in the folder {spec}")
+                raise UserError(
+                    f"no .txt .md .jsonl .csv file (or one of these with .gz or .zst) or .parquet in the folder {spec}"
+                )
             base = path.resolve().name
             return [_from_file(file, f"{base}/{file.relative_to(path).as_posix()}") for file in inside]
         if path.exists():
@@ -127,40 +145,33 @@ def _hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _kind(file: Path) -> tuple[Kind | None, bool]:
-    """What a file holds by its name, and whether it is packed."""
+def _kind(file: Path) -> tuple[Kind | None, str]:
+    """What a file holds by its name, and how it is packed."""
     suffixes = [suffix.lower() for suffix in file.suffixes]
-    packed = bool(suffixes) and suffixes[-1] in PACKED
-    if packed:
-        suffixes.pop()
-    return KINDS.get(suffixes[-1] if suffixes else ""), packed
+    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
+    kind = KINDS.get(suffixes[-1] if suffixes else "")
+    return (None if packed and kind == "parquet" else kind), packed  # a table is read in no fixed order
 
 
 def _from_file(path: Path, name: str) -> Source:
     kind, packed = _kind(path)
     if kind is None:
-        ending = path.suffix.lower()
-        if ending in LATER:
-            raise UserError(f"{name}: {ending} files come later; allowed now: {ALLOWED}")
-        got = f"the extension {path.suffix}" if path.suffix else "no extension"
+        got = f"the extension {''.join(path.suffixes[-2:])}" if path.suffix else "no extension"
         raise UserError(f"{name} has {got}, which does not say what it holds; allowed: {ALLOWED}")
+    if packed == ZSTD:  # what is missing is said before anything is read
+        library("zstandard", "zst", name)
+    if kind == "parquet":
+        library("pyarrow", "parquet", name)
     return _made(path, name, kind, packed=packed)
 
 
-def _made(path: Path, name: str, kind: Kind, *, packed: bool = False, builtin: bool = False) -> Source:
+def _made(path: Path, name: str, kind: Kind, **facts: Any) -> Source:
+    """The source in the file `path`; `facts` are other fields of it."""
     try:
         stat = path.stat()
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
-    return Source(
-        name=name,
-        path=path,
-        kind=kind,
-        packed=packed,
-        builtin=builtin,
-        size=stat.st_size,
-        changed_ns=stat.st_mtime_ns,
-    )
+    return Source(name=name, path=path, kind=kind, size=stat.st_size, changed_ns=stat.st_mtime_ns, **facts)
 
 
 def _from_stdin(spool: Path) -> Source:
@@ -172,6 +183,21 @@ def _from_stdin(spool: Path) -> Source:
             file.write(block)
             bar.advance(len(block))
     return _made(path, "standard input", "text")
+
+
+def _from_hub(spec: str, config: DataConfig, spool: Path) -> Source:
+    """A dataset, fetched into a file of JSON lines."""
+    dataset = hub.dataset_of(spec)
+    path = spool / f"dataset-{len(list(spool.iterdir()))}.jsonl"
+    origin, tally = hub.spooled(dataset, config.errors, path, spool / "datasets")
+    return _made(path, dataset.name, "jsonl", origin=origin, replaced_bytes=tally.replaced_bytes)
+
+
+def source_name(spec: str) -> str:
+    """`spec` as the manifest keeps it: without a path of this machine."""
+    if spec.startswith(hub.PREFIX):
+        return hub.dataset_of(spec).name
+    return spec if ":" in spec else Path(spec).name or spec
 
 
 def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:

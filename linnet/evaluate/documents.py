@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from linnet.errors import UserError
-from linnet.evaluate.token_losses import IGNORED, evaluation, token_losses
+from linnet.evaluate.token_losses import IGNORED, token_losses
+from linnet.model.modes import evaluating
 
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
@@ -58,7 +59,7 @@ def score_documents(
         for window in windows(len(ids) - 1, model.config.block_size)
     ]
     pieces.sort(key=lambda piece: piece[1] - piece[2])
-    with evaluation(model):
+    with evaluating(model):
         for begin in range(0, len(pieces), batch_size):
             batch = pieces[begin : begin + batch_size]
             width = max(end - start for _, start, end, _ in batch)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from linnet.errors import UserError
-from linnet.evaluate.token_losses import IGNORED, evaluation, token_losses
+from linnet.evaluate.token_losses import IGNORED, token_losses
+from linnet.model.modes import evaluating
 
 if TYPE_CHECKING:
     from linnet.data.shards import Split
@@ -111,7 +112,7 @@ def window_sums(
     """Nats, scored targets and hits of each window: three float64 arrays."""
     device = next(model.parameters()).device
     sums: list[np.ndarray] = []
-    with evaluation(model):
+    with evaluating(model):
         for inputs, labels in batches:
             x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
             nats, hits = token_losses(model, x, y, hidden)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,20 +16,6 @@ IGNORED = -100
 """the label of a position that is not scored"""
 LOGITS_AT_ONCE = 2**24
 """logits held at a time: 64 MiB in float32, so that a large vocabulary does not decide the batch size"""
-
-
-@contextlib.contextmanager
-def evaluation(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; exactly the modules that were training are training again afterwards."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def token_losses(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.generate.cache import common_prefix
-from linnet.generate.engine import Memory
-from linnet.generate.text import stream_text
+from linnet.generate.engine import Memory, generate
+from linnet.generate.streaming import TextStream
 
 if TYPE_CHECKING:
     from linnet.generate.sampling import Sampling
@@ -34,6 +35,17 @@ def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence
     return ids, common_prefix(alone, ids)
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The ids of a reply as they were drawn, and all that decided them; its text may be cut differently."""
+
+    prompt: list[int]
+    system_length: int
+    """how many ids of the prompt are the system prompt"""
+    sampling: Sampling
+    ids: list[int] = field(default_factory=list)
+
+
 class Conversation:
     """A dialogue that goes on: its messages, and a memory of what the model has read of them.
 
@@ -50,11 +62,14 @@ class Conversation:
         messages: Sequence[Message] = (),
     ) -> None:
         self.model, self.tokenizer, self.template, self.sampling = model, tokenizer, template, sampling
+        """the sampling may be replaced between turns"""
         self.messages: list[Message] = list(messages)
         """everything said so far; may be edited between turns"""
         self.memory = Memory()
+        self.drawn: Drawn | None = None
+        """the last reply, id by id; None before the first"""
 
-    def stream(self, text: str) -> Iterator[str]:
+    def stream(self, text: str) -> Generator[str, None, None]:
         """Pieces of the reply to `text`. Both become messages; a reply cut short is kept as far as it came.
 
         Raises:
@@ -62,24 +77,18 @@ class Conversation:
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         prompt, system_length = chat_prompt(self.template, self.tokenizer, asked)
+        drawn = Drawn(prompt, system_length, self.sampling)
         pieces: list[str] = []
         try:
-            for piece in stream_text(
-                self.model,
-                self.tokenizer,
-                prompt,
-                self.sampling,
-                system_length=system_length,
-                memory=self.memory,
-            ):
+            for piece in self._pieces(drawn):
                 pieces.append(piece)
                 yield piece
         except UserError:
             raise  # nothing was said: the messages stay as they were
         except BaseException:
-            self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+            self._keep(asked, pieces, drawn)
             raise
-        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+        self._keep(asked, pieces, drawn)
 
     def say(self, text: str) -> str:
         """The whole reply to `text`."""
@@ -89,3 +98,39 @@ class Conversation:
     def last_reply(self) -> str | None:
         """What the assistant said last, or None."""
         return next((message["content"] for message in reversed(self.messages) if message["role"] == "assistant"), None)
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt, or None."""
+        first = self.messages[0] if self.messages else None
+        return first["content"] if first is not None and first["role"] == "system" else None
+
+    def _pieces(self, drawn: Drawn) -> Iterator[str]:
+        """Pieces of text, none empty; their ids are added to `drawn`."""
+        stream = TextStream(self.tokenizer, drawn.sampling.stop)
+        certain: list[str] = []
+
+        def finished(_row: int, token: int) -> bool:
+            drawn.ids.append(token)
+            certain.append(stream.feed(token))
+            return stream.stopped
+
+        steps = generate(
+            self.model,
+            [drawn.prompt],
+            drawn.sampling,
+            stop_ids=self.tokenizer.special_ids.values(),
+            vocab_size=self.tokenizer.vocab_size,
+            system_lengths=[drawn.system_length],
+            finished=finished,
+            memory=self.memory,
+        )
+        for _ in steps:
+            if certain[-1]:
+                yield certain[-1]
+        if rest := stream.finish():
+            yield rest
+
+    def _keep(self, asked: list[Message], pieces: list[str], drawn: Drawn) -> None:
+        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+        self.drawn = drawn

@@ -8,7 +8,6 @@ Tokens are chosen on the CPU in float32, whatever the model runs on: their ids h
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,27 +21,11 @@ from linnet.generate.cache import StaticCache, common_prefix
 from linnet.generate.context import visible
 from linnet.generate.sampling import Sampling, choose
 from linnet.generate.single import SingleRow, can_step
+from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
 
 LARGEST_UNIFORM = 1.0 - 2.0**-52
 """what `sampling.pick` asks for"""
-
-
-@contextlib.contextmanager
-def inference(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; exactly the modules that were training are training again afterwards.
-
-    Held for one pass at a time, never across a `yield`, so that whoever consumes a stream keeps their own modes.
-    """
-    training = [module for module in model.modules() if module.training] if model.training else []
-    if training:
-        model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def right_aligned(windows: Sequence[list[int]]) -> tuple[Tensor, list[int]]:
@@ -95,7 +78,7 @@ def next_logits(
     cache: StaticCache | None = None,
 ) -> Tensor:
     """Logits (B, V), float32 on the CPU, for the token after the last of `tokens` (B, T); `cache` grows by T."""
-    with inference(model):
+    with evaluating(model):
         hidden = model.hidden(tokens, positions, mask, cache)  # (B, T, C)
         if cache is not None:
             cache.advance(tokens.shape[1])

@@ -17,15 +17,15 @@ __all__ = ["draw_run", "write_report"]
 def draw_run(run: Run) -> list[Path]:
     """The files written into the run's `plots` folder, each whole or not at all.
 
-    loss_perplexity_curves.png, training_curves.png (where anything was logged), architecture_diagram.txt and
-    tokenizer_analysis.png (where the prepared data is still there).
+    loss_perplexity_curves.png, training_curves.png (where anything was logged), architecture_diagram.txt and .png,
+    and tokenizer_analysis.png (where the prepared data is still there).
 
     Raises:
         UserError: the configuration cannot be read, or the folder cannot be written.
     """
     from linnet.files import write_text
     from linnet.plots.curves import loss_perplexity_curves, training_curves
-    from linnet.plots.diagram import architecture_diagram
+    from linnet.plots.diagram import architecture_diagram, architecture_picture
     from linnet.plots.figures import save_png
     from linnet.plots.sample import sample_statistics
     from linnet.plots.tokenizer import tokenizer_analysis
@@ -35,9 +35,9 @@ def draw_run(run: Run) -> list[Path]:
     written = [save_png(loss_perplexity_curves(rows, name), run.plots / "loss_perplexity_curves.png")]
     if rows:
         written.append(save_png(training_curves(rows, name), run.plots / "training_curves.png"))
-    diagram = run.plots / "architecture_diagram.txt"
-    write_text(diagram, architecture_diagram(run.model_config()))
-    written.append(diagram)
+    diagram, model = run.plots / "architecture_diagram.txt", run.model_config()
+    write_text(diagram, architecture_diagram(model))
+    written += [diagram, save_png(architecture_picture(model, name), diagram.with_suffix(".png"))]
     statistics = sample_statistics(run)
     if statistics is not None:
         written.append(save_png(tokenizer_analysis(statistics, name), run.plots / "tokenizer_analysis.png"))

@@ -1,4 +1,4 @@
-"""The model as a drawing in text, computed from its configuration.
+"""The model as a drawing, in text and as a picture, computed from its configuration.
 
 Shapes: B batch, T positions, C n_embd, H heads, D head size, V vocabulary.
 """
@@ -6,9 +6,15 @@ Shapes: B batch, T positions, C n_embd, H heads, D head size, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from linnet.console import size_text
 from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
+from linnet.plots.figures import LIGHT, Palette, heading, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _NORMS = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}
 _ACTIVATIONS = {
@@ -56,10 +62,12 @@ def attention_parts(config: ModelConfig, layer: int) -> list[Part]:
         found.append(Part("value_embedding", table, "", config.vocab_size * K * D))
     found.append(Part("[heads]", groups, f"(B, {H}, T, {D})"))
     if config.qk_norm:
-        found.append(Part("[qk norm]", "q and k scaled to one length"))
+        sharper = f", q × {config.qk_scale:g}" if config.qk_scale != 1 else ""
+        found.append(Part("[qk norm]", "q and k scaled to one length" + sharper))
     if config.position == "rotary":
         found.append(Part("[rotary]", f"q and k turned by position, base {config.rope_theta:,.0f}"))
-    found.append(Part("[softmax]", f"of q·k / √{D}, never of later positions", f"(B, {H}, T, T)"))
+    seen = "up to here in its document" if config.within_documents else "never of later positions"
+    found.append(Part("[softmax]", f"of q·k / √{D}, {seen}", f"(B, {H}, T, T)"))
     bias = " + bias" if config.linear_bias else ""
     found.append(Part("o_proj", f"{C} → {C}{bias}", f"(B, T, {C})", C * C + config.linear_bias * C))
     return found
@@ -112,8 +120,7 @@ def architecture_diagram(config: ModelConfig) -> str:
     before = before_parts(config)
     lines += [_line("   ▼ ", before[0]), *(_line("   │ ", part) for part in before[1:])]
     if config.dropout:
-        where = "here, of attention weights, after o_proj and down_proj"
-        lines.append(_row("   │ [dropout]", f"{config.dropout:g}: {where}"))
+        lines.append(_line("   │ ", _dropout(config)))
     lines.append("   │")
     groups = _block_groups(config)
     for group in groups:
@@ -121,12 +128,20 @@ def architecture_diagram(config: ModelConfig) -> str:
     lines += [_line("   ▼ ", part) for part in after_parts(config)]
     lines += ["   │", "   ▼", _row("  logits", "a score for each token that may follow"), ""]
     lines.append(_row("  in all", count=parameter_count(config)))
-    lines += [
-        f"  to train on one token: {flops_per_token(config) / 1e6:,.1f} million operations on numbers, context full",
-        f"  memory to train: about {size_text(training_bytes(config, 1))} with one window at a time",
-        f"  initial weights: {config.init}",
-    ]
+    lines += [f"  {line}" for line in _costs(config)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _dropout(config: ModelConfig) -> Part:
+    return Part("[dropout]", f"{config.dropout:g}: here, of attention weights, after o_proj and down_proj")
+
+
+def _costs(config: ModelConfig) -> list[str]:
+    return [
+        f"to train on one token: {flops_per_token(config) / 1e6:,.1f} million operations on numbers, context full",
+        f"memory to train: about {size_text(training_bytes(config, 1))} with one window at a time",
+        f"initial weights: {config.init}",
+    ]
 
 
 def _block_groups(config: ModelConfig) -> list[list[int]]:
@@ -137,15 +152,19 @@ def _block_groups(config: ModelConfig) -> list[list[int]]:
     return list(kinds.values())
 
 
-def _block(config: ModelConfig, layers: list[int], alternating: bool) -> list[str]:
-    """A block as a box, with the residual stream on its left."""
+def _block_title(config: ModelConfig, layers: list[int], alternating: bool) -> str:
     count = f"{block_parameters(config, layers[0]):,} parameters"
     blocks = f"{len(layers)} block{'s' if len(layers) > 1 else ''}"
     if alternating:
         blocks += ", in turn with the other kind"
     elif len(layers) > 1:
         blocks += " one after another"
-    top = f"┌──┼─ {blocks}: {count}{' each' if len(layers) > 1 else ''} "
+    return f"{blocks}: {count}{' each' if len(layers) > 1 else ''}"
+
+
+def _block(config: ModelConfig, layers: list[int], alternating: bool) -> list[str]:
+    """A block as a box, with the residual stream on its left."""
+    top = f"┌──┼─ {_block_title(config, layers, alternating)} "
     lines = [top + "─" * (WIDTH - len(top) - 1) + "┐"]
     for name, parts in (("attention_norm", attention_parts(config, layers[0])), ("mlp_norm", mlp_parts(config))):
         norm = _norm(name, config)
@@ -174,3 +193,123 @@ def _line(lead: str, part: Part) -> str:
 def _boxed(lead: str, part: Part) -> str:
     """A line between the walls of a block."""
     return f"{_line('│  ' + lead, part).rstrip():<{WIDTH - 1}}│"
+
+
+def architecture_picture(config: ModelConfig, name: str = "", palette: Palette = LIGHT) -> Figure:
+    """The same drawing as a picture: the residual stream on the left, what reads from it and adds to it on the right.
+
+    Args:
+        name: of the run, for the title.
+    """
+    figure = new_figure(_RIGHT + 0.2, 1, palette, panels=False)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    drawing = _Drawing(axes, palette)
+    drawing.write(0.2, 0.47, f"B texts at a time, T tokens of each, at most {config.block_size:,}.")
+    drawing.write(_SHAPE_AT, 0.85, "shape", fontweight="bold")
+    drawing.write(_RIGHT - 0.15, 0.85, "parameters", ha="right", fontweight="bold")
+    drawing.write(_STREAM, 0.85, "ids", ha="center", fontweight="bold")
+    dropout = [_dropout(config)] if config.dropout else []
+    for part in [*before_parts(config), *dropout]:
+        drawing.on_stream(part, _NORM if part.name == "embedding_norm" else _EMBEDDING)
+    groups = _block_groups(config)
+    for layers in groups:
+        drawing.block(config, layers, _block_title(config, layers, alternating=len(groups) > 1))
+    final, head = after_parts(config)
+    drawing.on_stream(final, _NORM)
+    drawing.on_stream(head, _EMBEDDING)
+    drawing.arrow((_STREAM, drawing.y), (_STREAM, drawing.y + 0.3))
+    drawing.write(_STREAM, drawing.y + 0.42, "logits", ha="center", fontweight="bold")
+    height = drawing.y + 0.75 + 0.22 * len(_costs(config))
+    for number, line in enumerate(_costs(config)):
+        drawing.write(0.2, drawing.y + 0.8 + 0.22 * number, line[0].upper() + line[1:] + ".")
+    figure.set_size_inches(_RIGHT + 0.2, height)
+    axes.set(xlim=(0, _RIGHT + 0.2), ylim=(height, 0))
+    heading(figure, palette, name, f"a transformer with {parameter_count(config):,} parameters")
+    return figure
+
+
+_STREAM, _INSIDE, _DOWN, _BOX_END, _SHAPE_AT, _RIGHT = 0.7, 1.2, 1.6, 6.9, 7.05, 9.3
+"""across, in inches: the residual stream, boxes of a block, the way through them, their ends, columns of figures"""
+_HEIGHT, _GAP = 0.29, 0.15
+"""of a box, and between two"""
+_EMBEDDING, _NORM, _ATTENTION, _MLP, _STEP = "#fbe6d6", "#ececec", "#d6e9f6", "#d5efe6", "#ffffff"
+
+
+class _Drawing:
+    """Parts from top to bottom; both coordinates in inches from the upper left corner."""
+
+    def __init__(self, axes: Axes, palette: Palette) -> None:
+        self.axes, self.palette = axes, palette
+        self.y = 0.97
+        """where the next part begins"""
+
+    def write(self, x: float, y: float, text: str, **looks: Any) -> None:
+        self.axes.text(x, y, text, **{"va": "center", "fontsize": 9, "color": self.palette.ink, **looks})
+
+    def line(self, *points: tuple[float, float]) -> None:
+        x, y = zip(*points, strict=True)
+        self.axes.plot(x, y, color=self.palette.ink, linewidth=1.1, solid_capstyle="round", zorder=1)
+
+    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        looks = {"arrowstyle": "-|>", "color": self.palette.ink, "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0}
+        self.axes.annotate("", end, start, arrowprops=looks, zorder=1)
+
+    def frame(self, left: float, top: float, right: float, bottom: float, colour: str, edge: str, order: int) -> None:
+        from matplotlib.patches import FancyBboxPatch
+
+        shape = "round,pad=0,rounding_size=0.06"
+        looks: dict[str, Any] = {"facecolor": colour, "edgecolor": edge, "linewidth": 0.9, "zorder": order}
+        self.axes.add_patch(FancyBboxPatch((left, top), right - left, bottom - top, boxstyle=shape, **looks))
+
+    def box(self, part: Part, left: float, colour: str) -> None:
+        """A part with its figures beside it; those without parameters are white."""
+        middle = self.y + _HEIGHT / 2
+        colour = _STEP if part.name.startswith("[") else colour
+        self.frame(left, self.y, _BOX_END, self.y + _HEIGHT, colour, "#8a8a8a" if colour != _STEP else "#c4c4c4", 2)
+        self.write(left + 0.12, middle, part.name.strip("[]"), fontweight="bold" if part.parameters else "normal")
+        self.write(3.05, middle, part.what)
+        self.write(_SHAPE_AT, middle, part.shape)
+        if part.parameters:
+            self.write(_RIGHT - 0.15, middle, f"{part.parameters:,}", ha="right")
+        self.y += _HEIGHT
+
+    def on_stream(self, part: Part, colour: str) -> None:
+        """A part that the residual stream itself goes through."""
+        self.arrow((_STREAM, self.y), (_STREAM, self.y + _GAP))
+        self.y += _GAP
+        self.box(part, 0.35, colour)
+
+    def block(self, config: ModelConfig, layers: list[int], title: str) -> None:
+        """A block in its frame: the stream passes by, attention and MLP read a copy and are added to it."""
+        self.line((_STREAM, self.y), (_STREAM, self.y + 2 * _GAP))
+        self.y += _GAP
+        top, self.y = self.y, self.y + _GAP
+        self.write(_STREAM + 0.15, self.y, title, fontweight="bold")
+        self.branch(config, _norm("attention_norm", config), attention_parts(config, layers[0]), _ATTENTION)
+        self.branch(config, _norm("mlp_norm", config), mlp_parts(config), _MLP)
+        self.line((_STREAM, self.y), (_STREAM, self.y + _GAP))
+        self.y += _GAP
+        self.frame(0.15, top, _RIGHT, self.y, "#fafafa", self.palette.faint, 0)
+
+    def branch(self, config: ModelConfig, norm: Part, parts: list[Part], colour: str) -> None:
+        """`parts` applied to a copy of the stream, the result added; `norm` stands before them, or after the sum."""
+        start, post = self.y, config.norm_placement == "post"
+        self.y += _GAP
+        self.line((_STREAM, self.y), (_DOWN, self.y))
+        above = self.y
+        for part in parts if post else [norm, *parts]:
+            self.arrow((_DOWN, above), (_DOWN, self.y + _GAP))
+            self.y += _GAP
+            self.box(part, _INSIDE, _NORM if part is norm else colour)
+            above = self.y
+        self.y += _GAP
+        self.line((_DOWN, above), (_DOWN, self.y))
+        self.arrow((_DOWN, self.y), (_STREAM + 0.1, self.y))
+        self.line((_STREAM, start), (_STREAM, self.y))
+        ink, paper = self.palette.ink, self.palette.paper
+        self.axes.plot(_STREAM, self.y, "o", markersize=13, markerfacecolor=paper, markeredgecolor=ink, zorder=3)
+        self.write(_STREAM, self.y, "+", ha="center", fontsize=11, zorder=4)
+        self.y += 0.1
+        if post:
+            self.on_stream(norm, _NORM)

@@ -104,7 +104,10 @@ def note(axes: Axes, palette: Palette, text: str) -> None:
 def heading(figure: Figure, palette: Palette, name: str, rest: str) -> None:
     """The title of a picture; `name` is the user's, so it is drawn as it is, not as mathematics."""
     title = " · ".join(part for part in (name, rest) if part)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=palette.ink, parse_math=False)
+    # a layout engine finds the title's place; without one it stands at the top, however high the figure
+    place = {} if figure.get_layout_engine() else {"y": 1 - 0.1 / figure.get_figheight()}
+    looks = {"ha": "left", "fontsize": 12, "fontweight": "bold", "color": palette.ink}
+    figure.suptitle(title, x=0.01, parse_math=False, **looks, **place)
 
 
 @contextmanager

@@ -264,6 +264,7 @@ def data_card(facts: Facts) -> dict[str, Any]:
     if (learned := number(tokenizer, "learned_from_characters")) is not None:
         rows.append(("learned from", f"{learned:,.0f} characters of training text"))
     sources = [source for source in data.get("sources") or [] if isinstance(source, dict)]
+    rows += [(f"licence of {source.get('name')}", _origin(source)) for source in sources if source.get("dataset")]
     return {"sources": [_source_row(source) for source in sources], "splits": _split_rows(facts), "rows": rows}
 
 
@@ -275,6 +276,12 @@ def _source_row(source: Mapping[str, Any]) -> dict[str, str]:
         "bytes": "" if size is None else size_text(size),
         "sha256": str(source.get("sha256") or "")[:12],
     }
+
+
+def _origin(source: Mapping[str, Any]) -> str:
+    """The licence of a dataset, and which of its rows were read."""
+    revision = f", revision {str(source['revision'])[:12]}" if source.get("revision") else ""
+    return f"{source.get('license') or 'its card names none'}; split {source.get('split')}{revision}"
 
 
 def _split_rows(facts: Facts) -> list[dict[str, str]]:

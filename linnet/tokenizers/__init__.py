@@ -7,11 +7,18 @@ from linnet.tokenizers.base import SPECIALS, Tokenizer
 
 if TYPE_CHECKING:
     from linnet.tokenizers.bpe import BPETokenizer
+    from linnet.tokenizers.char import CharTokenizer
     from linnet.tokenizers.template import ChatTemplate
+    from linnet.tokenizers.word import WordTokenizer
 
-__all__ = ["SPECIALS", "BPETokenizer", "ChatTemplate", "Tokenizer"]
+__all__ = ["SPECIALS", "BPETokenizer", "CharTokenizer", "ChatTemplate", "Tokenizer", "WordTokenizer"]
 
-_HOMES = {"BPETokenizer": "linnet.tokenizers.bpe", "ChatTemplate": "linnet.tokenizers.template"}
+_HOMES = {
+    "BPETokenizer": "linnet.tokenizers.bpe",
+    "CharTokenizer": "linnet.tokenizers.char",
+    "ChatTemplate": "linnet.tokenizers.template",
+    "WordTokenizer": "linnet.tokenizers.word",
+}
 
 
 def __getattr__(name: str) -> Any:

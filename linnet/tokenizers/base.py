@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet.errors import UserError
-from linnet.files import read_json, write_json
+from linnet.files import write_json
 
 END_OF_TEXT = "<|endoftext|>"
 """the token that ends a document"""
@@ -18,6 +18,14 @@ SPECIALS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 """special tokens in the order of their ids; a vocabulary trained here has all five, after its merges"""
 
 FILE_NAME = "tokenizer.json"
+
+
+def surrogate_error(error: UnicodeEncodeError) -> UserError:
+    """What a user is told about a text that UTF-8 cannot spell."""
+    found = ord(error.object[error.start])
+    return UserError(
+        f"the text holds U+{found:04X}, a lone surrogate, which UTF-8 cannot spell; read it with errors='replace'"
+    )
 
 
 class Tokenizer(ABC):
@@ -44,6 +52,9 @@ class Tokenizer(ABC):
         # a dict where a list would do: a negative id must be an error, not a token from the other end
         self._bytes_of = dict(enumerate(self._tokens))
         self._fingerprint = ""
+        self.unseen_ids: frozenset[int] = frozenset()
+        """Ids of which each stands for, or begins, a character without an id of its own: so many of them in a list
+        of ids, so many unseen characters in its text. Empty where bytes are tokens like any others."""
 
     @property
     def vocab_size(self) -> int:
@@ -64,6 +75,10 @@ class Tokenizer(ABC):
         Raises:
             UserError: the text holds a lone surrogate, which no UTF-8 can spell.
         """
+
+    @abstractmethod
+    def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "Tokenizer":
+        """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
 
     @abstractmethod
     def document(self) -> dict[str, Any]:
@@ -129,16 +144,17 @@ class Tokenizer(ABC):
 
     @staticmethod
     def load(path: str | Path) -> "Tokenizer":
-        """The tokenizer in the file `path`, or in `tokenizer.json` when `path` is a folder.
+        """The tokenizer at `path`, of the class that the file says.
 
+        Args:
+            path: a `tokenizer.json`, a tiktoken rank file, or a folder that holds `tokenizer.json`, else GPT-2's
+                `vocab.json` and `merges.txt`.
         Raises:
-            UserError: no such file, not JSON, damaged, or of a kind that Linnet does not read.
+            UserError: no such file, damaged, or of a kind that Linnet does not read.
         """
-        from linnet.tokenizers.bpe import BPETokenizer  # the subclass imports this module
+        from linnet.tokenizers.loading import load_tokenizer  # the subclasses import this module
 
-        path = Path(path)
-        file = path / FILE_NAME if path.is_dir() else path
-        return BPETokenizer.from_document(read_json(file), name=str(file))
+        return load_tokenizer(Path(path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):

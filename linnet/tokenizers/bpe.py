@@ -8,9 +8,10 @@ from typing import Any
 
 from linnet.errors import UserError
 from linnet.tokenizers import hf_json
-from linnet.tokenizers.base import SPECIALS, Tokenizer
+from linnet.tokenizers.base import SPECIALS, Tokenizer, surrogate_error
 from linnet.tokenizers.bpe_merge import Merges
 from linnet.tokenizers.bpe_train import Progress, learn_merges
+from linnet.tokenizers.piece_cache import PieceCache
 from linnet.tokenizers.pretokenize import count_pieces, split_stream
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ class BPETokenizer(Tokenizer):
             made.append(product)
             ready.add(product)
         self._merges = Merges(list(merges), made, [len(token) for token in tokens])
-        self._cache = _PieceCache(self._byte_ids, self._merges)
+        self._cache = PieceCache(self._ids_of_piece)
 
     @property
     def merges(self) -> list[tuple[int, int]]:
@@ -94,7 +95,7 @@ class BPETokenizer(Tokenizer):
         try:
             merges = learn_merges(counts, wanted, progress)
         except UnicodeEncodeError as error:
-            raise _surrogate_error(error) from None
+            raise surrogate_error(error) from None
         tokens = [bytes([byte]) for byte in range(256)]
         for left, right in merges:
             tokens.append(tokens[left] + tokens[right])
@@ -125,7 +126,6 @@ class BPETokenizer(Tokenizer):
 
         Args:
             path: the folder that holds the two, or the rank file.
-
         Raises:
             UserError: a file is missing or damaged.
         """
@@ -152,7 +152,11 @@ class BPETokenizer(Tokenizer):
             for pieces in split_stream(chunks):
                 yield list(chain.from_iterable(map(ids_of, pieces)))
         except UnicodeEncodeError as error:
-            raise _surrogate_error(error) from None
+            raise surrogate_error(error) from None
+
+    def _ids_of_piece(self, piece: str) -> tuple[int, ...]:
+        byte_ids = self._byte_ids
+        return tuple(self._merges.apply([byte_ids[byte] for byte in piece.encode("utf-8")]))
 
     def document(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: Hugging Face `tokenizers` format, no key of our own."""
@@ -163,39 +167,9 @@ class BPETokenizer(Tokenizer):
         return type(self), (self._tokens, self._merges.pairs, self.special_ids)
 
 
-class _PieceCache(dict[str, tuple[int, ...]]):
-    """Ids of the pieces met so far; a lookup of any piece succeeds."""
-
-    LIMIT = 1 << 17
-    """pieces; beyond it the cache starts anew, which costs time now and then but bounds the memory"""
-    LONGEST = 64
-    """characters; longer pieces are rarely met twice"""
-
-    def __init__(self, byte_ids: list[int], merges: Merges) -> None:
-        super().__init__()
-        self.byte_ids = byte_ids
-        self.merges = merges
-
-    def __missing__(self, piece: str) -> tuple[int, ...]:
-        byte_ids = self.byte_ids
-        ids = tuple(self.merges.apply([byte_ids[byte] for byte in piece.encode("utf-8")]))
-        if len(piece) <= self.LONGEST:
-            if len(self) >= self.LIMIT:
-                self.clear()
-            self[piece] = ids
-        return ids
-
-
 def _check_size(vocab_size: int) -> None:
     if vocab_size < MIN_VOCAB_SIZE:
         raise UserError(
             f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}:"
             f" 256 bytes and {len(SPECIALS)} special tokens"
         )
-
-
-def _surrogate_error(error: UnicodeEncodeError) -> UserError:
-    found = ord(error.object[error.start])
-    return UserError(
-        f"the text holds U+{found:04X}, a lone surrogate, which UTF-8 cannot spell; read it with errors='replace'"
-    )

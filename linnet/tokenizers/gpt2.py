@@ -10,6 +10,9 @@ from linnet.tokenizers.base import END_OF_TEXT
 from linnet.tokenizers.bpe_merge import Merges
 from linnet.tokenizers.hf_json import Vocabulary, table_of
 
+_OTHER_RANKS = {100_256: "cl100k_base", 199_998: "o200k_base"}
+"""published rank files by their number of tokens. Source: openai/tiktoken, tiktoken_ext/openai_public.py"""
+
 
 def read_gpt2(path: Path) -> Vocabulary:
     """The vocabulary in a folder with `vocab.json` and `merges.txt`, or in a tiktoken rank file.
@@ -28,8 +31,8 @@ def _from_folder(folder: Path) -> Vocabulary:
     special_ids = {END_OF_TEXT: vocabulary[END_OF_TEXT]}
     merges: list[tuple[int, int]] = []
     for number, line in enumerate(_read_text(folder / "merges.txt").split("\n"), 1):
-        # only the version line is a comment: "# #" and "## ##" are merges
-        if not line or line.startswith("#version:"):
+        # only the version line is a comment, and not every file has it: "# #" and "## ##" are merges
+        if not line or (number == 1 and line.startswith("#version:")):
             continue
         parts = line.split(" ")
         if len(parts) != 2 or not vocabulary.keys() >= set(parts):
@@ -39,7 +42,8 @@ def _from_folder(folder: Path) -> Vocabulary:
 
 
 def _from_ranks(file: Path) -> Vocabulary:
-    """A rank file has no merges: a token's two parts are what the earlier ranks leave of its bytes."""
+    """A rank file has no merges: a token's two parts are what the earlier ranks leave of its bytes. Nor does it say how
+    the text is split, so files of vocabularies that are known to split otherwise are refused."""
     tokens: list[bytes] = []
     for number, line in enumerate(_read_text(file).splitlines()):
         try:
@@ -50,6 +54,8 @@ def _from_ranks(file: Path) -> Vocabulary:
         except (ValueError, binascii.Error):
             raise ValueError(f"line {number + 1} is not a token in base64 and its rank {number}") from None
         tokens.append(token)
+    if len(tokens) in _OTHER_RANKS:
+        raise ValueError(f"it is {_OTHER_RANKS[len(tokens)]}, which splits text otherwise than GPT-2")
     id_of = {token: id for id, token in enumerate(tokens)}
     known = Merges([], [], [])
     pairs: list[tuple[int, int]] = []

@@ -4,13 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-_OTHER_OPTIONS = (
-    "dropout",
-    "continuing_subword_prefix",
-    "end_of_word_suffix",
-    "byte_fallback",
-    "ignore_merges",
-)
+OPTIONS = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+"""of the model, which no class here has; `byte_fallback` and `ignore_merges` belong to characters and words"""
 
 
 class Vocabulary(NamedTuple):
@@ -59,6 +54,27 @@ def to_document(
 ) -> dict[str, Any]:
     """The JSON value that Hugging Face `tokenizers` reads; its ids and ours are the same numbers."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    spelled = [spell(token) for token in tokens]
+    pairs = [(spelled[left], spelled[right]) for left, right in merges]
+    return file_document(spelled, special_ids, merges=pairs, pre_tokenizer=byte_level, decoder=byte_level)
+
+
+def file_document(
+    names: Sequence[str],
+    special_ids: Mapping[str, int],
+    *,
+    pre_tokenizer: Any,
+    decoder: Any,
+    merges: Sequence[tuple[str, str]] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """All of a `tokenizer.json`.
+
+    Args:
+        names: the tokens by id, as the file spells them.
+        pre_tokenizer, decoder: how the text is cut, and how tokens join.
+        options: of the model, where they are not the usual ones (`byte_fallback=True`).
+    """
     added = [
         {
             "id": id,
@@ -71,29 +87,29 @@ def to_document(
         }
         for name, id in sorted(special_ids.items(), key=lambda item: item[1])
     ]
-    spelled = [spell(token) for token in tokens]
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {token: id for id, token in enumerate(names)},
+        # "left right" in one string: versions of `tokenizers` before 0.20 read nothing else
+        "merges": [f"{left} {right}" for left, right in merges],
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": added,
         "normalizer": None,
-        "pre_tokenizer": byte_level,
+        "pre_tokenizer": pre_tokenizer,
         "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {token: id for id, token in enumerate(spelled)},
-            # "left right" in one string: versions of `tokenizers` before 0.20 read nothing else
-            "merges": [f"{spelled[left]} {spelled[right]}" for left, right in merges],
-        },
+        "decoder": decoder,
+        "model": model | options,
     }
 
 
@@ -106,14 +122,23 @@ def from_document(document: Any) -> Vocabulary:
     try:
         model = document["model"]
         _refuse_other_kinds(document, model)
-        added = {entry["content"]: entry["id"] for entry in document["added_tokens"]}
-        if not all(entry["special"] for entry in document["added_tokens"]):
-            raise ValueError("it has added tokens that are not special")
+        added = special_ids_of(document)
         tokens = table_of(model["vocab"], added)
         merges = [_pair_of(entry, model["vocab"]) for entry in model["merges"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"something is missing or out of place ({type(error).__name__}: {error})") from None
     return Vocabulary(tokens, merges, added)
+
+
+def special_ids_of(document: Any) -> dict[str, int]:
+    """Names of the special tokens -> ids, as the file says.
+
+    Raises:
+        ValueError: a token was added that is not special: it would be found in plain text.
+    """
+    if not all(entry["special"] for entry in document["added_tokens"]):
+        raise ValueError("it has added tokens that are not special")
+    return {entry["content"]: entry["id"] for entry in document["added_tokens"]}
 
 
 def table_of(vocabulary: Mapping[str, int], special_ids: Mapping[str, int]) -> list[bytes]:
@@ -139,20 +164,26 @@ def _pair_of(entry: Any, vocabulary: Mapping[str, int]) -> tuple[int, int]:
     return vocabulary[parts[0]], vocabulary[parts[1]]
 
 
+def refuse_what_changes_text(document: Any, options: Sequence[str]) -> None:
+    """Raises a ValueError where the file normalizes, adds tokens, or uses one of `options` of the model."""
+    after = document.get("post_processor") or {}
+    if document.get("normalizer") is not None:
+        raise ValueError("it changes the text before encoding (normalizer)")
+    if after and after.get("type") != "ByteLevel":
+        raise ValueError(f"it adds tokens of its own (post_processor {after.get('type')})")
+    for option in options:
+        if document["model"].get(option):
+            raise ValueError(f"its BPE uses {option}")
+
+
 def _refuse_other_kinds(document: Any, model: Any) -> None:
     kind = model["type"]
     if kind != "BPE":
         raise ValueError(f"its model is {kind}, and only byte-level BPE is read")
-    if document.get("normalizer") is not None:
-        raise ValueError("it changes the text before encoding (normalizer)")
-    before, after = document["pre_tokenizer"] or {}, document.get("post_processor") or {}
+    before = document["pre_tokenizer"] or {}
     as_gpt2 = before.get("use_regex", True) and not before.get("add_prefix_space", True)
     if before.get("type") != "ByteLevel" or not as_gpt2:
         raise ValueError("it does not split text as GPT-2 does (pre_tokenizer)")
     if (document["decoder"] or {}).get("type") != "ByteLevel":
         raise ValueError("it does not turn tokens into bytes as GPT-2 does (decoder)")
-    if after and after.get("type") != "ByteLevel":
-        raise ValueError(f"it adds tokens of its own (post_processor {after.get('type')})")
-    for option in _OTHER_OPTIONS:
-        if model.get(option):
-            raise ValueError(f"its BPE uses {option}")
+    refuse_what_changes_text(document, (*OPTIONS, "byte_fallback", "ignore_merges"))

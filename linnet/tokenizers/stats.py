@@ -16,16 +16,20 @@ def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) 
     Returns:
         bytes, characters, tokens; bytes_per_token, chars_per_token (0 for an empty text); vocab_size, vocab_used,
         vocab_used_fraction; longest_tokens (of those that occur) and most_frequent_tokens, as lists of
-        {id, text, bytes, count}; token_lengths, {bytes of a token: how often tokens of that length occur}.
+        {id, text, bytes, count}; token_lengths, {bytes of a token: how often tokens of that length occur};
+        unseen_characters, how many of the text have no id of their own, and unseen, which ones, as {text, count}.
     Raises:
         UserError: the text holds a lone surrogate.
     """
     sizes = {"bytes": 0, "characters": 0}
+    characters: Counter[str] = Counter()
 
     def measured() -> Iterator[str]:
         for chunk in text_chunks:
             sizes["characters"] += len(chunk)
             sizes["bytes"] += len(chunk.encode("utf-8", errors="surrogatepass"))
+            if tokenizer.unseen_ids:
+                characters.update(chunk)
             yield chunk
 
     counts: Counter[int] = Counter()
@@ -40,6 +44,8 @@ def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) 
         data = tokenizer.token_bytes(id)
         return {"id": id, "text": data.decode("utf-8", errors="replace"), "bytes": len(data), "count": counts[id]}
 
+    unseen = [letter for letter in characters if tokenizer.encode(letter)[0] in tokenizer.unseen_ids]
+    unseen.sort(key=lambda letter: (-characters[letter], letter))
     by_length = sorted(counts, key=lambda id: (-len(tokenizer.token_bytes(id)), id))
     by_count = sorted(counts, key=lambda id: (-counts[id], id))
     return {
@@ -53,4 +59,6 @@ def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) 
         "longest_tokens": [described(id) for id in by_length[:top]],
         "most_frequent_tokens": [described(id) for id in by_count[:top]],
         "token_lengths": dict(sorted(lengths.items())),
+        "unseen_characters": sum(counts[id] for id in tokenizer.unseen_ids),
+        "unseen": [{"text": letter, "count": characters[letter]} for letter in unseen[:top]],
     }

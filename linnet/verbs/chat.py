@@ -1,6 +1,7 @@
-"""`linnet chat`: talk to a run in the terminal."""
+"""`linnet chat`: talk to a run in the terminal, or in a pipe."""
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -10,18 +11,17 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import say
+from linnet.console import emit, say
+from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
 if TYPE_CHECKING:
-    from linnet.generate.chat import Conversation
-
-HELP = "/reset forgets what was said, /help shows this, /quit or Ctrl-D ends"
+    from linnet.generate.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Sampling):
-    """Talk to a run; it remembers what was said, as far as its context reaches.
+    """Talk to a run; it remembers what was said, as far as its context reaches. /help lists the commands.
 
     Example: linnet chat runs/demo --temperature 0.5
     """
@@ -32,60 +32,104 @@ class Chat(Sampling):
     """higher is more surprising; 0 always takes the likeliest token"""
     system: str | None = None
     """a system prompt, kept when the context overflows"""
+    transcript: Path | None = None
+    """add each turn to this file as it happens: JSON lines that `linnet prepare` reads as dialogues"""
     checkpoint: str = "best"
     """best (lowest validation loss), last, or a step"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
+    json: bool = False
+    """print one JSON object for each answer"""
 
 
 def main(argv: Sequence[str]) -> None:
     """A line in, an answer out, until the input ends."""
     args = parse_flags(Chat, argv, "linnet chat")
     import linnet
+    from linnet.generate.session import COMMANDS, Session
+    from linnet.generate.transcript import Transcript
 
     lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
     conversation = lm.conversation(args.system, **options)
-    if sys.stdin.isatty():
-        say(f"talking to {lm.name}; {HELP}")
-    for line in lines():
-        if line in ("/quit", "/exit"):
-            break
-        if line.startswith("/"):
-            command(line, conversation, args.system)
-        elif line.strip():
-            answer(line, conversation)
-
-
-def lines() -> Iterator[str]:
-    """What the user types, line by line; a prompt is shown on a terminal only."""
+    session = Session(conversation, Transcript(args.transcript) if args.transcript is not None else None)
     interactive = sys.stdin.isatty()
     if interactive:
-        with contextlib.suppress(ImportError):  # Windows has none
-            import readline  # noqa: F401 - gives input() a history and editing keys
-    while True:
-        try:
-            yield input("you> " if interactive else "")
-        except EOFError:
+        say(f"talking to {lm.name}; /help lists the commands, /quit or Ctrl-D ends")
+    for line in typed(list(COMMANDS)) if interactive else piped():
+        if line.startswith("/"):
+            obey(line, session)
+        elif line.strip():
+            answer(line, session, args.json, interactive)
+        if not session.open:
             return
 
 
-def command(line: str, conversation: "Conversation", system: str | None) -> None:
+def typed(commands: Sequence[str]) -> Iterator[str]:
+    """Lines from a terminal, with editing keys, a history, and commands completed by Tab."""
+    with contextlib.suppress(ImportError):  # Windows has none
+        import readline
+
+        readline.set_completer_delims("")
+        readline.set_completer(lambda text, n: [*(name for name in commands if name.startswith(text)), None][n])
+        readline.parse_and_bind("tab: complete")
+    while True:
+        try:
+            if sys.stdout.isatty():
+                yield input("you> ")
+            else:  # input() would write its prompt among the answers
+                print("you> ", end="", file=sys.stderr, flush=True)
+                yield input()
+        except EOFError:
+            say()
+            return
+        except KeyboardInterrupt:
+            say(" (Ctrl-D leaves)")
+
+
+def piped() -> Iterator[str]:
+    """The lines of standard input; bytes that are no UTF-8 become U+FFFD."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    for line in sys.stdin:
+        yield line.rstrip("\r\n")
+
+
+def obey(line: str, session: "Session") -> None:
     """Does what a line that begins with a slash asks for."""
-    if line == "/reset":
-        conversation.messages = [] if system is None else [{"role": "system", "content": system}]
-        say("forgotten")
-    elif line == "/help":
-        say(HELP)
-    else:
-        say(f"unknown command {line.split()[0]}; {HELP}")
-
-
-def answer(line: str, conversation: "Conversation") -> None:
-    """Prints the reply as it comes; Ctrl-C cuts it short and keeps what came."""
     try:
-        for piece in conversation.stream(line):
-            print(piece, end="", flush=True)
+        said = session.command(line)
+    except UserError as error:
+        said = str(error)
+    except KeyboardInterrupt:  # /why reads the whole answer again
+        said = " (cut short)"
+    if said:
+        say(said)
+
+
+def answer(line: str, session: "Session", as_json: bool, interactive: bool) -> None:
+    """Prints the reply as it comes; on a terminal Ctrl-C cuts it short, keeps what came, and the chat goes on."""
+    said: list[str] = []
+    cut = False
+    try:
+        with contextlib.closing(session.ask(line)) as pieces:
+            for piece in pieces:
+                said.append(piece)
+                if not as_json:
+                    print(piece, end="", flush=True)
     except KeyboardInterrupt:
-        say(" (cut short)")
-    print(flush=True)
+        cut = True
+        if not interactive:
+            raise
+    except UserError as error:
+        if not interactive:
+            raise  # nobody is there to mend it
+        say(f"{error}")
+        if not said:
+            return
+    if as_json:
+        emit({"prompt": line, "reply": "".join(said), "whole": not cut})
+    else:
+        print(flush=True)
+    if cut:
+        say("(cut short)")

@@ -20,8 +20,8 @@ class Prepare(DataConfig):
     """
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """files, folders or globs of .txt .md .jsonl .csv (also .gz), `-` for standard input, builtin:stories,
-    builtin:dialogues"""
+    """files, folders or globs of .txt .md .jsonl .csv (also .gz, .zst) or .parquet; `-` is standard input;
+    hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
     out: Path
     """the folder to write; whole or not at all"""
     json: bool = False

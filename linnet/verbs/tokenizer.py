@@ -2,16 +2,17 @@
 
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, suggestion
-from linnet.console import emit, progress, say, size_text, table
+from linnet.console import emit, say, size_text, table
 from linnet.errors import UserError
 
 USAGE = """\
@@ -20,10 +21,13 @@ usage: linnet tokenizer train|encode|decode|stats ... (each has --help)
 Example: linnet tokenizer train my-texts/ --out tokenizer.json --vocab-size 4096
 """
 
+LISTED = 20
+"""tokens in each list of the statistics"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Learn a byte-level BPE vocabulary from text.
+    """Learn a vocabulary from text.
 
     Example: linnet tokenizer train my-texts/ --out tokenizer.json --vocab-size 4096
     """
@@ -32,8 +36,10 @@ class Train:
     """files, folders or globs of text, `-`, or builtin:stories"""
     out: Path
     """the tokenizer.json to write"""
+    kind: Literal["bpe", "char", "word"] = "bpe"
+    """bpe: byte pairs; char: characters; word: words that occur twice, all others are spelled"""
     vocab_size: int = 4096
-    """ids, the 256 bytes and five special tokens included"""
+    """ids at most, five special tokens included; with 261 or more any text can be spelled, byte by byte"""
     json: bool = False
     """print one JSON object"""
 
@@ -46,7 +52,7 @@ class Encode:
     """
 
     tokenizer: Positional[Path]
-    """a tokenizer.json, or a folder that holds one"""
+    """a tokenizer.json or a folder that holds one; or GPT-2's vocab.json and merges.txt in a folder, or a rank file"""
     text: Positional[str] = "-"
     """the text; `-` reads standard input"""
     json: bool = False
@@ -61,7 +67,7 @@ class Decode:
     """
 
     tokenizer: Positional[Path]
-    """a tokenizer.json, or a folder that holds one"""
+    """a tokenizer.json or a folder that holds one; or GPT-2's vocab.json and merges.txt in a folder, or a rank file"""
     ids: Positional[tuple[int, ...]] = ()
     """the ids; none reads them from standard input"""
     json: bool = False
@@ -70,17 +76,21 @@ class Decode:
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """How well a vocabulary fits a text: compression, use, longest and most frequent tokens.
+    """How well a vocabulary fits a text: compression, use, unseen characters, longest and most frequent tokens.
 
-    Example: linnet tokenizer stats runs/demo my-texts/
+    Example: linnet tokenizer stats runs/demo my-texts/ --compare gpt2-folder/ --png tokenizers.png
     """
 
     tokenizer: Positional[Path]
-    """a tokenizer.json, or a folder that holds one"""
+    """a tokenizer.json or a folder that holds one; or GPT-2's vocab.json and merges.txt in a folder, or a rank file"""
     sources: Positional[tuple[str, ...]]
     """files, folders or globs of text, `-`, or builtin:stories"""
+    compare: Path | None = None
+    """another tokenizer, measured on the same text"""
+    png: Path | None = None
+    """draw the statistics, or the comparison, into this file"""
     json: bool = False
-    """print one JSON object"""
+    """print one JSON object; the other tokenizer's is its `compare`"""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -100,29 +110,22 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train(argv: Sequence[str]) -> None:
-    """Learns merges and writes the file."""
+    """Learns the vocabulary and writes the file."""
     args = parse_flags(Train, argv, "linnet tokenizer train")
+    from linnet.data import DataConfig
+    from linnet.data.vocabulary import learned_tokenizer
     from linnet.tokenizers import BPETokenizer
-    from linnet.tokenizers.pretokenize import split_stream
 
-    counts: Counter[str] = Counter()
-    for chunks in documents(args.sources):
-        for pieces in split_stream(chunks):
-            counts.update(pieces)
-    with progress("merging", args.vocab_size - 261, "merges") as bar:
-        done = 0
-
-        def advance(merges: int, wanted: int) -> None:
-            nonlocal done
-            bar.advance(merges - done)
-            done = merges
-
-        tokenizer = BPETokenizer.train_from_counts(counts, args.vocab_size, advance)
+    config = DataConfig(sources=args.sources, tokenizer=args.kind, vocab_size=args.vocab_size)
+    with reading(args.sources) as texts:
+        tokenizer = learned_tokenizer(config, texts())
     tokenizer.save(args.out)
+    merges = {"merges": len(tokenizer.merges)} if isinstance(tokenizer, BPETokenizer) else {}
     if args.json:
-        emit({"path": str(args.out), "vocab_size": tokenizer.vocab_size, "merges": len(tokenizer.merges)})
+        emit({"path": str(args.out), "kind": args.kind, "vocab_size": tokenizer.vocab_size, **merges})
     else:
-        say(f"{args.out}: {tokenizer.vocab_size:,} ids, {len(tokenizer.merges):,} merges")
+        more = f", {merges['merges']:,} merges" if merges else ""
+        say(f"{args.out}: {tokenizer.vocab_size:,} ids{more}")
 
 
 def encode(argv: Sequence[str]) -> None:
@@ -156,38 +159,91 @@ def decode(argv: Sequence[str]) -> None:
 
 
 def stats(argv: Sequence[str]) -> None:
-    """Prints what a vocabulary does to a text."""
+    """Prints, and draws, what a vocabulary does to a text, beside what another does."""
     args = parse_flags(Stats, argv, "linnet tokenizer stats")
     from linnet.tokenizers import Tokenizer
     from linnet.tokenizers.stats import statistics
 
-    found = statistics(Tokenizer.load(args.tokenizer), chain.from_iterable(documents(args.sources)))
+    paths = [args.tokenizer] if args.compare is None else [args.tokenizer, args.compare]
+    loaded = [Tokenizer.load(path) for path in paths]
+    with reading(args.sources) as texts:
+        found = [
+            # for the picture every token that occurs, for people the first ones
+            statistics(tokenizer, chain.from_iterable(texts()), top=tokenizer.vocab_size if args.png else LISTED)
+            for tokenizer in loaded
+        ]
+    names = [short_name(path.resolve()) for path in paths]
+    if args.png is not None:
+        draw(args.png, names, found)
+    for facts in found:
+        for listed in ("longest_tokens", "most_frequent_tokens", "unseen"):
+            facts[listed] = facts[listed][:LISTED]
     if args.json:
-        emit(found)
+        emit(found[0] if len(found) == 1 else {**found[0], "compare": found[1]})
         return
-    longest = ", ".join(repr(token["text"]) for token in found["longest_tokens"][:8])
-    frequent = ", ".join(repr(token["text"]) for token in found["most_frequent_tokens"][:12])
-    rows = [
-        ("text", f"{size_text(found['bytes'])}, {found['characters']:,} characters"),
-        ("tokens", f"{found['tokens']:,}"),
-        ("compression", f"{found['bytes_per_token']:.3f} bytes, {found['chars_per_token']:.3f} characters per token"),
-        ("vocabulary used", f"{found['vocab_used']:,} of {found['vocab_size']:,} ({found['vocab_used_fraction']:.1%})"),
-        ("longest tokens", longest),
-        ("most frequent", frequent),
+    for path, facts in zip(paths, found, strict=True):
+        table(str(path), rows(facts))
+    if len(found) == 2:
+        first, second = (facts["tokens"] for facts in found)
+        more = f"{first / second - 1:+.1%}" if second else "+0.0%"
+        print(f"{paths[0]} needs {more} tokens, compared with {paths[1]}")
+
+
+def short_name(path: Path) -> str:
+    """What people call the tokenizer at `path`: its folder's name, or the file's where that tells more."""
+    if path.is_dir():
+        return path.name
+    return path.parent.name if path.name == "tokenizer.json" else path.stem
+
+
+def rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """The statistics as lines of a table."""
+    unseen = f"{facts['unseen_characters']:,}"
+    if facts["unseen"]:
+        unseen += ": " + ", ".join(repr(entry["text"]) for entry in facts["unseen"][:12])
+    lengths = facts["token_lengths"]
+    common = sorted(lengths, key=lambda length: (-lengths[length], length))[:5]
+    return [
+        ("text", f"{size_text(facts['bytes'])}, {facts['characters']:,} characters"),
+        ("tokens", f"{facts['tokens']:,}"),
+        ("compression", f"{facts['bytes_per_token']:.3f} bytes, {facts['chars_per_token']:.3f} characters per token"),
+        ("vocabulary used", f"{facts['vocab_used']:,} of {facts['vocab_size']:,} ({facts['vocab_used_fraction']:.1%})"),
+        ("unseen characters", unseen),
+        ("bytes of a token", ", ".join(f"{n}: {lengths[n] / facts['tokens']:.0%}" for n in common)),
+        ("longest tokens", ", ".join(repr(token["text"]) for token in facts["longest_tokens"][:8])),
+        ("most frequent", ", ".join(repr(token["text"]) for token in facts["most_frequent_tokens"][:12])),
     ]
-    table(str(args.tokenizer), rows)
 
 
-def documents(sources: Sequence[str]) -> Iterator[Iterator[str]]:
-    """Each document of the sources as pieces of text, as `linnet prepare` would read it."""
+def draw(path: Path, names: list[str], found: list[dict[str, Any]]) -> None:
+    """Writes the picture of one tokenizer, or of two side by side."""
+    from linnet.plots.figures import save_png
+    from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison
+
+    if len(found) == 1:
+        save_png(tokenizer_analysis(found[0], names[0]), path)
+    else:
+        save_png(tokenizer_comparison(found, names), path)
+    say(f"drawn: {path}")
+
+
+@contextmanager
+def reading(sources: Sequence[str]) -> Iterator[Callable[[], Iterator[Iterator[str]]]]:
+    """A function that reads the sources, each time from their start, as `linnet prepare` would: each document as
+    pieces of text."""
     from linnet.data import DataConfig
     from linnet.data.readers import Reader
     from linnet.data.sources import find_sources
 
     config = DataConfig(sources=tuple(sources))
     with tempfile.TemporaryDirectory() as spool:
-        for document in Reader(find_sources(config, Path(spool)), config).documents():
-            if document.chunks is not None:
-                yield document.chunks
-            else:
-                yield from (iter([message["content"]]) for message in document.messages or [])
+        reader = Reader(find_sources(config, Path(spool)), config)
+
+        def documents() -> Iterator[Iterator[str]]:
+            for document in reader.documents():
+                if document.chunks is not None:
+                    yield document.chunks
+                else:
+                    yield from (iter([message["content"]]) for message in document.messages or [])
+
+        yield documents

@@ -110,7 +110,7 @@ def test_answers_are_right(held):
 def test_held_out_sums_occur_in_no_dialogue_but_in_the_exam(held):
     pattern = re.compile(r"(\d+) (?:\+|plus) (\d+)")
     seen = {pair for d in held for m in d.messages for pair in pattern.findall(m["content"])}
-    assert len(seen) > 60
+    assert len(seen) > 45  # of 55 pairs, an eighth of them held out
     assert not any(held_out(a, "plus", b) for a, b in seen)
     asked = {pair for q in exam(300) if q.kind == "sum" for pair in pattern.findall(q.messages[-1]["content"])}
     assert asked
@@ -158,6 +158,11 @@ def test_the_exam_has_its_kinds_evenly_and_is_the_same_for_a_seed():
     assert all(question.messages[-1]["role"] == "user" for question in questions)
 
 
+def _words_of_a_fact(reference: str) -> list[str]:
+    """What is the same in "8 comes before 9" and "9 comes after 8", in "hot is the opposite of cold" and its mirror."""
+    return sorted(set(re.findall(r"\w+", reference.lower())) - {"before", "after"})
+
+
 def test_the_reference_is_right_and_other_replies_are_not():
     questions = exam(200, seed=3)
     for question in questions:
@@ -171,7 +176,8 @@ def test_the_reference_is_right_and_other_replies_are_not():
             assert not question.is_right(f"It is {rival}.")
             assert not question.is_right(f"It is {question.answers[0]} or {rival}.")
     for question, other in zip(questions, questions[len(KINDS) :], strict=False):
-        if question.kind == other.kind and not set(question.answers) & set(other.answers):
+        same_fact = _words_of_a_fact(question.reference) == _words_of_a_fact(other.reference)
+        if question.kind == other.kind and not same_fact and not set(question.answers) & set(other.answers):
             assert not question.is_right(other.reference)
 
 

@@ -10,11 +10,12 @@ import pytest
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("n", "r", "lly", "st", "m")]
 
 _RUN = """
-import resource, sys
+import sys
 from linnet.data import DataConfig, prepare
+from linnet.runtime import peak_resident_bytes
 path, out, separator = sys.argv[1:4]
 prepare(DataConfig(sources=(path,), vocab_size=512, document_separator=separator or None), out)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_resident_bytes())
 """
 
 
@@ -36,7 +37,7 @@ def peak_mb(folder: Path, n_bytes: int, kind: str) -> float:
     command = [sys.executable, "-c", _RUN, str(path), str(folder / "out"), "--" if kind == "documents" else ""]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     path.unlink()
-    return int(done.stdout.split()[-1]) / (1024 if sys.platform != "darwin" else 1 << 20)
+    return int(done.stdout.split()[-1]) / 1e6
 
 
 @pytest.mark.parametrize("kind", ["line", "documents"])

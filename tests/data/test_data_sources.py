@@ -159,9 +159,6 @@ WRONG = {
     "utf8": ({"a.txt": b"caf\xe9 noir"}, {}, r"a.txt is not valid UTF-8: byte 0xe9 at offset 3; .*--errors replace"),
     "extension": ({"a.docx": "x"}, {}, r"a.docx has the extension .docx.*allowed: a file, folder or glob of .txt"),
     "no extension": ({"README": "x"}, {}, "README has no extension"),
-    "parquet": ({"a.parquet": "x"}, {}, "a.parquet: .parquet files come later; allowed now"),
-    "zst": ({"a.txt.zst": "x"}, {}, "a.txt.zst: .zst files come later"),
-    "hub": ({}, {"sources": ("hf:roneneldan/TinyStories",)}, "sources from the Hugging Face hub come later"),
     "builtin": ({}, {"sources": ("builtin:poems",)}, "allowed are builtin:stories, builtin:dialogues"),
     "gzip": ({"a.txt.gz": b"no archive"}, {}, "a.txt.gz is no whole gzip file"),
     "cut gzip": ({"a.txt.gz": gzip.compress(os.urandom(99))[:60]}, {}, "a.txt.gz is no whole gzip file"),
@@ -177,7 +174,6 @@ WRONG = {
     "no answer": ({"a.jsonl": '{"messages": [{"role": "user", "content": "x"}]}'}, {}, "no message by the assistant"),
     "no messages": ({"a.jsonl": '{"messages": []}'}, {}, "must be a list"),
     "tokenizer": ({"a.txt": "x"}, {"tokenizer": "bep"}, "unknown tokenizer 'bep'.*allowed are bpe, char, word, gpt2"),
-    "gpt2": ({"a.txt": "x" * 9}, {"tokenizer": "gpt2"}, "give the folder of its vocab.json and merges.txt"),
     "one character": ({"a.txt": "x"}, {}, "too little text to split: nothing is left for train"),
 }  # fmt: skip
 

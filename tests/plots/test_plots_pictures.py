@@ -15,7 +15,7 @@ from linnet.plots.curves import best_row, draw_loss, loss_perplexity_curves, poi
 from linnet.plots.diagram import WIDTH, after_parts, architecture_diagram, before_parts, block_parameters
 from linnet.plots.figures import LIGHT, PAGE, new_figure, png, svg
 from linnet.plots.sample import sample_statistics, scripts
-from linnet.plots.tokenizer import tokenizer_analysis, visible
+from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison, visible
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,8 @@ def ink(data: bytes) -> float:
 def test_all_pictures_of_a_run_are_written(make_run: MakeRun):
     run = make_run()
     written = draw_run(run)
-    names = ["loss_perplexity_curves.png", "training_curves.png", "architecture_diagram.txt", "tokenizer_analysis.png"]
+    names = ["loss_perplexity_curves.png", "training_curves.png", "architecture_diagram.txt"]
+    names += ["architecture_diagram.png", "tokenizer_analysis.png"]
     assert [path.name for path in written] == names
     assert all(path.parent == run.plots for path in written)
     for path in written:
@@ -195,7 +196,8 @@ def test_no_tokenizer_picture_without_the_data(make_run: MakeRun):
     run.manifest_file.write_text(manifest)
     run.metrics_file.unlink()
     assert sample_statistics(run) is None
-    assert [path.name for path in draw_run(run)] == ["loss_perplexity_curves.png", "architecture_diagram.txt"]
+    names = ["loss_perplexity_curves.png", "architecture_diagram.txt", "architecture_diagram.png"]
+    assert [path.name for path in draw_run(run)] == names
 
 
 def test_tokens_of_any_script_are_drawn():
@@ -208,6 +210,8 @@ def test_tokens_of_any_script_are_drawn():
     assert png(tokenizer_analysis(facts | full)).startswith(PNG)
     empty = {"longest_tokens": [], "most_frequent_tokens": [], "token_lengths": {}, "tokens": 0}
     tokenizer_analysis(facts | empty)
+    compared = facts | full | {"unseen_characters": 2}
+    assert png(tokenizer_comparison([compared, compared | empty], ["$a^b$", "x" * 60])).startswith(PNG)
     assert visible(" a\n\x00") == "␣a⏎�"
 
 

@@ -9,8 +9,8 @@ from tokenizer_texts import CORPUS, GOLDEN, TEXTS
 
 from linnet.errors import UserError
 from linnet.tokenizers import BPETokenizer
-from linnet.tokenizers.bpe import _PieceCache
 from linnet.tokenizers.bpe_merge import LONG
+from linnet.tokenizers.piece_cache import PieceCache
 from linnet.tokenizers.pretokenize import split, split_stream
 
 
@@ -110,7 +110,7 @@ def test_huge_pieces_encode_in_a_moment(tokenizer, text):
 
 
 def test_ids_survive_a_full_cache(tokenizer, monkeypatch):
-    monkeypatch.setattr(_PieceCache, "LIMIT", 3)
+    monkeypatch.setattr(PieceCache, "LIMIT", 3)
     fresh = pickle.loads(pickle.dumps(tokenizer))
     for text in CORPUS:
         assert fresh.encode(text) == tokenizer.encode(text)

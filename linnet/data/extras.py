@@ -1,0 +1,22 @@
+"""Libraries that only some sources need."""
+
+import importlib
+from typing import Any
+
+from linnet.errors import UserError
+
+
+def library(module: str, extra: str, name: str) -> Any:
+    """The module `module`, imported when first needed.
+
+    Args:
+        extra: the extra of this project that installs it.
+        name: how messages call what needs it.
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        package = module.partition(".")[0]
+        raise UserError(f"{name} needs the library {package}; `pip install 'linnet[{extra}]'` brings it") from None

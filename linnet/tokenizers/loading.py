@@ -1,0 +1,44 @@
+"""From a path to the tokenizer that lies there, whatever its format."""
+
+from pathlib import Path
+from typing import Any
+
+from linnet.files import read_json
+from linnet.tokenizers.base import FILE_NAME, Tokenizer
+from linnet.tokenizers.bpe import BPETokenizer
+from linnet.tokenizers.char import CharTokenizer
+from linnet.tokenizers.plain import PlainTokenizer
+from linnet.tokenizers.word import WordTokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer at `path`; see `Tokenizer.load`.
+
+    Raises:
+        UserError: no such file, damaged, or of a kind that Linnet does not read.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    if path.is_dir() and not file.exists() and (path / "vocab.json").exists():
+        return BPETokenizer.from_gpt2(path)
+    if file.is_file() and not _is_json(file):
+        return BPETokenizer.from_gpt2(file)
+    document = read_json(file)
+    return class_of(document).from_document(document, name=str(file))
+
+
+def class_of(document: Any) -> type[BPETokenizer] | type[PlainTokenizer]:
+    """The class that can read a `tokenizer.json`, told by how it cuts text: not at all, into words, or as GPT-2."""
+    if not isinstance(document, dict):
+        return BPETokenizer  # which says what is wrong with it
+    cut = document.get("pre_tokenizer")
+    if cut is None:
+        return CharTokenizer
+    return WordTokenizer if isinstance(cut, dict) and cut.get("type") == "Split" else BPETokenizer
+
+
+def _is_json(file: Path) -> bool:
+    """Whether it is JSON by its name or by how it begins; no rank file, which is base64, begins with a bracket."""
+    if file.suffix == ".json":
+        return True
+    with open(file, "rb") as opened:
+        return opened.read(64).lstrip()[:1] in (b"{", b"[")

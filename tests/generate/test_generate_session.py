@@ -1,0 +1,279 @@
+"""Chats with commands, transcripts and alternatives, on a tiny random model over the 256 bytes."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from linnet.data import DataConfig, Prepared, prepare
+from linnet.errors import UserError
+from linnet.generate.alternatives import alternatives
+from linnet.generate.chat import Conversation
+from linnet.generate.sampling import Sampling, filtered
+from linnet.generate.session import COMMANDS, Session
+from linnet.generate.transcript import Transcript, load_chat
+from linnet.model.transformer import Transformer
+from linnet.tokenizers import BPETokenizer, ChatTemplate
+
+MakeSession = Callable[..., Session]
+
+
+@pytest.fixture
+def make_session(make_model: Callable[..., Transformer]) -> MakeSession:
+    def make(path: Path | None = None, system: str | None = None, **options: object) -> Session:
+        tokenizer = BPETokenizer.train(["bird"], vocab_size=261)
+        model = make_model(vocab_size=261, block_size=64)
+        with torch.no_grad():
+            model.lm_head.weight[256:] *= 0.1  # endings are rare
+        messages = [] if system is None else [{"role": "system", "content": system}]
+        sampling = Sampling(**{"temperature": 0.7, "seed": 1, "max_new_tokens": 6} | options)
+        talk = Conversation(model, tokenizer, ChatTemplate.default(), sampling, messages)
+        return Session(talk, None if path is None else Transcript(path))
+
+    return make
+
+
+def said(session: Session, text: str) -> str:
+    return "".join(session.ask(text))
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_reset_makes_the_next_answer_that_of_a_new_chat_under_the_same_system_prompt(make_session):
+    session = make_session(system="Be kind.")
+    first = said(session, "Hello")
+    assert said(session, "And you?") != ""
+    assert session.command("/reset") == "forgotten"
+    assert said(session, "Hello") == first
+    assert [message["role"] for message in session.conversation.messages] == ["system", "user", "assistant"]
+
+
+def test_settings_are_shown_set_and_switched_off(make_session):
+    session = make_session()
+    assert session.command("/temperature") == "temperature is 0.7"
+    assert session.command("/temperature 0.25 ") == "temperature is 0.25"
+    assert session.command("/topk 3") == "top-k is 3"
+    assert session.command("/topk off") == "top-k is off"
+    assert session.command("/topp 0.9") == "top-p is 0.9"
+    expected = Sampling(temperature=0.25, top_p=0.9, seed=1, max_new_tokens=6)
+    assert session.conversation.sampling == expected
+
+
+def test_a_setting_changes_what_is_said(make_session):
+    session, greedy = make_session(temperature=3.0), make_session(temperature=0.0)
+    assert said(session, "Hello") != (expected := said(greedy, "Hello"))
+    session.command("/reset")
+    session.command("/temperature 0")
+    assert said(session, "Hello") == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("/temperature warm", "temperature must be a number; got 'warm'"),
+        ("/temperature -1", "temperature must be 0 or more"),
+        ("/temperature nan", "finite"),
+        ("/topk 1.5", "top-k must be a whole number, or off; got '1.5'"),
+        ("/topk 0", "top_k must be at least 1"),
+        ("/topp 2", "top_p must be between 0 and 1"),
+        ("/save", "/save needs a file"),
+        ("/load absent.jsonl", "no file absent.jsonl"),
+        ("/temper 1", "did you mean '/temperature'"),
+        ("/dance", "unknown command /dance"),
+        ("/system " + "x" * 60, "system prompt is 62 tokens"),
+    ],
+)
+def test_a_wrong_command_is_one_line_and_changes_nothing(make_session, line, complaint):
+    session = make_session(system="Be kind.")
+    said(session, "Hello")
+    before = session.conversation.messages, session.conversation.sampling
+    with pytest.raises(UserError, match=complaint) as caught:
+        session.command(line)
+    assert "\n" not in str(caught.value)
+    assert (session.conversation.messages, session.conversation.sampling) == before
+    assert session.open
+
+
+def test_the_system_prompt_is_replaced_and_taken_away_while_the_rest_stays(make_session):
+    session = make_session(system="Be kind.")
+    said(session, "Hello")
+    rest = session.conversation.messages[1:]
+    assert session.command("/system Be brief.") == "the system prompt is: Be brief."
+    assert session.conversation.messages == [{"role": "system", "content": "Be brief."}, *rest]
+    assert session.command("/system off") == "there is no system prompt"
+    assert session.conversation.messages == rest
+
+
+def test_a_system_prompt_too_long_is_refused_before_the_first_message(make_session):
+    with pytest.raises(UserError, match="system prompt is 62 tokens"):
+        make_session(system="x" * 60)
+
+
+def test_help_names_every_command_and_quit_leaves(make_session):
+    session = make_session()
+    assert all(name in session.command("/help") for name in COMMANDS)
+    session.command("/quit")
+    assert not session.open
+
+
+def test_a_loaded_chat_goes_on_as_the_saved_one_does(make_session, tmp_path):
+    session, file = make_session(system="Be kind."), tmp_path / "chat.jsonl"
+    for text in ("Hello", "Ünïcode\u2028line?", "A third turn, after which the context has overflowed."):
+        said(session, text)
+    session.command(f"/save {file}")
+    other = make_session(temperature=0.7)
+    assert other.command(f"/load {file}").startswith("7 messages")
+    assert other.conversation.messages == session.conversation.messages
+    assert said(other, "Again!") == said(session, "Again!")
+
+
+def test_save_replaces_its_own_file_only(make_session, tmp_path):
+    session, other = make_session(), tmp_path / "notes.txt"
+    other.write_text("mine")
+    with pytest.raises(UserError, match="nothing was answered yet"):
+        session.command(f"/save {tmp_path / 'chat.jsonl'}")
+    said(session, "Hello")
+    session.command(f"/save {tmp_path / 'chat.jsonl'}")
+    said(session, "Again")
+    session.command(f"/save {tmp_path / 'chat.jsonl'}")
+    assert len(rows(tmp_path / "chat.jsonl")[0]["messages"]) == 4
+    with pytest.raises(UserError, match="is there already"):
+        session.command(f"/save {other}")
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"text": "a"}', '{"messages": [], "turn": 1}', '{"turn": "x"}'])
+def test_what_is_no_chat_is_not_loaded(make_session, tmp_path, text):
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(UserError, match="file"):
+        make_session().command(f"/load {tmp_path / 'file'}")
+
+
+def test_a_transcript_grows_by_one_whole_line_a_turn_and_its_last_chat_can_be_loaded(make_session, tmp_path):
+    file = tmp_path / "new" / "transcript.jsonl"
+    session = make_session(file, system="Be kind.")
+    assert file.read_text() == ""
+    said(session, "Never mind this")
+    session.command("/reset")
+    for count, text in enumerate(("Hello", "And then?"), start=2):
+        said(session, text)
+        assert file.read_text(encoding="utf-8").count("\n") == count
+    assert [row["turn"] for row in rows(file)] == [1, 1, 2]
+    assert all([m["role"] for m in row["messages"]] == ["system", "user", "assistant"] for row in rows(file))
+    assert load_chat(file) == session.conversation.messages
+
+
+def test_a_loaded_chat_is_written_whole_into_the_transcript_of_another(make_session, tmp_path):
+    session = make_session(tmp_path / "a.jsonl")
+    said(session, "Hello")
+    other = make_session(tmp_path / "b.jsonl")
+    other.command(f"/load {tmp_path / 'a.jsonl'}")
+    said(other, "Again")
+    assert load_chat(tmp_path / "b.jsonl") == other.conversation.messages
+    assert len(other.conversation.messages) == 4
+
+
+def test_a_line_left_open_is_closed_before_the_next(make_session, tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"messages": []}')
+    said(make_session(file), "Hello")
+    assert len(rows(file)) == 2
+
+
+def test_a_full_disk_leaves_only_whole_lines(make_session, tmp_path, monkeypatch):
+    file = tmp_path / "t.jsonl"
+    session = make_session(file)
+    said(session, "Hello")
+    before = file.read_bytes()
+
+    def fails(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("linnet.generate.transcript.os.fsync", fails)
+    with pytest.raises(UserError, match="No space left"):
+        said(session, "And you?")
+    assert file.read_bytes() == before
+    monkeypatch.undo()
+    said(session, "Still there?")
+    assert load_chat(file) == session.conversation.messages  # the turn that could not be written came with the next
+
+
+def test_a_transcript_that_cannot_be_written_is_refused_at_once(tmp_path):
+    with pytest.raises(UserError, match="cannot write"):
+        Transcript(tmp_path)
+
+
+def test_an_answer_cut_short_is_kept_and_written(make_session, tmp_path):
+    session = make_session(tmp_path / "t.jsonl", temperature=1.5)
+    pieces = session.ask("Hello")
+    came = next(pieces) + next(pieces)
+    pieces.close()
+    assert session.conversation.messages[-1] == {"role": "assistant", "content": came}
+    assert rows(tmp_path / "t.jsonl")[0]["messages"] == session.conversation.messages
+    assert said(session, "Go on")
+
+
+def test_transcripts_and_saved_chats_are_dialogues_to_prepare(make_session, tmp_path):
+    session = make_session(tmp_path / "t.jsonl", system="Be kind.")
+    for number in range(12):
+        said(session, f"Question {number}?")
+    session.command(f"/save {tmp_path / 'saved.jsonl'}")
+    config = DataConfig(sources=(str(tmp_path / "t.jsonl"), str(tmp_path / "saved.jsonl")), vocab_size=300)
+    prepare(config, tmp_path / "data")
+    prepared = Prepared.open(tmp_path / "data")
+    assert sum(prepared.split(name).documents for name in prepared.splits) == 12 + 1
+    assert (tmp_path / "data" / "template.jinja").exists()
+
+
+def naive_places(session: Session) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Before and after the filters at each token, reading everything again each time."""
+    talk, drawn = session.conversation, session.conversation.drawn
+    specials = set(talk.tokenizer.special_ids.values())
+    for length in range(len(drawn.ids)):
+        ids = drawn.prompt + drawn.ids[:length]
+        with torch.inference_mode():
+            logits = talk.model(torch.tensor([ids]))[:, -1, : talk.tokenizer.vocab_size]
+        seen = torch.tensor([[id in ids and id not in specials for id in range(logits.shape[-1])]])
+        yield logits[0].softmax(-1), filtered(logits, drawn.sampling, seen)[0].softmax(-1)
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.6, "repetition_penalty": 1.4}], ids=str)
+def test_alternatives_are_the_models_probabilities_before_and_after_the_filters(make_session, options):
+    session = make_session(**options)
+    said(session, "Hello")
+    talk = session.conversation
+    places = list(alternatives(talk.model, talk.tokenizer, talk.drawn))
+    assert len(places) == len(talk.drawn.ids) == 6
+    for place, token, (before, after) in zip(places, talk.drawn.ids, naive_places(session), strict=True):
+        assert place.chosen.expected == pytest.approx(before[token].item(), abs=1e-5)
+        assert place.chosen.drawable == pytest.approx(after[token].item(), abs=1e-5)
+        assert place.chosen.drawable > 0
+        others = torch.cat([before[:token], before[token + 1 :]]).topk(5).values.tolist()
+        assert [rival.expected for rival in place.rivals] == pytest.approx(others, abs=1e-5)
+
+
+def test_the_chosen_tokens_spell_the_answer_even_after_the_context_has_overflowed(make_session):
+    session = make_session(system="Be kind.", max_new_tokens=100)
+    reply = said(session, "Hello")
+    talk = session.conversation
+    assert len(talk.drawn.prompt) + len(talk.drawn.ids) > talk.model.config.block_size
+    assert talk.tokenizer.decode(talk.drawn.ids) == reply
+    places = list(alternatives(talk.model, talk.tokenizer, talk.drawn))
+    assert [place.chosen.text for place in places] == [talk.tokenizer.decode([id]) for id in talk.drawn.ids]
+    assert all(place.chosen.drawable > 0 for place in places)
+
+
+def test_why_tells_of_the_settings_the_answer_was_drawn_with(make_session):
+    session = make_session(temperature=0.0)
+    assert session.command("/why") == "nothing was answered yet"
+    said(session, "Hello")
+    session.command("/temperature 2")
+    lines = session.command("/why").splitlines()
+    assert len(lines) == 1 + 6 + 1
+    assert all("100" in line for line in lines[1:-1])  # the likeliest was certain
+    session.command("/reset")
+    assert session.command("/why") == "nothing was answered yet"

@@ -1,0 +1,32 @@
+"""A folder of tiny runs: two that chat, one that only continues texts, one without a checkpoint, one damaged."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from linnet.__main__ import main
+
+QUICK = (
+    "--train.steps 25 --train.compile off --train.sample-tokens 3 --model.n-layer 1 --model.n-embd 32 "
+    "--model.n-head 2 --model.block-size 64"
+).split()
+
+
+@pytest.fixture(scope="session")
+def runs(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`first` is the newest."""
+    folder = tmp_path_factory.mktemp("lab") / "runs"
+    first = folder / "first"
+    assert main(["train", "linnet-tiny", "--data", str(dialogue_data), "--run", str(first), *QUICK]) == 0
+    for name in ("second", "stories", "empty", "damaged"):
+        shutil.copytree(first, folder / name)
+        for manifest in (folder / name / "checkpoints").glob("*/manifest.json"):
+            os.utime(manifest, (1_700_000_000, 1_700_000_000))
+    (folder / "stories" / "template.jinja").unlink()
+    shutil.rmtree(folder / "empty" / "checkpoints")
+    for weights in (folder / "damaged" / "checkpoints").glob("*/model.safetensors"):
+        weights.write_bytes(weights.read_bytes() + b"x")
+    (folder / "notes").mkdir()
+    return folder
