@@ -70,6 +70,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
         raise UserError(f"unknown verb {verb!r}; {hint}")
     warnings.showwarning = _plain_warning
+    runtime.share_cores()
     module = importlib.import_module(f"linnet.verbs.{verb}")
     code = module.main(argv)
     return int(code or 0)

@@ -61,6 +61,17 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
+def share_cores() -> None:
+    """Lets threads that wait for each other sleep soon instead of spinning; call it before torch is imported.
+
+    Small models meet at a barrier hundreds of times a step. With a core busy elsewhere, a waiting thread that spins
+    takes the time of the very thread it waits for: training was measured at a third of its speed (docs/measured.md).
+    Whoever has set these variables has chosen otherwise.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def set_threads(count: int | None) -> int:
     """Sets the number of CPU threads (None leaves PyTorch's choice); returns the number in force."""
     import torch
