@@ -249,7 +249,9 @@ def check_run(name: str, lm: LM, run: Path, steps: int) -> None:
     losses = losses_of(run)
     assert len(losses) == steps
     assert all(map(math.isfinite, losses))
-    assert losses[0] == pytest.approx(math.log(lm.tokenizer.vocab_size), abs=1.0)
+    # a wide model with normalised embeddings and a tied head begins with a leaning towards the token it has just read
+    leaning = 3.0 if name == "slm-large" else 1.0
+    assert losses[0] == pytest.approx(math.log(lm.tokenizer.vocab_size), abs=leaning)
     assert isinstance(lm.generate("Once", max_new_tokens=3, seed=1), str)
 
 
@@ -303,6 +305,8 @@ def test_every_recipe_runs_on_its_own_kind_of_data(name: str, text: str, charact
     """With GPT-2's vocabulary where the document has it: the model is then exactly the recipe's."""
     options = {"tokenizer": str(shared_data("gpt2"))} if name in WITH_GPT2 else {}
     config = reduced(name, 2, **options)
+    if name == "slm-large":  # one window at a time keeps 124 million parameters and their logits well under 6 GB
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, micro_batch_size=1))
     lm = linnet.train(config, data=excerpt(text, characters, tmp_path), run=tmp_path / "run")
     check_run(name, lm, tmp_path / "run", 2)
     if name in (*WITH_GPT2, "synapse"):
