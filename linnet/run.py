@@ -135,6 +135,8 @@ class Run:
         from linnet.data import Prepared
 
         path = Path(self.manifest()["data"]["path"] if folder is None else folder)
+        if folder is None and not path.exists() and (self.path / "data").exists():
+            path = self.path / "data"  # prepared into the run: it moves with it, and is found from any folder
         if folder is None and not path.exists():
             raise UserError(f"the data of this run, {path}, is not there any more; name a prepared folder with --data")
         prepared = Prepared.open(path)

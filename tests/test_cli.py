@@ -243,3 +243,13 @@ def test_errors_show_their_traceback_only_for_developers(monkeypatch: pytest.Mon
     monkeypatch.setenv("LINNET_DEBUG", "1")
     with pytest.raises(UserError):
         shell("eval", "nowhere")
+
+
+def test_a_run_that_holds_its_data_can_be_moved(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("the cat sat on the mat and the dog sat on the log. " * 400)
+    assert shell("train", "linnet-small", "--data", "text.txt", "--run", "here", *QUICK)[0] == 0
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").rename(tmp_path / "there" / "moved")
+    code, out, err = shell("eval", "there/moved", "--json")
+    assert code == 0, err
+    assert json.loads(out)["tokens"] > 0

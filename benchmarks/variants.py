@@ -1,0 +1,148 @@
+"""Settings compared: `python benchmarks/variants.py [RECIPE] --tokens 1.4e6 --variant "optim.lr=0.006" ...`.
+
+Every variant of the recipe reads the same number of training tokens of the built-in world, on one thread, so that the
+result does not depend on what else the machine does. After each eighth of them, and at the end: the training loss, and
+for stories told for this purpose the loss of names that stood there before (has the model learned to copy?), of names
+that are new, and of all other tokens. At the end also the share of 100 sampled stories that parse, and the exam.
+Without --variant, the recipe alone. Figures go to the file that --results names, variant by variant.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import tempfile
+import tomllib
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from linnet import corpus, runtime
+from linnet.assess import exam
+from linnet.config import from_dict, read_toml, recipe_path, to_dict
+from linnet.console import say
+from linnet.corpus.names import PEOPLE
+from linnet.data import Batches, Prepared, prepare
+from linnet.files import write_json
+from linnet.lm import LM
+from linnet.model.modes import evaluating
+from linnet.model.transformer import Transformer
+from linnet.tokenizers import ChatTemplate
+from linnet.train.checkpoint import Position
+from linnet.train.config import Config
+from linnet.train.loop import Budget, fit
+from linnet.train.losses import next_token_loss
+from linnet.train.optim import LossScaler, Optimizer
+from linnet.train.pretrain import compiled
+
+LOOKS = 8
+"""how often a variant is looked at"""
+
+
+def probes(lm: LM, count: int = 60) -> list[list[int]]:
+    """Stories that training never saw, as ids."""
+    stories = itertools.islice(corpus.stories(seed=999), count)
+    return [[lm.tokenizer.end_of_text, *lm.tokenizer.encode(story.text)][: lm.config.block_size] for story in stories]
+
+
+def name_losses(lm: LM, texts: list[list[int]]) -> dict[str, float]:
+    """Mean nats of names that stood in the text before, of new ones, and of all other tokens."""
+    names = {
+        lm.tokenizer.encode(" " + name)[0] for name in PEOPLE.forms("") if len(lm.tokenizer.encode(" " + name)) == 1
+    }
+    nats: dict[str, list[float]] = {"repeated_names": [], "new_names": [], "others": []}
+    for ids in texts:
+        with evaluating(lm.model):
+            chances = lm.model(torch.tensor([ids]))[0].log_softmax(-1)
+        seen: set[int] = set()
+        for place, id in enumerate(ids[1:]):
+            kind = "others" if id not in names else "repeated_names" if id in seen else "new_names"
+            nats[kind].append(-float(chances[place, id]))
+            seen.add(id)
+    return {kind: fmean(values) for kind, values in nats.items() if values}
+
+
+def parse_share(lm: LM, count: int = 100) -> float:
+    """The share of stories sampled at temperature 0.8 that the grammar could have told."""
+    told: list[str] = []
+    for seed in range(20):
+        told += [text for text in lm.samples("", 64, temperature=0.8, max_new_tokens=240, seed=seed) if len(text) > 100]
+        if len(told) >= count:
+            break
+    return fmean(bool(corpus.parse_story(text)) for text in told[:count])
+
+
+def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
+    """What the config reaches after `tokens` tokens of `data`."""
+    tokenizer = data.tokenizer()
+    shape = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text)
+    steps = tokens // (config.train.batch_size * shape.block_size)
+    config = dataclasses.replace(
+        config, model=shape, train=dataclasses.replace(config.train, steps=steps, max_minutes=None)
+    )
+    torch.manual_seed(config.train.seed)
+    model, position = Transformer(shape), Position()
+    lm = LM(model, tokenizer, ChatTemplate((data.folder / "template.jinja").read_text(encoding="utf-8")))
+    texts, looks, losses = probes(lm), [], []
+    rows = fit(
+        Optimizer(model, config.optim),
+        compiled(lambda x, y: next_token_loss(model, x, y)),
+        Batches(data.split("train"), block_size=shape.block_size, seed=config.train.seed),
+        config,
+        position,
+        Budget(config, position),
+        LossScaler(enabled=False),
+        torch.device("cpu"),
+    )
+    for row in rows:
+        losses.append(row.loss)
+        if row.step % max(1, steps // LOOKS) == 0 or row.step == steps:
+            look = {"tokens": position.tokens, "train_loss": fmean(losses), **name_losses(lm, texts)}
+            say("  " + "  ".join(f"{key} {value:,.4g}" for key, value in look.items()))
+            looks.append(look)
+            losses = []
+    asked = exam(lm, corpus.Settings(), 200)
+    found = {"looks": looks, "parse_share": parse_share(lm), "exam": asked["accuracy"]}
+    say(f"  stories that parse {found['parse_share']:.0%}, exam {found['exam']:.1%}")
+    return found
+
+
+def changed(config: Config, changes: str) -> Config:
+    """`config` with changes such as `optim.lr=0.02 model.n_layer=3`."""
+    settings = to_dict(config)
+    for change in changes.split():
+        key, _, value = change.partition("=")
+        section, _, name = key.partition(".")
+        settings[section][name] = tomllib.loads(f"value = {value}")["value"]
+    return from_dict(Config, settings)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="?", default="linnet-tiny")
+    parser.add_argument("--tokens", type=float, default=1.4e6)
+    parser.add_argument("--variant", action="append", help='"optim.lr=0.02 model.n_layer=3"')
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
+    parser.add_argument("--results", type=Path, help="a JSON file that the figures are added to")
+    args = parser.parse_args()
+    runtime.set_threads(1)
+    base = from_dict(Config, read_toml(recipe_path(args.recipe)))
+    found: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(base.prepare, Path(folder) / "data")
+        data = Prepared.open(Path(folder) / "data")
+        for changes, seed in itertools.product(args.variant or [""], range(1, args.seeds + 1)):
+            say(f"{args.recipe} {changes} seed {seed}")
+            result = measure(changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
+            found.append({"recipe": args.recipe, "changes": changes, "seed": seed, **result})
+            if args.results:
+                write_json(args.results, {"machine": runtime.machine(), "versions": runtime.versions(), "runs": found})
+    print(
+        json.dumps([{key: row[key] for key in ("changes", "seed", "parse_share", "exam")} for row in found], indent=2)
+    )
+
+
+if __name__ == "__main__":
+    main()
