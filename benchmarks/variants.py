@@ -25,6 +25,7 @@ from linnet.config import from_dict, read_toml, recipe_path, to_dict
 from linnet.console import say
 from linnet.corpus.names import PEOPLE
 from linnet.data import Batches, Prepared, prepare
+from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.lm import LM
 from linnet.model.modes import evaluating
@@ -84,7 +85,8 @@ def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
     )
     torch.manual_seed(config.train.seed)
     model, position = Transformer(shape), Position()
-    lm = LM(model, tokenizer, ChatTemplate((data.folder / "template.jinja").read_text(encoding="utf-8")))
+    path = data.template_path
+    lm = LM(model, tokenizer, None if path is None else ChatTemplate.load(path))
     texts, looks, losses = probes(lm), [], []
     rows = fit(
         Optimizer(model, config.optim),
@@ -103,9 +105,9 @@ def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
             say("  " + "  ".join(f"{key} {value:,.4g}" for key, value in look.items()))
             looks.append(look)
             losses = []
-    asked = exam(lm, corpus.Settings(), 200)
-    found = {"looks": looks, "parse_share": parse_share(lm), "exam": asked["accuracy"]}
-    say(f"  stories that parse {found['parse_share']:.0%}, exam {found['exam']:.1%}")
+    asked = None if lm.template is None else exam(lm, corpus.Settings(), 200)["accuracy"]
+    found = {"looks": looks, "parse_share": parse_share(lm), "exam": asked}
+    say(f"  stories that parse {found['parse_share']:.0%}" + ("" if asked is None else f", exam {asked:.1%}"))
     return found
 
 
@@ -115,6 +117,8 @@ def changed(config: Config, changes: str) -> Config:
     for change in changes.split():
         key, _, value = change.partition("=")
         section, _, name = key.partition(".")
+        if section == "prepare":
+            raise UserError(f"{key}: the data is prepared once, as the recipe says; change the recipe")
         settings[section][name] = tomllib.loads(f"value = {value}")["value"]
     return from_dict(Config, settings)
 
@@ -130,6 +134,8 @@ def main() -> None:
     runtime.set_threads(1)
     base = from_dict(Config, read_toml(recipe_path(args.recipe)))
     found: list[dict[str, Any]] = []
+    if args.results and args.results.exists():
+        found = json.loads(args.results.read_text(encoding="utf-8"))["runs"]
     with tempfile.TemporaryDirectory() as folder:
         prepare(base.prepare, Path(folder) / "data")
         data = Prepared.open(Path(folder) / "data")

@@ -17,7 +17,7 @@ VERBS = {
     "generate": "continue a prompt",
     "chat": "talk to a run in the terminal",
     "lab": "talk to runs in the browser",
-    "inspect": "the most likely next tokens after a prompt",
+    "inspect": "what is expected at each place of a text, and where the heads look",
     "plot": "loss and perplexity curves as pictures",
     "report": "one self-contained page about a run",
     "tokenizer": "train, encode, decode, stats",

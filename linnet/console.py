@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -94,6 +95,12 @@ def emit(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
 
+def with_error(value: float, error: float | None, digits: int = 4) -> str:
+    """`value ± error`; without the error where too few windows were scored to know one."""
+    known = error is not None and math.isfinite(error)
+    return f"{value:.{digits}f}" + (f" ± {error:.{digits}f}" if known else "")
+
+
 def table(title: str, rows: list[tuple[str, str]]) -> None:
     """Two columns of results on standard output."""
     from rich import box
@@ -105,7 +112,7 @@ def table(title: str, rows: list[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in rows:
         grid.add_row(name, value)
-    Console(highlight=False).print(grid)
+    Console(highlight=False, markup=False, emoji=False).print(grid)  # brackets in a token are no markup
 
 
 def amount_text(amount: float, unit: str) -> str:

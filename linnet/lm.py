@@ -155,6 +155,6 @@ class LM:
         if self.template is None:
             raise UserError(
                 f"{self.name or 'this model'} has no chat template: it was never shown dialogues; "
-                "use generate, or tune it on dialogues first"
+                "use generate, or train a run on dialogues"
             )
         return self.template

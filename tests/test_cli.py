@@ -253,3 +253,31 @@ def test_a_run_that_holds_its_data_can_be_moved(shell: Shell, tmp_path: Path) ->
     code, out, err = shell("eval", "there/moved", "--json")
     assert code == 0, err
     assert json.loads(out)["tokens"] > 0
+
+
+def test_a_single_window_of_validation_has_no_error_and_is_no_traceback(shell: Shell, tmp_path: Path) -> None:
+    rows = "\n".join(f"What is {n}?,It is {n}." for n in range(40))
+    (tmp_path / "pairs.csv").write_text("question,answer\n" + rows + "\n")
+    code, _, err = shell(
+        "train", "linnet-tiny", "--data", "pairs.csv", "--run", "r", *QUICK, "--model.block-size", "128"
+    )
+    assert code == 0, err
+    assert "nan" not in err
+    code, out, err = shell("eval", "r")
+    assert code == 0, err
+    assert "nats/token" in out
+
+
+def test_square_brackets_in_tokens_are_shown(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "code.txt").write_text('echo "${a[@]}" [/] [bold] :bird: ' * 200)
+    assert shell("tokenizer", "train", "code.txt", "--out", "t.json", "--vocab-size", "300")[0] == 0
+    code, out, err = shell("tokenizer", "stats", "t.json", "code.txt")
+    assert code == 0, err
+    assert "[/]" in out
+
+
+def test_an_empty_gzip_file_is_refused(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_bytes(b"")
+    code, _, err = shell("prepare", "a.txt.gz", "--out", "d")
+    assert code == 2
+    assert "no whole gzip file" in err

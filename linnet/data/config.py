@@ -8,7 +8,7 @@ from linnet.errors import UserError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """From which texts the data is made, and how it is split. The `[data]` section of a recipe."""
+    """From which texts the data is made, and how it is split. The `[prepare]` section of a recipe."""
 
     sources: tuple[str, ...] = ("builtin:stories",)
     """files, folders or globs of .txt .md .jsonl .csv (also .gz, .zst) or .parquet; `-` is standard input;

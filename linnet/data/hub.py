@@ -154,6 +154,8 @@ def _license(hub: Any, dataset: Dataset, revision: str | None) -> str | None:
         else:
             try:
                 card = hub.hf_hub_download(dataset.id, "README.md", repo_type="dataset", revision=revision)
+            except hub.errors.LocalEntryNotFoundError:
+                raise  # the hub did not answer; there may well be a card
             except hub.errors.EntryNotFoundError:
                 return None
         facts = hub.DatasetCard.load(card).data.to_dict()

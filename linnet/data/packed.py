@@ -28,6 +28,9 @@ def unpacked(raw: IO[bytes], packed: str, name: str) -> Iterator[bytes]:
         yield from _from_zstd(raw, name)
     elif packed == GZIP:
         try:
+            if not raw.read(1):
+                raise EOFError("it is empty")
+            raw.seek(0)
             with gzip.GzipFile(fileobj=raw) as file:
                 yield from iter(lambda: file.read(BLOCK_BYTES), b"")
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from linnet.console import say
@@ -52,7 +53,7 @@ class Reader:
     def __init__(self, sources: list[Source], config: DataConfig, identity: Iterable[tuple[str, str]] = ()) -> None:
         self.sources, self.config, self.identity = sources, config, list(identity)
         self.tally = Tally()
-        self.transcripts: dict[str, bool] = {}  # by the name of a source: whether it holds transcripts
+        self.transcripts: dict[Path | None, bool] = {}  # by the file: two sources may have one name
         self.hinted: set[str] = set()
 
     def documents(self, advance: Advance | None = None) -> Iterator[Document]:
@@ -115,14 +116,14 @@ class Reader:
 
     def _is_transcripts(self, source: Source) -> bool:
         """Whether a text file holds dialogues: asked for, or each of its documents begins with `User:`."""
-        if source.name not in self.transcripts:
+        if source.path not in self.transcripts:
             seen = all_transcripts = False
             if not self.config.transcripts:
                 seen, all_transcripts = self._look_for_transcripts(source)
                 if seen and all_transcripts:
                     say(f"{source.name}: each document begins with `User:`, so it is read as dialogues")
-            self.transcripts[source.name] = self.config.transcripts or (seen and all_transcripts)
-        return self.transcripts[source.name]
+            self.transcripts[source.path] = self.config.transcripts or (seen and all_transcripts)
+        return self.transcripts[source.path]
 
     def _look_for_transcripts(self, source: Source) -> tuple[bool, bool]:
         """Whether there is a document that is not empty, and whether all of those begin with `User:`."""

@@ -197,7 +197,7 @@ def source_name(spec: str) -> str:
     """`spec` as the manifest keeps it: without a path of this machine."""
     if spec.startswith(hub.PREFIX):
         return hub.dataset_of(spec).name
-    return spec if ":" in spec else Path(spec).name or spec
+    return spec if spec.startswith("builtin:") else Path(spec).name or spec
 
 
 def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:

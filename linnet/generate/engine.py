@@ -50,6 +50,15 @@ def ragged_view(pads: list[int], T: int, S: int, device: torch.device) -> tuple[
     return (query - padding).clamp(min=0), mask[:, None]
 
 
+def check_finite(logits: Tensor) -> None:
+    """
+    Raises:
+        UserError: the logits are not numbers.
+    """
+    if not torch.isfinite(logits).all():
+        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
+
+
 def prefill(model: Transformer, windows: Sequence[list[int]], cache: StaticCache | None) -> tuple[Tensor, list[int]]:
     """Logits (B, V) for what follows each of `windows`, and each row's padding; fills an empty `cache` if given."""
     device = next(model.parameters()).device
@@ -58,8 +67,7 @@ def prefill(model: Transformer, windows: Sequence[list[int]], cache: StaticCache
     T = tokens.shape[1]
     positions, mask = ragged_view(pads, T, T, device) if any(pads) else (None, None)
     logits = next_logits(model, tokens, positions, mask, cache)
-    if not torch.isfinite(logits).all():
-        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
+    check_finite(logits)
     return logits, pads
 
 
@@ -175,6 +183,7 @@ def extend(model: Transformer, window: list[int], memory: Memory) -> Tensor:
     memory.ids = window[:known]
     device = next(model.parameters()).device
     logits = next_logits(model, torch.tensor([window[known:]], device=device), cache=memory.cache)
+    check_finite(logits)
     memory.ids = list(window)
     return logits
 

@@ -122,7 +122,10 @@ def _load(session: Session, argument: str) -> str:
     messages = load_chat(path)
     session.check(messages)
     session.begin(messages)
-    session.file = path
+    # a transcript or a data set holds more than this chat, which must not take its place
+    alone = "\n" not in path.read_text(encoding="utf-8").strip()
+    added_to = session.transcript is not None and path.resolve() == session.transcript.path.resolve()
+    session.file = path if alone and not added_to else None
     return f"{len(messages)} messages from {path}; the last: {messages[-1]['content']}"
 
 

@@ -107,9 +107,12 @@ def loaded(path: str, saved: float) -> LM:
 def conversation(lm: LM, card: RunCard, new: bool) -> Conversation:
     """This visitor's conversation with a run; each run has one, and a new one replaces it."""
     talks: dict[str, Conversation] = st.session_state.setdefault("talks", {})
-    if new or str(card.path) not in talks:
-        talks[str(card.path)] = lm.conversation()
-    return talks[str(card.path)]
+    talk = talks.get(str(card.path))
+    if new or talk is None or talk.model is not lm.model:
+        said = [] if new or talk is None else talk.messages
+        talk = talks[str(card.path)] = lm.conversation()
+        talk.messages = list(said)  # a newer checkpoint goes on with the same chat
+    return talk
 
 
 def chat(talk: Conversation, sampling: Sampling) -> None:

@@ -336,7 +336,9 @@ def provenance(facts: Facts) -> list[Row]:
     if machine.get("system"):
         rows.append(("system", str(machine["system"])))
     rows += [(str(name), str(version)) for name, version in versions.items()]
-    rows += [(f"chosen: {name}", {True: "yes", False: "no"}.get(value, str(value))) for name, value in choices.items()]
+    for name, value in choices.items():
+        said = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        rows.append((f"{name} used", said))
     return rows
 
 

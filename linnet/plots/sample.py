@@ -65,7 +65,7 @@ def sample_statistics(run: Run) -> dict[str, Any] | None:
         tokenizer = run.tokenizer()
     except UserError:
         return None
-    found = statistics(tokenizer, texts, top=tokenizer.vocab_size)
+    found = statistics(tokenizer, ([text] for text in texts), top=tokenizer.vocab_size)
     words = sum(len(text.split()) for text in texts)
     return {**found, "split": split, "words": words, "scripts": scripts(texts)}
 

@@ -1,4 +1,4 @@
-"""Byte-level BPE as Hugging Face's `tokenizer.json` and back: the one place that knows that format."""
+"""Hugging Face's `tokenizer.json`: byte-level BPE to and from it, and what the other vocabularies share of it."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache

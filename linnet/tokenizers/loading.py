@@ -40,5 +40,8 @@ def _is_json(file: Path) -> bool:
     """Whether it is JSON by its name or by how it begins; no rank file, which is base64, begins with a bracket."""
     if file.suffix == ".json":
         return True
-    with open(file, "rb") as opened:
-        return opened.read(64).lstrip()[:1] in (b"{", b"[")
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(64).lstrip()[:1] in (b"{", b"[")
+    except OSError:
+        return False  # whoever reads it as a rank file says what is wrong

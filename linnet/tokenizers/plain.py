@@ -55,7 +55,7 @@ class PlainTokenizer(Tokenizer):
         if self.byte_fallback:
             # the bytes that continue a character are not counted, so that each character counts once
             begins = [byte for byte in range(256) if byte & 0xC0 != 0x80]
-            self.unseen_ids = frozenset(byte_ids[byte] for byte in begins if byte_name(byte) in self._id_of)
+            self.unseen_ids = frozenset(self._id_of[byte_name(b)] for b in begins if byte_name(b) in self._id_of)
         elif REPLACEMENT in self._id_of:
             self.unseen_ids = frozenset({self._id_of[REPLACEMENT]})
         else:

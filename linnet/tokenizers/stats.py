@@ -7,11 +7,11 @@ from typing import Any
 from linnet.tokenizers.base import Tokenizer
 
 
-def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) -> dict[str, Any]:
+def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: int = 20) -> dict[str, Any]:
     """Counts and ratios of the text under this vocabulary, ready for JSON; memory does not grow with the text.
 
     Args:
-        text_chunks: one text, cut anywhere.
+        documents: each in chunks, cut anywhere; no token reaches from one into the next.
         top: how many of the longest and of the most frequent tokens to list.
     Returns:
         bytes, characters, tokens; bytes_per_token, chars_per_token (0 for an empty text); vocab_size, vocab_used,
@@ -24,8 +24,8 @@ def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) 
     sizes = {"bytes": 0, "characters": 0}
     characters: Counter[str] = Counter()
 
-    def measured() -> Iterator[str]:
-        for chunk in text_chunks:
+    def measured(chunks: Iterable[str]) -> Iterator[str]:
+        for chunk in chunks:
             sizes["characters"] += len(chunk)
             sizes["bytes"] += len(chunk.encode("utf-8", errors="surrogatepass"))
             if tokenizer.unseen_ids:
@@ -33,8 +33,9 @@ def statistics(tokenizer: Tokenizer, text_chunks: Iterable[str], top: int = 20) 
             yield chunk
 
     counts: Counter[int] = Counter()
-    for ids in tokenizer.encode_iter(measured()):
-        counts.update(ids)
+    for chunks in documents:
+        for ids in tokenizer.encode_iter(measured(chunks)):
+            counts.update(ids)
     tokens = counts.total()
     lengths: Counter[int] = Counter()
     for id, count in counts.items():

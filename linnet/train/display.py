@@ -6,7 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from linnet.console import count_text, duration_text, say, stderr
+from linnet.console import count_text, duration_text, say, stderr, with_error
 
 if TYPE_CHECKING:
     from linnet.evaluate.loss import Evaluation
@@ -84,18 +84,20 @@ class LiveDisplay(Display):
 
     def _panel(self) -> Any:
         from rich.console import Group
+        from rich.padding import Padding
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        parts: list[Any] = [ProgressBar(total=1.0, completed=self.done, width=60)]
+        # without the padding the bar does not end its line, and what follows is cut off on narrow terminals
+        parts: list[Any] = [Padding(ProgressBar(total=1.0, completed=self.done), (0, 0))]
         if self.row:
             left = self.row["elapsed_s"] * (1 - self.done) / max(self.done, 1e-9)
             parts.append(
                 f"step {self.row['step']:,}   loss {self.row['train_loss']:.3f}   "
                 f"{count_text(self.row['tokens_per_s'])} tokens/s   about {duration_text(left)} left"
             )
-            parts.append(Text(sparkline(self.losses), style="cyan"))
+            parts.append(Text("loss " + sparkline(self.losses), style="cyan"))
         parts += [Text(line, style="green" if "best" in line else "") for line in self.evaluations]
         if self.text:
             parts.append(Text("“" + self.text.strip() + "”", style="italic dim"))
@@ -110,7 +112,7 @@ def make_display() -> Display:
 def evaluation_line(step: int, result: Evaluation, best: bool, train_loss: float | None) -> str:
     """One evaluation as a sentence of figures, each with its unit."""
     parts = [] if train_loss is None else [f"train {train_loss:.3f}"]
-    parts.append(f"validation {result.loss:.3f} ± {result.standard_error:.3f} nats/token")
+    parts.append(f"validation {with_error(result.loss, result.standard_error, 3)} nats/token")
     if result.bits_per_byte is not None:
         parts.append(f"{result.bits_per_byte:.3f} bits/byte")
     parts.append(f"{result.accuracy:.1%} right")

@@ -19,6 +19,8 @@ class Preflight:
     memory_bytes: int
     """an estimate"""
     tokens_per_step: int
+    steps: int
+    max_minutes: float | None
     epochs: float
     """how often the training split is read when all steps are taken"""
     tokens_per_parameter: float
@@ -29,7 +31,7 @@ class Preflight:
         found = [
             f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token, "
             f"about {size_text(self.memory_bytes)} of memory to train",
-            f"data: {self.tokens_per_step:,} tokens a step; all steps read the training split {self.epochs:.1f} times",
+            f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
         ]
         if self.tokens_per_parameter < 0.2 and self.epochs > 10:
             found.append(
@@ -37,6 +39,12 @@ class Preflight:
                 "learn it by heart. More text, a smaller model or fewer steps will serve better"
             )
         return found
+
+    def _reading(self) -> str:
+        """How much of the training split will be read, as far as that is known before the first step."""
+        if self.max_minutes is not None:
+            return f"as many steps as fit into {self.max_minutes:g} minutes, or all {self.steps:,}"
+        return f"{self.steps:,} steps read the training split {self.epochs:.1f} times"
 
     def announce(self) -> None:
         """Says the lines."""
@@ -53,6 +61,8 @@ def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int) -> Pref
         flops_per_token=flops_per_token(model),
         memory_bytes=training_bytes(model, train.micro_batch),
         tokens_per_step=tokens_per_step,
+        steps=train.steps,
+        max_minutes=train.max_minutes,
         epochs=train.steps * tokens_per_step / max(train_tokens, 1),
         tokens_per_parameter=train_tokens / parameters,
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import emit, progress, table
+from linnet.console import emit, progress, table, with_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The result as lines for people."""
     found = [
-        ("loss", f"{result['loss']:.4f} ± {result['standard_error']:.4f} nats/token"),
+        ("loss", with_error(result["loss"], result["standard_error"]) + " nats/token"),
         ("perplexity", f"{result['perplexity']:.2f}"),
         ("next token right", f"{result['accuracy']:.1%}"),
     ]

@@ -79,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
         _text_table(places)
     width = 30
     bars = [
-        (escape(repr(one.text)), f"{one.probability:7.2%}  {'█' * max(1, round(one.probability * width))}")
+        (repr(one.text), f"{one.probability:7.2%}  {'█' * max(1, round(one.probability * width))}")
         for one in places[-1].likeliest
     ]
     table("what comes next", bars)
@@ -126,13 +126,6 @@ def _fields(one: Candidate) -> dict[str, Any]:
     return {"id": one.id, "text": one.text, "probability": one.probability, "rank": one.rank}
 
 
-def escape(text: str) -> str:
-    """`text` as a table shows it: square brackets in a token are no markup."""
-    from rich import markup
-
-    return markup.escape(text)
-
-
 def _text_table(places: list[Prediction]) -> None:
     """A row for each token of the text; as many candidates as the terminal is wide."""
     from rich import box
@@ -141,7 +134,7 @@ def _text_table(places: list[Prediction]) -> None:
 
     from linnet.plots.insight import percent, whole_percent
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     known = [(place.likeliest, place.actual) for place in places if place.actual is not None]
     token = max(len("what came"), *(len(repr(actual.text)) for _, actual in known))
     room = console.width - token - len("probability") - len("100,000") - 12  # and the space between the columns
@@ -155,5 +148,5 @@ def _text_table(places: list[Prediction]) -> None:
         while len(expected) > 1 and len("  ".join(expected)) > room:
             expected.pop()
         row = (repr(actual.text), percent(actual.probability), f"{actual.rank:,}", "  ".join(expected))
-        grid.add_row(*map(escape, row))
+        grid.add_row(*row)
     console.print(grid)

@@ -44,4 +44,4 @@ def main(argv: Sequence[str]) -> None:
     train = manifest["splits"]["train"]
     rows.append(("compression", f"{train['bytes'] / max(train['tokens'], 1):.2f} bytes per token"))
     table(str(args.out), rows)
-    print(f"next: linnet train linnet-small --data {args.out} --run runs/{args.out.name}")
+    print(f"next: linnet train linnet-small --data {args.out} --run runs/{args.out.name} --train.max-minutes 5")

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -169,7 +168,7 @@ def stats(argv: Sequence[str]) -> None:
     with reading(args.sources) as texts:
         found = [
             # for the picture every token that occurs, for people the first ones
-            statistics(tokenizer, chain.from_iterable(texts()), top=tokenizer.vocab_size if args.png else LISTED)
+            statistics(tokenizer, texts(), top=tokenizer.vocab_size if args.png else LISTED)
             for tokenizer in loaded
         ]
     names = [short_name(path.resolve()) for path in paths]

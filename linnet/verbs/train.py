@@ -70,5 +70,6 @@ def run(args: Train, config: Config, command: list[str]) -> int | None:
         val_loss = best.state()["val_loss"]
         emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": val_loss})
     else:
-        print(f"next: linnet eval {folder}; linnet generate {folder} --prompt TEXT; linnet report {folder}")
+        use = f"linnet chat {folder}" if trained.template() else f"linnet generate {folder} --prompt TEXT"
+        print(f"next: linnet eval {folder}; {use}; linnet report {folder}")
     return None

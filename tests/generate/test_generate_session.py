@@ -146,6 +146,17 @@ def test_save_replaces_its_own_file_only(make_session, tmp_path):
     assert other.read_text() == "mine"
 
 
+def test_a_set_of_dialogues_that_one_was_loaded_from_is_not_replaced_by_it(make_session, tmp_path):
+    file, session = tmp_path / "pairs.jsonl", make_session()
+    row = json.dumps({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]})
+    file.write_text(f"{row}\n{row}\n")
+    session.command(f"/load {file}")
+    said(session, "Hello")
+    with pytest.raises(UserError, match="is there already"):
+        session.command(f"/save {file}")
+    assert len(rows(file)) == 2
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"text": "a"}', '{"messages": [], "turn": 1}', '{"turn": "x"}'])
 def test_what_is_no_chat_is_not_loaded(make_session, tmp_path, text):
     (tmp_path / "file").write_text(text)

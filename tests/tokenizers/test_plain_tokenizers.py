@@ -342,7 +342,7 @@ def test_a_size_that_fits_gives_no_warning(caplog):
 def test_unseen_characters_are_counted(kind, unseen):
     # 日 X Ω 日 €: four and five characters; the word vocabulary knows 日
     tokenizer = ALL[kind]
-    result = statistics(tokenizer, ["the cat 日X", "Ω日€"])
+    result = statistics(tokenizer, [["the cat 日X", "Ω日€"]])
     assert result["unseen_characters"] == unseen
     assert sum(id in tokenizer.unseen_ids for id in tokenizer.encode("the cat 日XΩ日€")) == unseen
     assert sum(entry["count"] for entry in result["unseen"]) == unseen

@@ -11,7 +11,7 @@ from linnet.tokenizers.stats import statistics
 def test_statistics_of_the_worked_example():
     tokenizer = BPETokenizer.train(["aaabdaaabac"], vocab_size=264)
     # aaab d aaab a c | é as two bytes
-    result = statistics(tokenizer, ["aaabda", "aabacé"], top=2)
+    result = statistics(tokenizer, [["aaabda", "aabacé"]], top=2)
     assert (result["bytes"], result["characters"], result["tokens"]) == (13, 12, 7)
     assert result["bytes_per_token"] == pytest.approx(13 / 7)
     assert result["chars_per_token"] == pytest.approx(12 / 7)

@@ -1,0 +1,91 @@
+"""What waiting threads cost: `python benchmarks/threads.py [--write]`.
+
+The training step of linnet-tiny, alone and beside a process that keeps one core busy, with threads that wait as the
+OpenMP library has them wait (spinning), as Linnet sets them (a short spin), and asleep at once. Tokens per second: the
+median of five stretches of 40 steps, with the least and the most. Measure on a machine that does nothing else.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "threads.json"
+SPINS = {"library": None, "linnet": "1000", "none": "0"}
+STRETCHES, STEPS = 5, 40
+
+
+def stretches(threads: int) -> list[float]:
+    """Tokens per second of each stretch, in this process."""
+    import torch
+
+    from linnet.config import from_dict, read_toml, recipe_path
+    from linnet.model.transformer import Transformer
+    from linnet.train.config import Config
+    from linnet.train.losses import next_token_loss
+    from linnet.train.optim import Optimizer
+    from linnet.train.pretrain import compiled
+
+    torch.set_num_threads(threads)
+    config = from_dict(Config, read_toml(recipe_path("linnet-tiny")))
+    model = Transformer(config.model)
+    optimizer = Optimizer(model, config.optim)
+    loss = compiled(lambda x, y: next_token_loss(model, x, y))
+    shape = config.train.batch_size, config.model.block_size
+    x, y = torch.randint(0, config.model.vocab_size, (2, *shape))
+
+    def steps(count: int) -> float:
+        started = time.perf_counter()
+        for _ in range(count):
+            optimizer.zero_grad()
+            (loss(x, y) / y.numel()).backward()
+            optimizer.step(1.0)
+        return count * y.numel() / (time.perf_counter() - started)
+
+    steps(10)  # compiles
+    return [steps(STEPS) for _ in range(STRETCHES)]
+
+
+def measured(threads: int, spin: str | None, busy: bool) -> dict[str, Any]:
+    """The same in a process of its own, where the waiting can be set."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    if spin is not None:
+        environment["GOMP_SPINCOUNT"] = spin
+    rival = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+    try:
+        command = [sys.executable, __file__, "--threads", str(threads)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    finally:
+        if rival is not None:
+            rival.kill()
+    speeds = json.loads(done.stdout.splitlines()[-1])
+    return {"tokens_per_s": median(speeds), "least": min(speeds), "most": max(speeds)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, help="measure this process only, with so many threads")
+    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
+    args = parser.parse_args()
+    if args.threads:
+        print(json.dumps(stretches(args.threads)))
+        return
+    from linnet import runtime
+
+    found: dict[str, Any] = {"machine": runtime.machine(), "versions": runtime.versions(), "date": time.strftime("%F")}
+    for busy in (False, True):
+        for name, spin in SPINS.items():
+            key = f"2 threads, waiting: {name}, {'one core busy' if busy else 'idle machine'}"
+            found[key] = measured(2, spin, busy)
+            print(key, {what: round(value) for what, value in found[key].items()}, flush=True)
+    if args.write:
+        RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
