@@ -13,7 +13,7 @@ APP = Path(__file__).with_name("app.py")
 
 OPTIONS = {
     "server.address": HOST,
-    "server.allowedHosts": "localhost,127.0.0.1",  # a page of the web must not reach the lab under a name of its own
+    "server.allowedHosts": "localhost",  # a page of the web must not reach the lab under a name of its own
     "server.fileWatcherType": "none",
     "browser.serverAddress": "localhost",
     "browser.gatherUsageStats": "false",
