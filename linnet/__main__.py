@@ -57,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
         sys.stderr.close()
         return 0
+    except OSError as error:  # a name that is too long, a link in a circle: whatever the system refuses
+        return _complain(UserError(f"{error.filename or 'the system'}: {error.strerror or error}"))
+    except UnicodeEncodeError as error:
+        shown = ascii(error.object[max(0, error.start - 20) : error.end])
+        return _complain(UserError(f"{shown} cannot be written as UTF-8; rename the file or retype the text"))
 
 
 def run_verb(verb: str, argv: list[str]) -> int:

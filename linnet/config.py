@@ -44,6 +44,8 @@ def from_dict(cls: type[C], values: dict[str, Any], base: C | None = None, where
     Raises:
         UserError: an unknown key (with the nearest known one) or a value of the wrong type (with what is allowed).
     """
+    if not isinstance(values, dict):
+        raise UserError(f"{where.rstrip('.') or 'a configuration'} must be a section, got {values!r}")
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     changes = {}

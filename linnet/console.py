@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from linnet.errors import UserError
+
 PLAIN_INTERVAL_S = 10.0
 """off a terminal, a progress line at most this often"""
 
@@ -93,6 +95,20 @@ def say(line: str = "") -> None:
 def emit(value: Any) -> None:
     """One JSON object on standard output: the result of a verb called with `--json`."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def read_stdin() -> str:
+    """All of standard input.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        # `buffer`, where there is one: what Python makes of wrong bytes depends on the user's locale
+        raw = getattr(sys.stdin, "buffer", None)
+        return sys.stdin.read() if raw is None else raw.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"standard input is not UTF-8 (byte {error.start:,}); convert it first") from None
 
 
 def with_error(value: float, error: float | None, digits: int = 4) -> str:

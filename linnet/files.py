@@ -84,8 +84,20 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"no file {path}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: not valid JSON ({error})") from error
+
+
+def read_object(path: str | Path, *keys: str) -> dict[str, Any]:
+    """The JSON object in `path`, which has all of `keys`.
+
+    Raises:
+        UserError: as `read_json`, and where something else stands there.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or not all(key in value for key in keys):
+        raise UserError(f"{path} is damaged: it is no object with {', '.join(keys) or 'fields'}")
+    return value
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.config import from_dict, read_toml
 from linnet.errors import UserError
-from linnet.files import read_json, sha256
+from linnet.files import read_object, sha256
 from linnet.model.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Checkpoint:
 
     def state(self) -> dict[str, Any]:
         """Counters and losses at that step."""
-        return read_json(self.path / "state.json")
+        return read_object(self.path / "state.json", "val_loss")
 
     def verify(self, *names: str) -> None:
         """Compares files with the hashes in the checkpoint's manifest.
@@ -41,7 +41,9 @@ class Checkpoint:
         Raises:
             UserError: a file is missing or differs from what was written.
         """
-        hashes = read_json(self.path / "manifest.json")["sha256"]
+        hashes = read_object(self.path / "manifest.json", "sha256")["sha256"]
+        if not isinstance(hashes, dict):
+            raise UserError(f"{self.path / 'manifest.json'} is damaged; use another --checkpoint")
         for name in names or hashes:
             file = self.path / name
             if not file.exists():
@@ -124,7 +126,10 @@ class Run:
 
     def manifest(self) -> dict[str, Any]:
         """The run's manifest."""
-        return read_json(self.manifest_file)
+        manifest = read_object(self.manifest_file, "tokenizer", "data")
+        if not isinstance(manifest["data"], dict) or not isinstance(manifest["data"].get("path"), str):
+            raise UserError(f"{self.manifest_file} is damaged: it does not say where the run's data is")
+        return manifest
 
     def data(self, folder: str | Path | None = None) -> Prepared:
         """The prepared data in `folder`, or what the run was trained on.

@@ -7,8 +7,6 @@ import torch
 
 from linnet.data import DataConfig, prepare
 
-SHARED_DATA = Path(__file__).parents[1].parent / "shared" / "data"
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--trap", type=int, default=None, help="run only the tests of this trap (docs/traps.md)")
@@ -24,14 +22,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _one_thread_one_seed() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-
-
-def shared_data(name: str) -> Path:
-    """A file of the shared test data; skips the test where it is not there."""
-    path = SHARED_DATA / name
-    if not path.exists():
-        pytest.skip(f"the shared data file {name} is not beside this checkout")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -281,3 +282,47 @@ def test_an_empty_gzip_file_is_refused(shell: Shell, tmp_path: Path) -> None:
     code, _, err = shell("prepare", "a.txt.gz", "--out", "d")
     assert code == 2
     assert "no whole gzip file" in err
+
+
+def test_training_never_writes_into_a_folder_of_something_else(
+    shell: Shell, tmp_path: Path, dialogue_data: Path
+) -> None:
+    shutil.copytree(dialogue_data, tmp_path / "d")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "d").iterdir() if path.is_file()}
+    for run in ("d", "."):
+        code, _, err = shell("train", "linnet-tiny", "--data", "d", "--run", run, *QUICK)
+        assert code == 2
+        assert "name a new folder for --run" in err
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "d").iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--train.seed -1", "--train.threads 999999999", "--train.clip nan", "--train.max-minutes nan",
+        "--train.sample-tokens 99999999999", "--optim.lr nan", "--optim.lr -1", "--optim.matrix-lr inf",
+        "--optim.beta1 -1", "--optim.beta2 1e38", "--optim.weight-decay nan", "--model.n-kv-head 0", "--model.rope-theta nan",
+        "--model.qk-scale -1",
+    ],
+)  # fmt: skip
+def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(
+    shell: Shell, tmp_path: Path, dialogue_data: Path, flags: str
+) -> None:
+    code, _, err = shell("train", "linnet-tiny", "--data", str(dialogue_data), "--run", "r", *QUICK, *flags.split())
+    assert code == 2
+    assert flags.split()[0].lstrip("-").replace("-", "_") in err
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "{}", "5", "{"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", "checkpoints/step-000004/manifest.json", "checkpoints/step-000004/state.json"]
+)
+def test_damaged_json_in_a_run_is_one_plain_line(
+    shell: Shell, tmp_path: Path, trained: Path, name: str, text: str
+) -> None:
+    shutil.copytree(trained, tmp_path / "r")
+    (tmp_path / "r" / name).write_text(text)
+    code, _, err = shell("generate", "r", "--prompt", "a")
+    assert code == 2
+    assert "is damaged" in err

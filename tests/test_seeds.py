@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import shared_data
+from shared_texts import shared_data
 
 import linnet
 from linnet.assess import document_ids

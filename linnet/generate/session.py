@@ -181,7 +181,12 @@ def _quit(session: Session, _: str) -> str:
 def _file(argument: str, command: str) -> Path:
     if not argument:
         raise UserError(f"{command} needs a file, as in {command} chat.jsonl")
-    return Path(argument).expanduser()
+    try:
+        path = Path(argument).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError):
+        raise UserError(f"{command}: {argument[:60]!r} is no file name; choose another") from None
+    return path
 
 
 WHY = "(in %: as the model expects the token → as it could be drawn, after the temperature and the filters)"

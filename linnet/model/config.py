@@ -1,5 +1,6 @@
 """The shape of a transformer, and what it costs: parameters, operations and memory, known before it is built."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +68,11 @@ class ModelConfig:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if self.kv_heads < 1:
+            raise UserError(f"model.n_kv_head must be at least 1, got {self.n_kv_head}")
+        for name in ("rope_theta", "qk_scale"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"model.{name} must be a number above 0, got {getattr(self, name)}")
         if self.n_embd % self.n_head:
             raise UserError(f"model.n_embd ({self.n_embd}) must be a multiple of model.n_head ({self.n_head})")
         if self.n_head % self.kv_heads:

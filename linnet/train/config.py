@@ -1,11 +1,15 @@
 """What a training run is told. The sections of a recipe: [prepare] [model] [optim] [schedule] [train]."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from linnet.data.config import DataConfig
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
+
+MOST_THREADS = 4096
+MOST_SAMPLE_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +34,20 @@ class OptimConfig:
     """decoupled decay (arXiv:1711.05101) of matrices; biases and norm gains have none"""
     embedding_decay: float = 0.0
     """the same for embeddings and head"""
+
+    def __post_init__(self) -> None:
+        # each as `not (... < ...)`, which refuses NaN as well
+        for name in ("lr", "matrix_lr"):
+            if not 0 < getattr(self, name) < 100:
+                raise UserError(f"optim.{name} must be above 0 and under 100, got {getattr(self, name)}")
+        for name in ("beta1", "beta2", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"optim.{name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("weight_decay", "embedding_decay"):
+            if not 0 <= getattr(self, name) < 100:
+                raise UserError(f"optim.{name} must be in [0, 100), got {getattr(self, name)}")
+        if not 1 <= self.newton_schulz_steps <= 100:
+            raise UserError(f"optim.newton_schulz_steps must be 1 to 100, got {self.newton_schulz_steps}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,8 +112,16 @@ class TrainConfig:
                 raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("micro_batch_size", "eval_interval", "patience", "max_minutes", "threads"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise UserError(f"train.{name} must be above 0, got {value}")
+        if not 0 <= self.clip < math.inf:
+            raise UserError(f"train.clip must be 0 (off) or above, got {self.clip}")
+        if not 0 <= self.seed < 2**63:
+            raise UserError(f"train.seed must be 0 to 2**63 - 1, got {self.seed}")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UserError(f"train.threads must be at most {MOST_THREADS}, got {self.threads}")
+        if not 0 <= self.sample_tokens <= MOST_SAMPLE_TOKENS:
+            raise UserError(f"train.sample_tokens must be 0 to {MOST_SAMPLE_TOKENS:,}, got {self.sample_tokens}")
         if self.batch_size % self.micro_batch:
             raise UserError(
                 f"train.batch_size ({self.batch_size}) must be a multiple of micro_batch_size ({self.micro_batch})"

@@ -159,6 +159,12 @@ class Session:
         """Writes all of a new run but its weights; config.toml last, because it is what makes it a run."""
         if run.path.exists() and not run.path.is_dir():
             raise UserError(f"{run.path} is a file; name a folder for --run")
+        if run.path.exists():
+            # what a run that was killed while it was made can have left; anything else is not ours to write over
+            own = {"tokenizer.json", "template.jinja", "manifest.json", "data"}
+            others = {entry.name for entry in run.path.iterdir() if not entry.name.startswith(".")} - own
+            if others or run.path.resolve() == self.prepared.folder.resolve():
+                raise UserError(f"{run.path} holds other files and is no run; name a new folder for --run")
         write_text(run.path / "tokenizer.json", (self.prepared.folder / "tokenizer.json").read_text(encoding="utf-8"))
         template = self.prepared.folder / "template.jinja"
         if template.exists():

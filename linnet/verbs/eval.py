@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from linnet.config import parse_flags
 from linnet.console import emit, progress, table, with_error
+from linnet.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
             device=args.device,
             advance=bar.advance,
         )
+    if result["loss"] is None:
+        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
     write_json(run.path / "evaluation.json", result)
     if args.json:
         emit(result)

@@ -1,6 +1,5 @@
 """`linnet generate`: continue a prompt."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import emit
+from linnet.console import emit, read_stdin
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
@@ -43,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
     import linnet
 
     lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    prompt = read_stdin() if args.prompt == "-" else args.prompt
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
     if args.json:
         texts = lm.samples(prompt, args.num_samples, **options)

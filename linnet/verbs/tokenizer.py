@@ -1,6 +1,5 @@
 """`linnet tokenizer`: train, encode, decode, stats."""
 
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, suggestion
-from linnet.console import emit, say, size_text, table
+from linnet.console import emit, read_stdin, say, size_text, table
 from linnet.errors import UserError
 
 USAGE = """\
@@ -133,7 +132,7 @@ def encode(argv: Sequence[str]) -> None:
     from linnet.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(args.tokenizer)
-    ids = tokenizer.encode(sys.stdin.read() if args.text == "-" else args.text)
+    ids = tokenizer.encode(read_stdin() if args.text == "-" else args.text)
     if args.json:
         emit({"ids": ids, "tokens": [tokenizer.token_bytes(id).decode("utf-8", errors="replace") for id in ids]})
     else:
@@ -147,7 +146,7 @@ def decode(argv: Sequence[str]) -> None:
 
     tokenizer = Tokenizer.load(args.tokenizer)
     try:
-        ids = list(args.ids) or [int(word) for word in sys.stdin.read().replace(",", " ").split()]
+        ids = list(args.ids) or [int(word) for word in read_stdin().replace(",", " ").split()]
     except ValueError as error:
         raise UserError(f"ids are whole numbers: {error}") from None
     text = tokenizer.decode(ids)
