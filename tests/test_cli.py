@@ -301,8 +301,8 @@ def test_training_never_writes_into_a_folder_of_something_else(
     [
         "--train.seed -1", "--train.threads 999999999", "--train.clip nan", "--train.max-minutes nan",
         "--train.sample-tokens 99999999999", "--optim.lr nan", "--optim.lr -1", "--optim.matrix-lr inf",
-        "--optim.beta1 -1", "--optim.beta2 1e38", "--optim.weight-decay nan", "--model.n-kv-head 0", "--model.rope-theta nan",
-        "--model.qk-scale -1",
+        "--optim.beta1 -1", "--optim.beta2 1e38", "--optim.weight-decay nan", "--model.n-kv-head 0",
+        "--model.rope-theta nan", "--model.qk-scale -1",
     ],
 )  # fmt: skip
 def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(
