@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = ModelConfig(vocab_size=tokenizer.vocab_size, block_size=32, n_layer=2, n_head=2, n_embd=16, init="gpt2")
     found.path.mkdir()
     tokenizer.save(found.path / "tokenizer.json")
-    write_json(found.manifest_file, {"version": 1, "tokenizer": tokenizer.fingerprint()})
+    write_json(found.manifest_file, {"version": 1, "tokenizer": tokenizer.fingerprint(), "data": {"path": "gone"}})
     found.config_file.write_text(dumps(Config(model=model)), encoding="utf-8")
     for step, loss in ((1, 5.0), (2, 6.0)):
         folder = found.path / "checkpoints" / f"step-{step:06d}"
