@@ -30,7 +30,7 @@ from linnet.data.shards import (
     token_dtype,
 )
 from linnet.data.sources import STDIN, find_sources, source_name
-from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer, with_chat_tokens
+from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
 from linnet.files import making_folder, read_json, sha256, write_json
 from linnet.tokenizers import ChatTemplate, Tokenizer
@@ -157,7 +157,7 @@ class _Preparation:
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
         """The tokenizer, and from how many characters it was learned, when it was."""
         if self.given is not None:
-            return with_chat_tokens(self.given) if self.survey.dialogues else self.given, None
+            return self.given.with_special_tokens() if self.survey.dialogues else self.given, None
         counted = _Counted()
         texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
         return learned_tokenizer(self.config, texts), counted.characters

@@ -68,11 +68,6 @@ def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tok
         return BPETokenizer.train_from_counts(counts, size, lambda done, wanted: bar.advance())
 
 
-def with_chat_tokens(tokenizer: Tokenizer) -> Tokenizer:
-    """`tokenizer`, with the special tokens of dialogues added after its ids where they are missing."""
-    return tokenizer.with_special_tokens()
-
-
 def _gpt2_or_none() -> Tokenizer | None:
     """GPT-2's vocabulary from the hub, or None, said aloud, where it cannot be had."""
     from linnet.tokenizers.hub import gpt2_from_hub

@@ -76,9 +76,16 @@ class Tokenizer(ABC):
             UserError: the text holds a lone surrogate, which no UTF-8 can spell.
         """
 
-    @abstractmethod
     def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "Tokenizer":
         """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
+        added = [name for name in names if name not in self.special_ids]
+        if not added:
+            return self
+        return self._extended(added, self.special_ids | {name: self.vocab_size + n for n, name in enumerate(added)})
+
+    @abstractmethod
+    def _extended(self, added: Sequence[str], special_ids: Mapping[str, int]) -> "Tokenizer":
+        """This tokenizer with the special tokens `added` after its last id."""
 
     @abstractmethod
     def document(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from linnet.tokenizers.base import SPECIALS, Tokenizer, surrogate_error
 from linnet.tokenizers.bpe_merge import Merges
 from linnet.tokenizers.bpe_train import Progress, learn_merges
 from linnet.tokenizers.piece_cache import PieceCache
-from linnet.tokenizers.pretokenize import count_pieces, split_stream
+from linnet.tokenizers.pretokenize import count_pieces
 
 log = logging.getLogger(__name__)
 
@@ -136,23 +135,12 @@ class BPETokenizer(Tokenizer):
         except ValueError as error:
             raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {error}") from None
 
-    def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "BPETokenizer":
-        """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
-        added = [name for name in names if name not in self.special_ids]
-        if not added:
-            return self
-        tokens = [*self._tokens, *(name.encode() for name in added)]
-        special_ids = self.special_ids | {name: self.vocab_size + index for index, name in enumerate(added)}
-        return type(self)(tokens, self._merges.pairs, special_ids)
+    def _extended(self, added: Sequence[str], special_ids: Mapping[str, int]) -> "BPETokenizer":
+        return type(self)([*self._tokens, *(name.encode() for name in added)], self._merges.pairs, special_ids)
 
     def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
         """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
-        ids_of = self._cache.__getitem__
-        try:
-            for pieces in split_stream(chunks):
-                yield list(chain.from_iterable(map(ids_of, pieces)))
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from None
+        return self._cache.encode_iter(chunks)
 
     def _ids_of_piece(self, piece: str) -> tuple[int, ...]:
         byte_ids = self._byte_ids

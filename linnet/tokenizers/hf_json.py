@@ -147,10 +147,23 @@ def table_of(vocabulary: Mapping[str, int], special_ids: Mapping[str, int]) -> l
     Raises:
         ValueError: an id is missing or used twice, or a token is not written in byte letters.
     """
-    names = {id: name for name, id in special_ids.items()}
-    by_id = {id: names[id].encode() if id in names else unspell(token) for token, id in vocabulary.items()}
-    by_id |= {id: name.encode() for id, name in names.items()}
-    if len(by_id) != len(vocabulary.keys() | special_ids.keys()):
+    special = set(special_ids.values())
+    names = names_of(vocabulary, special_ids)
+    return [name.encode() if id in special else unspell(name) for id, name in enumerate(names)]
+
+
+def names_of(vocabulary: Mapping[str, int], special_ids: Mapping[str, int]) -> list[str]:
+    """Every id's token as the file spells it, a special one by its name.
+
+    Raises:
+        ValueError: an id is missing, used twice, or no whole number.
+    """
+    ids = {**vocabulary, **special_ids}
+    for name, id in ids.items():
+        if type(id) is not int:
+            raise ValueError(f"the id of {name!r} is {id!r}, not a whole number")
+    by_id = {id: name for name, id in ids.items()}
+    if len(by_id) != len(ids):
         raise ValueError("an id is used twice")
     if sorted(by_id) != list(range(len(by_id))):
         raise ValueError(f"its {len(by_id)} ids are not 0 to {len(by_id) - 1}")

@@ -1,6 +1,10 @@
 """Ids of pieces that were met before: most of a text is the same few words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+
+from linnet.tokenizers.base import surrogate_error
+from linnet.tokenizers.pretokenize import split_stream
 
 
 class PieceCache(dict[str, tuple[int, ...]]):
@@ -18,6 +22,19 @@ class PieceCache(dict[str, tuple[int, ...]]):
     def __init__(self, encode: Callable[[str], tuple[int, ...]]) -> None:
         super().__init__()
         self.encode = encode
+
+    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
+        """Lists of ids of the pieces of a text, wherever it was cut into chunks.
+
+        Raises:
+            UserError: the text holds a lone surrogate.
+        """
+        ids_of = self.__getitem__
+        try:
+            for pieces in split_stream(chunks):
+                yield list(chain.from_iterable(map(ids_of, pieces)))
+        except UnicodeEncodeError as error:
+            raise surrogate_error(error) from None
 
     def __missing__(self, piece: str) -> tuple[int, ...]:
         ids = self.encode(piece)

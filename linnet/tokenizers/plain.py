@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from linnet.errors import UserError
 from linnet.tokenizers.base import SPECIALS, Tokenizer
-from linnet.tokenizers.hf_json import OPTIONS, file_document, refuse_what_changes_text, special_ids_of
+from linnet.tokenizers.hf_json import OPTIONS, file_document, names_of, refuse_what_changes_text, special_ids_of
 from linnet.tokenizers.pretokenize import split
 
 REPLACEMENT = "\ufffd"
@@ -73,12 +73,7 @@ class PlainTokenizer(Tokenizer):
             raise ValueError(f"{256 - len(ids)} of the 256 bytes have no token")
         return ids
 
-    def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> Self:
-        """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
-        added = [name for name in names if name not in self.special_ids]
-        if not added:
-            return self
-        special_ids = self.special_ids | {name: self.vocab_size + index for index, name in enumerate(added)}
+    def _extended(self, added: Sequence[str], special_ids: Mapping[str, int]) -> Self:
         return type(self)((*self._names, *added), special_ids)
 
     def document(self) -> dict[str, Any]:
@@ -171,9 +166,4 @@ def _read(document: Any) -> tuple[list[str], dict[str, int]]:
     if model["type"] != "BPE" or model["merges"]:
         raise ValueError("it is neither a byte-level BPE nor a vocabulary of characters or words")
     special_ids = special_ids_of(document)
-    by_id = {id: name for name, id in (model["vocab"] | special_ids).items()}
-    if len(by_id) != len(model["vocab"].keys() | special_ids.keys()):
-        raise ValueError("an id is used twice")
-    if sorted(by_id) != list(range(len(by_id))):
-        raise ValueError(f"its {len(by_id)} ids are not 0 to {len(by_id) - 1}")
-    return [by_id[id] for id in range(len(by_id))], special_ids
+    return names_of(model["vocab"], special_ids), special_ids

@@ -10,7 +10,7 @@ from linnet.errors import UserError
 from linnet.tokenizers.base import SPECIALS, surrogate_error
 from linnet.tokenizers.piece_cache import PieceCache
 from linnet.tokenizers.plain import BYTES_AND_SPECIALS, PlainTokenizer, byte_names, complete, most_frequent
-from linnet.tokenizers.pretokenize import PATTERN, count_pieces, split_stream
+from linnet.tokenizers.pretokenize import PATTERN, count_pieces
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +102,7 @@ class WordTokenizer(PlainTokenizer):
 
     def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
         """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
-        ids_of = self._cache.__getitem__
-        try:
-            for pieces in split_stream(chunks):
-                yield list(chain.from_iterable(map(ids_of, pieces)))
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from None
+        return self._cache.encode_iter(chunks)
 
     def _ids_of_piece(self, piece: str) -> tuple[int, ...]:
         word = self._id_of.get(piece)

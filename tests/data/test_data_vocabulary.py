@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from linnet.data import DataConfig
 from linnet.data import vocabulary as room
 from linnet.data.shards import Prepared
-from linnet.data.vocabulary import given_tokenizer, learned_tokenizer, with_chat_tokens
+from linnet.data.vocabulary import given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
 from linnet.tokenizers import SPECIALS, BPETokenizer, CharTokenizer, WordTokenizer
 
@@ -97,11 +97,11 @@ def test_a_prepared_folder_opens_again_whatever_the_kind(make):
 @pytest.mark.parametrize("kind", CLASSES)
 def test_chat_tokens_are_added_to_any_kind_that_lacks_them(kind):
     full = CLASSES[kind].train([LINES], vocab_size=300)
-    assert with_chat_tokens(full) is full
+    assert full.with_special_tokens() is full
     names = [full._names[id] for id in range(full.vocab_size - 4)] if kind != "bpe" else list(full._tokens[:-4])
     end = {"<|endoftext|>": len(names) - 1}
     poor = CLASSES[kind](names, full.merges, end) if kind == "bpe" else CLASSES[kind](names, end)
-    assert with_chat_tokens(poor) == full
+    assert poor.with_special_tokens() == full
 
 
 def test_gpt2_out_of_reach_means_8192_ids_of_our_own_and_says_so(make, monkeypatch, capsys, caplog):
