@@ -10,7 +10,7 @@ from typing import Any
 
 from linnet.data.dialogues import checked_messages
 from linnet.errors import UserError
-from linnet.files import write_text
+from linnet.files import read_text, write_text
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -32,14 +32,7 @@ def load_chat(path: Path) -> list[Mapping[str, str]]:
     Raises:
         UserError: no such file, or its lines are not chats.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text, so it is no saved chat") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = read_text(path).split("\n")
     turns: list[list[dict[str, str]]] = []
     expected = None
     for number in range(len(lines), 0, -1):

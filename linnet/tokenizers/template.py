@@ -11,7 +11,7 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from linnet.errors import UserError
-from linnet.files import write_text
+from linnet.files import read_text, write_text
 from linnet.tokenizers.base import END_OF_TEXT, SPECIALS, Tokenizer
 
 ROLES = ("system", "user", "assistant")
@@ -101,14 +101,7 @@ class ChatTemplate:
         """
         path = Path(path)
         file = path / FILE_NAME if path.is_dir() else path
-        try:
-            source = file.read_bytes().decode("utf-8")
-        except FileNotFoundError:
-            raise UserError(f"no file {file}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{file} is not UTF-8 text") from None
-        except OSError as error:
-            raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+        source = read_text(file)
         try:
             return ChatTemplate(source)
         except UserError as error:

@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizer_texts import CORPUS, GOLDEN, TEXTS, data_file
+from tokenizer_texts import CORPUS, GOLDEN, TEXTS, broken, data_file
 
 from linnet.errors import UserError
 from linnet.tokenizers import SPECIALS, BPETokenizer, CharTokenizer, ChatTemplate, Tokenizer, WordTokenizer
@@ -240,19 +240,6 @@ def test_special_tokens_can_be_added_after_the_last_id(plain):
     assert more != plain
 
 
-def _changed(document, *path, value):
-    document = json.loads(json.dumps(document))
-    *parents, last = path
-    place = document
-    for key in parents:
-        place = place[key]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
-    return document
-
-
 @pytest.mark.parametrize(
     ("kind", "path", "value", "message"),
     [
@@ -278,7 +265,7 @@ def _changed(document, *path, value):
 )
 def test_damaged_and_foreign_files_are_one_plain_line(tmp_path, kind, path, value, message):
     file = tmp_path / "tokenizer.json"
-    file.write_text(json.dumps(_changed(ALL[kind].document(), *path, value=value)))
+    file.write_text(json.dumps(broken(ALL[kind].document(), *path, value=value)))
     with pytest.raises(UserError, match=r"cannot use .*tokenizer\.json as a tokenizer") as caught:
         Tokenizer.load(file)
     assert message in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 import tiktoken
 import tokenizers
 from hypothesis import given, settings
-from tokenizer_texts import CORPUS, GOLDEN, TEXTS, data_file
+from tokenizer_texts import CORPUS, GOLDEN, TEXTS, broken, data_file
 
 from linnet.errors import UserError
 from linnet.tokenizers import BPETokenizer, Tokenizer
@@ -130,18 +130,6 @@ def test_byte_letters_are_those_of_gpt2():
     assert unspell(spell(bytes(range(256)))) == bytes(range(256))
 
 
-def _broken(document, *path, value=None):
-    *parents, last = path
-    place = document
-    for key in parents:
-        place = place[key]
-    if value is None:
-        del place[last]
-    else:
-        place[last] = value
-    return document
-
-
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -170,7 +158,7 @@ def _broken(document, *path, value=None):
 def test_damaged_and_foreign_files_are_one_plain_line(tokenizer, tmp_path, path, value, message):
     document = json.loads(json.dumps(tokenizer.document()))
     file = tmp_path / "tokenizer.json"
-    file.write_text(json.dumps(_broken(document, *path, value=value)))
+    file.write_text(json.dumps(broken(document, *path, value=value)))
     with pytest.raises(UserError, match=r"cannot use .*tokenizer\.json as a tokenizer") as caught:
         Tokenizer.load(file)
     assert message in str(caught.value)

@@ -1,7 +1,9 @@
 """Texts that catch mistakes, shared by the tests of this room (named apart: `tests/tokenizers` is no package,
 lest it be imported in place of Hugging Face's `tokenizers`)."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -42,3 +44,17 @@ def data_file(name: str) -> Path:
     if not path.exists():
         pytest.skip(f"{name} lies beside the repository, in shared/data; it is not there")
     return path
+
+
+def broken(document: Any, *path: str | int, value: Any = None) -> Any:
+    """A copy of a tokenizer's document with another value at `path`; None takes the entry out."""
+    document = json.loads(json.dumps(document))
+    *parents, last = path
+    place = document
+    for key in parents:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return document
