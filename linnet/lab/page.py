@@ -136,11 +136,13 @@ def continuation(lm: LM, card: RunCard, sampling: Sampling) -> None:
     """A text, and what the model adds to it."""
     written: dict[str, str] = st.session_state.setdefault("written", {})
     st.subheader("Continue this text", anchor=False)
-    prompt = st.text_area(
-        "Continue this text", height=140, placeholder="Once upon a time", label_visibility="collapsed", key="prompt"
-    )
+    with st.form("continuation", border=False):  # the text and the click arrive together
+        prompt = st.text_area(
+            "Continue this text", height=140, placeholder="Once upon a time", label_visibility="collapsed", key="prompt"
+        )
+        clicked = st.form_submit_button("Continue", type="primary")
     place = str(card.path)
-    if st.button("Continue", type="primary"):
+    if clicked:
         stop = st.empty()
         stop.button("Stop", icon=":material/stop:")  # a click ends this pass at its next piece
         with st.container(border=True):
