@@ -3,7 +3,8 @@
 A file is a list of definitions; `#` begins a comment line:
 
     colour = red, blue, green          a rule that is one of these words, and a domain for variables
-    $hat: colour                       a variable; `$cap: colour != hat` never has the value of `hat`
+    $hat: colour                       a variable; `$cap: colour != hat` never has the value of `hat`, and
+                                       `$cook: person != guest.kind` is never of the kind of `guest`
     opening:                           a rule; each alternative begins with `|`, further lines continue it
     | Once there was {hero.a} fox.
     | 2: Long ago there was <animal>.  twice as likely as the others
@@ -70,6 +71,11 @@ def read_grammar(
     return _Reader(text, domains or {}, rules or {}).grammar()
 
 
+def _unlike(other: str, form: str) -> Rule:
+    """Never the value of `other` that reads the same in `form`."""
+    return Rule(other, lambda mine, theirs: mine[form] != theirs[form])
+
+
 class _Reader:
     def __init__(self, text: str, domains: Mapping[str, Domain], rules: Mapping[tuple[str, str], Allowed]) -> None:
         self._domains = dict(domains)
@@ -128,7 +134,7 @@ class _Reader:
 
     def _add_variable(self, name: str, domain: str, unlike: str | None) -> None:
         others = re.split(r"[,\s]+", unlike) if unlike else []
-        rules = tuple(Rule(other, lambda mine, theirs: mine[""] != theirs[""]) for other in others)
+        rules = tuple(_unlike(*other.partition(".")[::2]) for other in others)
         # lists may stand below the variables that use them, so the domain is filled in at the end
         self._variables.append(Variable(name, Domain(domain, ()), rules))
 

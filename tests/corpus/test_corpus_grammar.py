@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from linnet.corpus.grammar import DeadEndError, Grammar
+from linnet.corpus.grammar import DeadEndError, Domain, Grammar
 from linnet.corpus.notation import noun, read_grammar
 from linnet.corpus.parsing import Parser
 from linnet.corpus.sampling import Sampler
@@ -91,6 +91,14 @@ def test_a_rule_between_two_variables_renormalises_whichever_comes_first():
     assert probability(grammar, "22") == pytest.approx(1 / 2 * 1 / 3 * 1 / 3)
     assert probability(grammar, "21!") == 0
     assert probability(grammar, "31!") == pytest.approx(1 / 2 * 1 / 3 * 1 / 3)
+
+
+def test_a_variable_can_be_unlike_another_in_one_form():
+    words = Domain("n", tuple({"": word, "length": str(len(word))} for word in ("fox", "owl", "bear")))
+    grammar = read_grammar("$a: n\n$b: n != a.length\nstart:\n| {a} {b}\n", {"n": words})
+    assert probability(grammar, "fox owl") == 0
+    assert probability(grammar, "fox bear") == pytest.approx(1 / 3)
+    assert probability(grammar, "bear owl") == pytest.approx(1 / 3 * 1 / 2)
 
 
 def test_a_forgotten_value_can_be_bound_again():
