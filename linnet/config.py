@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 import sys
 import tomllib
@@ -18,6 +19,28 @@ from linnet.errors import UserError
 C = TypeVar("C")
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+LONGEST_ECHO = 200
+"""characters of what a user gave that a message repeats"""
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def shown(value: object, limit: int = LONGEST_ECHO) -> str:
+    """`value` as messages and manifests can hold it: one line of UTF-8, without its middle where it is long.
+
+    Control characters and line breaks are escaped; so are the bytes of a file's name that are no UTF-8: `caf\\xe9`.
+    """
+    text = str(value)
+    if len(text) > limit:
+        text = f"{text[: limit * 2 // 3]} ... {text[-limit // 3 :]}"
+    return _UNPRINTABLE.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(letter: str) -> str:
+    byte = ord(letter) - 0xDC00  # how Python writes a byte that is no UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(letter)[1:-1]
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
@@ -45,18 +68,18 @@ def from_dict(cls: type[C], values: dict[str, Any], base: C | None = None, where
         UserError: an unknown key (with the nearest known one) or a value of the wrong type (with what is allowed).
     """
     if not isinstance(values, dict):
-        raise UserError(f"{where.rstrip('.') or 'a configuration'} must be a section, got {values!r}")
+        raise UserError(f"{where.rstrip('.') or 'a configuration'} must be a section, got {shown(repr(values))}")
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     changes = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise UserError(f"unknown key {where + key!r}; {suggestion(name, known)}")
+            raise UserError(f"unknown key {shown(repr(where + key))}; {suggestion(name, known)}")
         hint = hints[name]
         if dataclasses.is_dataclass(hint):
             if not isinstance(value, dict):
-                raise UserError(f"{where + key!r} is a section ([{where + key}]), got {value!r}")
+                raise UserError(f"{where + key!r} is a section ([{where + key}]), got {shown(repr(value))}")
             inner = None if base is None else getattr(base, name)
             changes[name] = from_dict(cast(type, hint), value, inner, f"{where}{key}.")
         else:
@@ -78,7 +101,7 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         if value in get_args(hint):
             return value
         allowed = ", ".join(map(str, get_args(hint)))
-        raise UserError(f"{where} must be one of {allowed}; got {value!r}")
+        raise UserError(f"{where} must be one of {allowed}; got {shown(repr(value))}")
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_checked(get_args(hint)[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -88,7 +111,8 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text in quotes"}
-    raise UserError(f"{where} must be {names.get(hint, 'a list' if origin is tuple else hint)}; got {value!r}")
+    wanted = names.get(hint, "a list" if origin is tuple else hint)
+    raise UserError(f"{where} must be {wanted}; got {shown(repr(value))}")
 
 
 def dumps(config: Any) -> str:
@@ -102,16 +126,23 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The tables of a TOML file.
 
     Raises:
-        UserError: no such file, or not valid TOML.
+        UserError: no such file, a device or a pipe, or not valid TOML.
     """
+    name = shown(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{name} is no regular file; a recipe is a .toml file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"no file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from error
+        raise UserError(f"no file {name}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text ({error.reason} at byte {error.start:,})") from error
+    except RecursionError:
+        raise UserError(f"{name} is nested too deep; a recipe needs sections, values and lists of values") from None
+    except ValueError as error:  # not TOML, or a number of thousands of digits
+        raise UserError(f"{name} is not valid TOML: {shown(error, 300)}") from error
 
 
 def recipe_names() -> list[str]:
@@ -128,7 +159,7 @@ def recipe_path(name: str) -> Path:
     if name.endswith(".toml"):
         return Path(name)
     if name not in recipe_names():
-        raise UserError(f"unknown recipe {name!r}; {suggestion(name, recipe_names())}")
+        raise UserError(f"unknown recipe {shown(repr(name))}; {suggestion(name, recipe_names())}")
     return RECIPES / f"{name}.toml"
 
 
@@ -172,6 +203,6 @@ def _one_line(box: str, prog: str) -> str:
             rest = " ".join(lines[number:])
             near = re.search(r"Perhaps you meant:.*?(--[\w.-]+)", rest)
             hint = f"did you mean {near[1]}? " if near else ""
-            return f"{' '.join(message).rstrip('.')}; {hint}`{prog} --help` lists what is allowed"
+            return f"{shown(' '.join(message), 400).rstrip('.')}; {hint}`{prog} --help` lists what is allowed"
         message.append(line)
-    return " ".join(message) or f"wrong flags; `{prog} --help` lists what is allowed"
+    return shown(" ".join(message), 400) or f"wrong flags; `{prog} --help` lists what is allowed"

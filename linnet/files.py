@@ -4,13 +4,20 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from linnet.errors import UserError
+
+_SHOWN_PATH = 200
+"""characters of a path that a message repeats"""
 
 
 def sync_folder(folder: Path) -> None:
@@ -39,7 +46,7 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot("write", path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -52,7 +59,7 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):
             os.unlink(name)
         if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+            raise _cannot("write", path, error) from error
         raise
 
 
@@ -76,16 +83,40 @@ def read_text(path: str | Path) -> str:
     """The text in `path`, its line ends as they are.
 
     Raises:
-        UserError: the file is absent, unreadable, or not UTF-8.
+        UserError: the file is absent, unreadable, without an end (a device, a pipe), or not UTF-8.
     """
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        return regular(path).read_bytes().decode("utf-8")
     except FileNotFoundError:
         raise UserError(f"no file {path}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise _cannot("read", path, error) from error
+
+
+def regular(path: str | Path) -> Path:
+    """`path`, where it may be read to its end: it is no device or pipe. Whether it is there is for its reader to find.
+
+    Raises:
+        UserError: it is a device, a pipe or a socket, which may never end or never begin.
+        OSError: the system does not even say what it is.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a device or a pipe; give a regular file, which has an end")
+    return path
+
+
+def _cannot(do: str, path: Path | str, error: OSError) -> UserError:
+    """What a user is told where the system refuses; of a very long path, its end."""
+    name = str(path)
+    name = name if len(name) <= _SHOWN_PATH else f"... {name[-_SHOWN_PATH:]}"
+    return UserError(f"cannot {do} {name}: {error.strerror or error}")
 
 
 def read_json(path: str | Path) -> Any:
@@ -118,15 +149,18 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` only when the block ends without an error.
 
     An older folder at `path` is replaced; should the machine stop between the two renames, the older one survives
-    beside it under a name that begins with `.old-`.
+    beside it under a name that begins with `.old-`. What a killed process left half made there is deleted first.
     """
     path = Path(path)
+    if os.path.islink(path):
+        path = Path(os.path.realpath(path))  # the folder is replaced, not the link to it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".making-{path.name}-", dir=path.parent))
+        sweep_abandoned(path.parent)
+        building = Path(tempfile.mkdtemp(prefix=f".making-{path.name}-{_host()}-{os.getpid()}-", dir=path.parent))
         building.chmod(0o777 & ~_umask())
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _cannot("write", path, error) from error
     try:
         yield building
         for file in building.rglob("*"):
@@ -142,7 +176,7 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
         if isinstance(error, OSError):
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+            raise _cannot("write", path, error) from error
         raise
 
 
@@ -161,6 +195,32 @@ def sweep(folder: Path) -> None:
     for pattern in (".making-*", ".gone-*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep_abandoned(folder: Path) -> None:
+    """Deletes what processes of this machine that no longer run left half made in `folder`; others may be at work."""
+    for path in folder.glob(".making-*"):
+        maker = re.search(rf"-{_host()}-([0-9]+)-[^-]*$", path.name)
+        if maker and not _runs(int(maker[1])):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _host() -> str:
+    """A short mark of this machine: a folder may be shared with others, whose processes have the same numbers."""
+    return hashlib.sha256(platform.node().encode("utf-8", "replace")).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process on this machine; in doubt, there is."""
+    if sys.platform == "win32":
+        return True  # there, asking would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # another user's, or no number of a process
+    return True
 
 
 def _umask() -> int:

@@ -1,7 +1,9 @@
 """Dataclasses, TOML and flags say the same; what is unknown or of the wrong type is refused with the way out."""
 
 import dataclasses
+import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -122,6 +124,60 @@ def test_broken_toml_names_the_file(tmp_path: Path) -> None:
         configs.read_toml(tmp_path / "r.toml")
     with pytest.raises(UserError, match="no file"):
         configs.read_toml(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, r"r\.toml is nested too deep"),
+        ("a = " + "9" * 6000, r"r\.toml is not valid TOML: Exceeds the limit"),
+        ("a = caf\xe9", r"r\.toml is not UTF-8 text"),
+    ],
+    ids=["deep", "long number", "latin-1"],
+)
+def test_toml_that_no_parser_takes_is_one_line(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "r.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=complaint):
+        configs.read_toml(tmp_path / "r.toml")
+
+
+def test_a_recipe_is_a_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name in ("pipe.toml", "folder.toml"):
+        with pytest.raises(UserError, match=f"{name} is no regular file"):
+            configs.read_toml(tmp_path / name)
+    with pytest.raises(UserError, match="File name too long"):
+        configs.read_toml(tmp_path / f"{'x' * 9000}.toml")
+
+
+def test_what_is_shown_is_one_short_line_of_utf8() -> None:
+    assert configs.shown("plain, caf\xe9, 你好") == "plain, caf\xe9, 你好"
+    assert configs.shown(os.fsdecode(b"caf\xe9\n\x1b")) == r"caf\xe9\n\x1b"
+    assert configs.shown("\ud800\u2028") == r"\ud800\u2028"
+    assert configs.shown("a" * 50 + "b" * 50, limit=30) == "a" * 20 + " ... " + "b" * 10
+
+
+LONG = "x" * 9000
+
+
+@pytest.mark.parametrize(
+    "complain",
+    [
+        lambda: configs.recipe_path(LONG),
+        lambda: configs.from_dict(Outer, {LONG: 1}),
+        lambda: configs.from_dict(Outer, {"inner": {"size": LONG}}),
+        lambda: configs.from_dict(Outer, {"inner": {"kind": LONG}}),
+        lambda: configs.from_dict(Outer, {"inner": LONG}),
+        lambda: configs.parse_flags(Outer, ["--inner.size", LONG], "linnet example"),
+        lambda: configs.parse_flags(Outer, [f"--{LONG}", "1"], "linnet example"),
+    ],
+)
+def test_a_long_value_is_not_repeated_whole(complain: Callable[[], object]) -> None:
+    with pytest.raises(UserError) as caught:
+        complain()
+    assert "xxx" in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_differences_are_named_by_their_dotted_key() -> None:

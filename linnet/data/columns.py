@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from linnet.config import shown
 from linnet.errors import UserError
 
 MESSAGES_COLUMN = "messages"
@@ -27,4 +28,4 @@ def find_columns(header: Sequence[str], name: str, *, messages: bool = False) ->
             return [places[column] for column in columns]
     found = ", ".join(column.strip() or "(no name)" for column in header) or "(none)"
     names = "; ".join(",".join(columns) for columns in allowed)
-    raise UserError(f"{name} has the columns {found}; allowed are {names} (upper or lower case)")
+    raise UserError(f"{name} has the columns {shown(found)}; allowed are {names} (upper or lower case)")

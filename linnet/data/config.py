@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from linnet.config import shown
 from linnet.errors import UserError
+
+SEEDS = 1 << 128
+"""how many there are: a seed is the key of the hash that splits documents, 16 bytes long"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +61,9 @@ class DataConfig:
                 "their sum must be less than 1"
             )
         if self.split not in (None, "hash", "tail"):
-            raise UserError(f"unknown split {self.split!r}; allowed are hash and tail")
+            raise UserError(f"unknown split {shown(repr(self.split))}; allowed are hash and tail")
         if self.errors not in ("strict", "replace"):
-            raise UserError(f"unknown errors {self.errors!r}; allowed are strict and replace")
+            raise UserError(f"unknown errors {shown(repr(self.errors))}; allowed are strict and replace")
         if self.document_separator == "":
             raise UserError("the document separator is empty; leave it out to make each file one document")
         if {"builtin:stories", "builtin:dialogues"} <= set(self.sources) and self.builtin_story_share == 0:
@@ -68,3 +72,5 @@ class DataConfig:
             raise UserError(f"builtin_documents is {self.builtin_documents}; at least 1 is needed")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; seeds are 0 or greater")
+        if self.seed >= SEEDS:
+            raise UserError("the seed is too large; seeds are less than 2**128")

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from linnet.config import shown
 from linnet.errors import UserError
 
 Message = dict[str, str]
@@ -36,7 +37,8 @@ def checked_messages(value: Any, where: str) -> list[Message]:
         role = message.get("role") if isinstance(message, dict) else None
         content = message.get("content") if isinstance(message, dict) else None
         if role not in ROLES:
-            raise UserError(f"{where}: message {number} has the role {role!r}; allowed are {', '.join(ROLES)}")
+            got = shown(repr(role))
+            raise UserError(f"{where}: message {number} has the role {got}; allowed are {', '.join(ROLES)}")
         if not isinstance(content, str):
             raise UserError(f'{where}: message {number} has no "content" that is a text')
         messages.append({"role": role, "content": content})

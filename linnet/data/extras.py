@@ -19,4 +19,6 @@ def library(module: str, extra: str, name: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError:
         package = module.partition(".")[0]
-        raise UserError(f"{name} needs the library {package}; `pip install 'linnet[{extra}]'` brings it") from None
+        raise UserError(
+            f"{name} needs the library {package}; `pip install {package}` brings it, as does Linnet's extra [{extra}]"
+        ) from None

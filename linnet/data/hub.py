@@ -3,17 +3,20 @@
 import contextlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linnet.config import shown
 from linnet.console import progress, say
 from linnet.data.extras import library
 from linnet.data.tables import MOST_ROWS, first_lines, table_rows
 from linnet.data.text import Tally
 from linnet.errors import UserError
+from linnet.tokenizers.hub import TIMEOUT_S
 
 PREFIX = "hf:"
 TRAIN = "train"
@@ -21,7 +24,7 @@ TRAIN = "train"
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
 """readers of the `datasets` library that hold rows of text; others unpack archives, pictures or pickled objects"""
 
-_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Dataset:
     def name(self) -> str:
         """How messages and the manifest call it."""
         config = f":{self.config}" if self.config else ""
-        return f"{PREFIX}{self.id}{config}" + (f"@{self.revision}" if self.revision else "")
+        return shown(f"{PREFIX}{self.id}{config}" + (f"@{self.revision}" if self.revision else ""))
 
 
 def dataset_of(spec: str) -> Dataset:
@@ -54,14 +57,18 @@ def dataset_of(spec: str) -> Dataset:
     for text, wanted in ((whole, ""), (unrevised, revision)):
         path, _, config = text.rpartition(":")
         for place, name in ((text, ""), (path, config)):
-            if place and Path(place).is_dir():
+            if place and os.path.isdir(place):
                 folder = Path(place).resolve()
+                if not folder.name:
+                    raise UserError(f"{PREFIX}{place} is the root of all files, and no dataset; name a folder below it")
                 if wanted:
-                    raise UserError(f"{PREFIX}{folder.name} is a folder, which has no revisions; leave out @{wanted}")
-                return Dataset(folder.name, name or None, None, folder)
+                    raise UserError(
+                        f"{PREFIX}{shown(folder.name)} is a folder, which has no revisions; leave out @{shown(wanted)}"
+                    )
+                return Dataset(shown(folder.name), name or None, None, folder)
     id, _, config = unrevised.partition(":")
     if not _NAME.fullmatch(id):
-        raise UserError(f"{spec}: no such folder, and no OWNER/NAME on the Hugging Face hub")
+        raise UserError(f"{shown(spec)}: no such folder, and no OWNER/NAME on the Hugging Face hub")
     return Dataset(id, config or None, revision or None)
 
 
@@ -81,6 +88,7 @@ def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dic
     tally = Tally()
     if dataset.folder is None:
         say(f"asking the Hugging Face hub for {dataset.name}")
+        _check_hub(hub, dataset)
     with _plain_errors(dataset), _quietly(datasets, hub):
         where = dataset.id if dataset.folder is None else str(dataset.folder)
         builder = datasets.load_dataset_builder(
@@ -89,6 +97,9 @@ def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dic
         _check_format(builder, dataset)
         streams = builder.as_streaming_dataset()
     split = _split(list(streams), dataset)
+    revision = builder.hash if dataset.folder is None else None
+    license = _license(hub, dataset, revision)  # before the rows: who may not use them need not wait for them
+    say(f"{dataset.name}: {f'its licence is {shown(license)}' if license else 'its card names no licence'}")
     with (
         open(path, "w", encoding="utf-8", newline="\n") as file,
         progress(f"fetching {dataset.name}", None, "rows") as bar,
@@ -98,7 +109,6 @@ def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dic
             line = {"messages": row} if isinstance(row, list) else {"text": row or ""}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             bar.advance()
-    revision = builder.hash if dataset.folder is None else None
     origin = {
         "kind": "hf",
         "dataset": dataset.id,
@@ -106,9 +116,26 @@ def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dic
         "split": split,
         "splits": list(streams),
         "revision": revision,
-        "license": _license(hub, dataset, revision),
+        "license": license,
     }
     return origin, tally
+
+
+def _check_hub(hub: Any, dataset: Dataset) -> None:
+    """Asks the hub for the dataset once and shortly: the library itself tries for half a minute.
+
+    Raises:
+        UserError: the hub does not answer.
+    """
+    try:
+        hub.HfApi().dataset_info(dataset.id, revision=dataset.revision, expand=["sha"], timeout=TIMEOUT_S)
+    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError):
+        pass  # it has answered, or the name is wrong: what that means the library says better
+    except Exception as error:  # of whatever library carries the question this year
+        raise UserError(
+            f"{dataset.name} cannot be read: the Hugging Face hub does not answer ({first_lines(error)}); "
+            f"without a network, `{PREFIX}FOLDER` reads a copy of its files"
+        ) from error
 
 
 def _check_format(builder: Any, dataset: Dataset) -> None:
@@ -178,6 +205,10 @@ def _plain_errors(dataset: Dataset) -> Iterator[None]:
             line = line.replace(str(dataset.folder), dataset.folder.name)
         if type(error).__module__.startswith("yaml"):
             line = f"the head of its card, README.md, is no YAML ({line})"
+        if isinstance(error, StopIteration):
+            line = "one of its files is empty"
+        if isinstance(error, UnicodeEncodeError):
+            line = "its path is not UTF-8; rename the folder"
         if isinstance(error, ConnectionError):
             line += f"; without a network, `{PREFIX}FOLDER` reads a copy of its files"
         raise UserError(f"{dataset.name} cannot be read: {line}") from error

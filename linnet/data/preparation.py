@@ -4,6 +4,7 @@ The folder appears when everything in it is written and on disk; until then it d
 """
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet import __version__
+from linnet.config import shown
 from linnet.console import progress, say, size_text
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
@@ -39,7 +41,9 @@ _SPOOL = "spool"
 """folder for what is read several times, gone when the data is complete"""
 
 
-def prepare(config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str, str]] = ()) -> Prepared:
+def prepare(
+    config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str, str]] = (), overwrite: bool = True
+) -> Prepared:
     """The prepared data in the folder `out`, which is written whole or not at all.
 
     It holds, for each split: `NAME.bin` (tokens), `NAME.idx` (where documents begin), `NAME.mask` (which tokens are
@@ -48,14 +52,16 @@ def prepare(config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str
     bytes, the manifest's date aside.
 
     Args:
-        out: a new folder, an empty one, or older prepared data, which is replaced.
+        out: a new folder, an empty one, or older prepared data.
         identity: questions and answers that are always in training and never in validation; added to those of
             `config.identity`.
+        overwrite: whether older prepared data in `out` is replaced; nothing else ever is.
     Raises:
-        UserError: a source cannot be used, there is too little text, `out` holds something else or cannot be written.
+        UserError: a source cannot be used, there is too little text, `out` holds something else (or older data that is
+            to stay) or cannot be written.
     """
     out = Path(out)
-    _check_target(out, config.sources)
+    _check_target(out, config.sources, overwrite)
     try:
         with making_folder(out) as folder:
             _Preparation(config, folder, identity).run()
@@ -65,12 +71,16 @@ def prepare(config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str
     return Prepared.open(out)
 
 
-def _check_target(out: Path, sources: Sequence[str]) -> None:
-    """Refuses to replace what is not prepared data, or what is itself a source."""
+def _check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
+    """Refuses to replace what is not prepared data, what is itself a source, or data that is to stay."""
+    target = os.path.realpath(out)  # unlike a Path's `resolve`, it takes links in a circle
     for spec in sources:
-        if spec != STDIN and ":" not in spec and out.resolve() in (Path(spec).resolve(), *Path(spec).resolve().parents):
-            raise UserError(f"the source {spec} lies in {out}, which would be replaced; choose another folder")
-    if not out.exists():
+        place = Path(os.path.realpath(spec))
+        if spec != STDIN and ":" not in spec and Path(target) in (place, *place.parents):
+            raise UserError(f"the source {shown(spec)} lies in {out}, which would be replaced; choose another folder")
+    if not os.path.exists(out):
+        if os.path.islink(out):
+            raise UserError(f"{out} is a link that leads nowhere; choose a folder that does not exist yet")
         return
     if not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder that does not exist yet")
@@ -78,6 +88,8 @@ def _check_target(out: Path, sources: Sequence[str]) -> None:
     ours = {f"{name}.{kind}" for name in SPLITS for kind in ("bin", "idx", "mask")} | {MANIFEST, TOKENIZER, TEMPLATE}
     if inside and not (inside <= ours and MANIFEST in inside and _is_ours(out)):
         raise UserError(f"{out} is not empty and no prepared data; choose a folder that does not exist yet")
+    if inside and not overwrite:
+        raise UserError(f"{out} holds prepared data already; `--overwrite` replaces it, or choose another folder")
 
 
 def _is_ours(out: Path) -> bool:
@@ -142,7 +154,7 @@ class _Preparation:
         """The config without paths of this machine."""
         options = dataclasses.asdict(self.config)
         options["sources"] = [source_name(spec) for spec in self.config.sources]
-        options["tokenizer"] = Path(self.config.tokenizer).name
+        options["tokenizer"] = shown(Path(self.config.tokenizer).name)
         return options
 
     def _announce(self, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linnet.config import shown
 from linnet.console import say
 from linnet.data.columns import find_columns
 from linnet.data.config import DataConfig
@@ -98,7 +99,8 @@ class Reader:
                 count += 1
                 yield Document(chunks=document)
             if count == 1:
-                self._hint(source, f"the separator {separator!r} does not occur in {source.name}: it is one document")
+                missing = f"the separator {shown(repr(separator))} does not occur in {source.name}"
+                self._hint(source, f"{missing}: it is one document")
             return
         found: list[bool] = []
         yield Document(chunks=has_line(chunks, USUAL_SEPARATOR, found))
@@ -170,7 +172,8 @@ class Reader:
 
     def _from_row(self, row: Any, where: str) -> Document | None:
         if not isinstance(row, dict) or not ("text" in row or "messages" in row):
-            got = f"the keys {', '.join(map(str, row))}" if isinstance(row, dict) and row else f"{type(row).__name__}"
+            keys = ", ".join(map(str, row)) if isinstance(row, dict) else ""
+            got = f"the keys {shown(keys)}" if keys else type(row).__name__
             raise UserError(f'{where} has {got}; allowed are {{"text": ...}} and {{"messages": [...]}}')
         log_probability = row.get("log_probability")
         log_probability = float(log_probability) if isinstance(log_probability, int | float) else None

@@ -3,6 +3,8 @@
 import contextlib
 import glob
 import json
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from linnet.config import shown
 from linnet.console import progress
 from linnet.data import hub
 from linnet.data.config import DataConfig
@@ -30,6 +33,10 @@ ALLOWED = (
 )
 
 STDIN = "-"
+
+LONGEST_NAME = 1000
+"""characters that the manifest keeps of a name"""
+
 BUILTIN = ("stories", "dialogues")
 
 
@@ -98,7 +105,7 @@ def find_sources(config: DataConfig, spool: Path) -> list[Source]:
     times.
 
     Raises:
-        UserError: a source is missing, unreadable, or of a kind that is not read.
+        UserError: a source is missing, unreadable, no regular file, or of a kind that is not read.
     """
     found: list[Source] = []
     for spec in config.sources:
@@ -114,27 +121,32 @@ def find_sources(config: DataConfig, spool: Path) -> list[Source]:
 
 
 def _from_path(spec: str) -> list[Source]:
-    path = Path(spec)
+    path, said = Path(spec), shown(spec)
     try:
-        if path.is_dir():
+        if os.path.isdir(spec):  # unlike a Path's, it knows no names that are errors; and an empty name is no folder
             inside = sorted(file for file in path.rglob("*") if _known(file) and not _hidden(file, path))
             if not inside:
                 raise UserError(
-                    f"no .txt .md .jsonl .csv file (or one of these with .gz or .zst) or .parquet in the folder {spec}"
+                    f"no .txt .md .jsonl .csv file (or one of these with .gz or .zst) or .parquet in the folder {said}"
                 )
             base = path.resolve().name
-            return [_from_file(file, f"{base}/{file.relative_to(path).as_posix()}") for file in inside]
-        if path.exists():
-            return [_from_file(path, path.name)]
+            return [_from_file(file, _named(f"{base}/{file.relative_to(path).as_posix()}")) for file in inside]
+        if os.path.exists(spec):
+            return [_from_file(path, _named(path.name))]
     except OSError as error:
-        raise UserError(f"cannot read {spec}: {error.strerror or error}") from error
+        raise UserError(f"cannot read {said}: {error.strerror or error}") from error
     if glob.has_magic(spec):
         matches = sorted(Path(match) for match in glob.glob(spec, recursive=True))
         files = [match for match in matches if match.is_file()]
         if not files:
-            raise UserError(f"no file matches {spec}")
-        return [_from_file(file, file.name) for file in files]
-    raise UserError(f"no file or folder {spec}; allowed: {ALLOWED}")
+            raise UserError(f"no file matches {said}")
+        return [_from_file(file, _named(file.name)) for file in files]
+    raise UserError(f"no file or folder {said}; allowed: {ALLOWED}")
+
+
+def _named(name: str) -> str:
+    """A file's name as messages and the manifest hold it: in one line of UTF-8, which names need not be."""
+    return shown(name, limit=LONGEST_NAME)
 
 
 def _known(file: Path) -> bool:
@@ -168,10 +180,12 @@ def _from_file(path: Path, name: str) -> Source:
 def _made(path: Path, name: str, kind: Kind, **facts: Any) -> Source:
     """The source in the file `path`; `facts` are other fields of it."""
     try:
-        stat = path.stat()
+        status = path.stat()
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror or error}") from error
-    return Source(name=name, path=path, kind=kind, size=stat.st_size, changed_ns=stat.st_mtime_ns, **facts)
+    if not stat.S_ISREG(status.st_mode):  # it is read several times, and may have no end
+        raise UserError(f"{name} is no regular file; `-` reads standard input")
+    return Source(name=name, path=path, kind=kind, size=status.st_size, changed_ns=status.st_mtime_ns, **facts)
 
 
 def _from_stdin(spool: Path) -> Source:
@@ -197,14 +211,14 @@ def source_name(spec: str) -> str:
     """`spec` as the manifest keeps it: without a path of this machine."""
     if spec.startswith(hub.PREFIX):
         return hub.dataset_of(spec).name
-    return spec if spec.startswith("builtin:") else Path(spec).name or spec
+    return spec if spec.startswith("builtin:") else _named(Path(spec).name or spec)
 
 
 def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
     """A built-in source, generated into a JSON-lines file: {"text" or "messages", "log_probability"} a line."""
     what = spec.removeprefix("builtin:")
     if what not in BUILTIN:
-        raise UserError(f"unknown source {spec}; allowed are {', '.join(f'builtin:{name}' for name in BUILTIN)}")
+        raise UserError(f"unknown source {shown(spec)}; allowed are {', '.join(f'builtin:{name}' for name in BUILTIN)}")
     specs = [other for other in config.sources if other.startswith("builtin:")]
     if specs.count(spec) > 1:
         raise UserError(f"{spec} is given more than once; builtin_documents says how much of it to generate")

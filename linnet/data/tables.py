@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from textwrap import shorten
 from typing import IO, Any
 
+from linnet.config import shown
 from linnet.data.columns import MESSAGES_COLUMN, find_columns
 from linnet.data.dialogues import Message, checked_messages, pair
 from linnet.data.extras import library
@@ -53,8 +54,8 @@ def text_columns(schema: Any, name: str) -> list[str]:
         wanted = "dialogues, lists of {role, content}" if _is_dialogue_column(field.name) else "text"
         if not (_holds_messages(field.type) if _is_dialogue_column(field.name) else _holds_text(field.type)):
             raise UserError(
-                f"{name}: the column {field.name} holds {field.type}, not {wanted}; "
-                f"the columns are {', '.join(schema.names)}"
+                f"{name}: the column {field.name} holds {shown(field.type)}, not {wanted}; "
+                f"the columns are {shown(', '.join(schema.names))}"
             )
     return [schema.field(place).name for place in places]
 

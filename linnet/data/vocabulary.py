@@ -1,9 +1,10 @@
 """Which tokenizer the data gets: learned from its training split, or one that is there already."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
+from linnet.config import shown
 from linnet.console import progress, say
 from linnet.data.config import DataConfig
 from linnet.errors import UserError
@@ -14,7 +15,8 @@ from linnet.tokenizers.pretokenize import split_stream
 LEARNED_CHARACTERS = 50_000_000
 """of the training text; more hardly changes the merges, and the memory stays the same however long the text is"""
 
-LEARNED = ("bpe", "char", "word")
+Learned = type[BPETokenizer] | type[CharTokenizer] | type[WordTokenizer]
+LEARNED: dict[str, Learned] = {"bpe": BPETokenizer, "char": CharTokenizer, "word": WordTokenizer}
 GPT2 = "gpt2"
 
 INSTEAD_OF_GPT2 = 8192
@@ -33,17 +35,18 @@ def given_tokenizer(config: DataConfig) -> Tokenizer | None:
     """The tokenizer that `config` names, or None where one is to be learned.
 
     Raises:
-        UserError: there is no such tokenizer, or it cannot be read.
+        UserError: there is no such tokenizer, it cannot be read, or one that is to be learned cannot be so small.
     """
     spec = config.tokenizer
     if spec in LEARNED:
+        LEARNED[spec].check_vocab_size(config.vocab_size)  # now: before any text is read
         return None
-    path = Path(spec)
-    if spec == GPT2 and not path.exists():
+    there = os.path.exists(spec)  # unlike a Path's, it knows no names that are errors
+    if spec == GPT2 and not there:
         return _gpt2_or_none()
-    if not path.exists():
-        raise UserError(f"unknown tokenizer {spec!r}: no such file; allowed are {ALLOWED}")
-    return Tokenizer.load(path)
+    if not there:
+        raise UserError(f"unknown tokenizer {shown(repr(spec))}: no such file; allowed are {ALLOWED}")
+    return Tokenizer.load(spec)
 
 
 def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tokenizer:

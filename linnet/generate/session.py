@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linnet.config import suggestion
+from linnet.config import shown, suggestion
 from linnet.errors import UserError
 from linnet.generate.alternatives import aligned, alternatives, rows_of
 from linnet.generate.chat import Conversation, Message, chat_prompt
@@ -55,7 +56,8 @@ class Session:
         name = ALIASES.get(name, name)
         if name not in COMMANDS:
             longer = [command for command in COMMANDS if command.startswith(name)]
-            raise UserError(f"unknown command {name}; {suggestion(longer[0] if longer else name, list(COMMANDS))}")
+            near = suggestion(longer[0] if longer else name, list(COMMANDS))
+            raise UserError(f"unknown command {shown(name)}; {near}")
         return COMMANDS[name].run(self, argument.strip())
 
     def begin(self, messages: list[Message]) -> None:
@@ -129,27 +131,31 @@ def _load(session: Session, argument: str) -> str:
     return f"{len(messages)} messages from {path}; the last: {messages[-1]['content']}"
 
 
-def _number(name: str, kind: type[int] | type[float], optional: bool) -> Callable[[Session, str], str]:
-    """A command that shows a number of `Sampling`, or sets it."""
-    label, off = name.replace("_", "-"), ", or off" if optional else ""
+def _number(name: str, kind: type[int] | type[float]) -> Callable[[Session, str], str]:
+    """A command that shows a number of `Sampling` and what it may be, or sets it."""
+    label, allowed, optional = name.replace("_", "-"), ALLOWED[name], name != "temperature"
+    off = ", or off" if optional else ""
 
     def run(session: Session, argument: str) -> str:
         if argument:
-            session.set_sampling(**{name: _value(argument, kind, optional, label, off)})
+            session.set_sampling(**{name: value_of(argument)})
         value = getattr(session.conversation.sampling, name)
-        return f"{label} is {'off' if value is None else format(value, 'g')}"
+        hint = "" if argument else f"; allowed: {allowed}{off}"
+        return f"{label} is {'off' if value is None else format(value, 'g')}{hint}"
+
+    def value_of(argument: str) -> int | float | None:
+        if optional and argument == "off":
+            return None
+        try:
+            value = kind(argument)
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):  # no number, or one that no float can hold
+            pass
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"{label} must be {what}{off}; got {shown(repr(argument), 60)}; allowed: {allowed}")
 
     return run
-
-
-def _value(argument: str, kind: type[int] | type[float], optional: bool, label: str, off: str) -> int | float | None:
-    if optional and argument == "off":
-        return None
-    try:
-        return kind(argument)
-    except ValueError:
-        what = "a whole number" if kind is int else "a number"
-        raise UserError(f"{label} must be {what}{off}; got {argument!r}") from None
 
 
 def _system(session: Session, argument: str) -> str:
@@ -185,9 +191,12 @@ def _file(argument: str, command: str) -> Path:
         path = Path(argument).expanduser()
         path.exists()
     except (RuntimeError, ValueError, OSError):
-        raise UserError(f"{command}: {argument[:60]!r} is no file name; choose another") from None
+        raise UserError(f"{command}: {shown(repr(argument), 60)} is no file name; choose another") from None
     return path
 
+
+ALLOWED = {"temperature": "0 or more; 1 draws as was learned", "top_k": "1 or more", "top_p": "0 to 1"}
+"""the numbers of `Sampling` that a command sets; all but the temperature can be off"""
 
 WHY = "(in %: as the model expects the token → as it could be drawn, after the temperature and the filters)"
 
@@ -197,9 +206,9 @@ COMMANDS = {
     "/reset": Command(_reset, "", "forgets what was said; the system prompt stays"),
     "/save": Command(_save, "FILE", "writes the chat as a line of JSON; `linnet prepare FILE` can learn from it"),
     "/load": Command(_load, "FILE", "goes on with a saved chat, or the last one in a transcript"),
-    "/temperature": Command(_number("temperature", float, False), "X", "higher is more surprising; 0: the likeliest"),
-    "/topk": Command(_number("top_k", int, True), "N", "draws from the N likeliest tokens; off: from all"),
-    "/topp": Command(_number("top_p", float, True), "X", "draws from the likeliest that sum to X; off: from all"),
+    "/temperature": Command(_number("temperature", float), "X", "higher is more surprising; 0: the likeliest"),
+    "/topk": Command(_number("top_k", int), "N", "draws from the N likeliest tokens; off: from all"),
+    "/topp": Command(_number("top_p", float), "X", "draws from the likeliest that sum to X; off: from all"),
     "/system": Command(_system, "TEXT", "sets the system prompt; off: none"),
     "/why": Command(_why, "", "shows what else each token of the last answer could have been"),
     "/help": Command(_help, "", "shows this; a command without its value shows the present one"),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from linnet.config import shown
 from linnet.errors import UserError
 from linnet.tokenizers import hf_json
 from linnet.tokenizers.base import SPECIALS, Tokenizer, surrogate_error
@@ -64,6 +65,18 @@ class BPETokenizer(Tokenizer):
         """The merges as pairs of ids, in order of rank."""
         return list(self._merges.pairs)
 
+    @staticmethod
+    def check_vocab_size(vocab_size: int) -> None:
+        """
+        Raises:
+            UserError: no vocabulary of this kind is so small.
+        """
+        if vocab_size < MIN_VOCAB_SIZE:
+            raise UserError(
+                f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}:"
+                f" 256 bytes and {len(SPECIALS)} special tokens"
+            )
+
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None) -> "BPETokenizer":
         """A vocabulary learned from `texts`, the same for any order of them; see `learn_merges` for the rule.
@@ -78,7 +91,7 @@ class BPETokenizer(Tokenizer):
         Raises:
             UserError: `vocab_size` is under 261, or there is no text at all.
         """
-        _check_size(vocab_size)
+        cls.check_vocab_size(vocab_size)
         counts = count_pieces((texts,) if isinstance(texts, str) else texts)
         return cls.train_from_counts(counts, vocab_size, progress)
 
@@ -87,7 +100,7 @@ class BPETokenizer(Tokenizer):
         cls, counts: Mapping[str, int], vocab_size: int = 4096, progress: Progress | None = None
     ) -> "BPETokenizer":
         """As `train`, from pieces already counted: `count_pieces`, or `split_stream` for text that streams."""
-        _check_size(vocab_size)
+        cls.check_vocab_size(vocab_size)
         if not counts:
             raise UserError("there is no text to learn a vocabulary from")
         wanted = vocab_size - MIN_VOCAB_SIZE
@@ -117,7 +130,7 @@ class BPETokenizer(Tokenizer):
         try:
             return cls(*hf_json.from_document(document))
         except ValueError as error:
-            raise UserError(f"cannot use {name} as a tokenizer: {error}") from None
+            raise UserError(f"cannot use {name} as a tokenizer: {shown(error)}") from None
 
     @classmethod
     def from_gpt2(cls, path: str | Path) -> "BPETokenizer":
@@ -133,7 +146,7 @@ class BPETokenizer(Tokenizer):
         try:
             return cls(*read_gpt2(Path(path)))
         except ValueError as error:
-            raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {error}") from None
+            raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {shown(error)}") from None
 
     def _extended(self, added: Sequence[str], special_ids: Mapping[str, int]) -> "BPETokenizer":
         return type(self)([*self._tokens, *(name.encode() for name in added)], self._merges.pairs, special_ids)
@@ -153,11 +166,3 @@ class BPETokenizer(Tokenizer):
     def __reduce__(self) -> tuple[Any, ...]:
         # without the cache, which may be large
         return type(self), (self._tokens, self._merges.pairs, self.special_ids)
-
-
-def _check_size(vocab_size: int) -> None:
-    if vocab_size < MIN_VOCAB_SIZE:
-        raise UserError(
-            f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}:"
-            f" 256 bytes and {len(SPECIALS)} special tokens"
-        )

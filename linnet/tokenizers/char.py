@@ -48,6 +48,18 @@ class CharTokenizer(PlainTokenizer):
             if len(name) != 1 and len(self._tokens[id]) != 1:
                 raise ValueError(f"the token {name!r} is not one character")
 
+    @staticmethod
+    def check_vocab_size(vocab_size: int) -> None:
+        """
+        Raises:
+            UserError: no vocabulary of this kind is so small.
+        """
+        if vocab_size < MIN_VOCAB_SIZE:
+            raise UserError(
+                f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}: a character, U+FFFD for all others,"
+                f" and {len(SPECIALS)} special tokens"
+            )
+
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int | None = None) -> "CharTokenizer":
         """The vocabulary of the characters in `texts`, by code point, whatever the order of the texts.
@@ -66,11 +78,8 @@ class CharTokenizer(PlainTokenizer):
     @classmethod
     def train_from_counts(cls, counts: Mapping[str, int], vocab_size: int | None = None) -> "CharTokenizer":
         """As `train`, from characters already counted."""
-        if vocab_size is not None and vocab_size < MIN_VOCAB_SIZE:
-            raise UserError(
-                f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}: a character, U+FFFD for all others,"
-                f" and {len(SPECIALS)} special tokens"
-            )
+        if vocab_size is not None:
+            cls.check_vocab_size(vocab_size)
         if not counts:
             raise UserError("there is no text to learn a vocabulary from")
         if vocab_size is None or vocab_size >= BYTES_AND_SPECIALS:

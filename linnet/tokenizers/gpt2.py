@@ -5,7 +5,7 @@ import binascii
 from pathlib import Path
 
 from linnet.errors import UserError
-from linnet.files import read_json
+from linnet.files import read_json, regular
 from linnet.tokenizers.base import END_OF_TEXT
 from linnet.tokenizers.bpe_merge import Merges
 from linnet.tokenizers.hf_json import Vocabulary, table_of
@@ -75,7 +75,7 @@ def _from_ranks(file: Path) -> Vocabulary:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return regular(file).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"no file {file}") from None
     except OSError as error:

@@ -5,6 +5,7 @@ import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
+from linnet.console import say
 from linnet.errors import UserError
 from linnet.tokenizers.bpe import BPETokenizer
 
@@ -33,6 +34,7 @@ def gpt2_from_hub() -> BPETokenizer:
         return BPETokenizer.from_gpt2(Path(str(cached[0])).parent)
     if constants.HF_HUB_OFFLINE:
         raise UserError("GPT-2's vocabulary is not in the Hugging Face hub's cache, and HF_HUB_OFFLINE is set")
+    say("asking the Hugging Face hub for GPT-2's vocabulary")
     with tempfile.TemporaryDirectory() as folder:
         for name in FILES:
             try:

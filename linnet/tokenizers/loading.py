@@ -1,5 +1,6 @@
 """From a path to the tokenizer that lies there, whatever its format."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises:
         UserError: no such file, damaged, or of a kind that Linnet does not read.
     """
-    file = path / FILE_NAME if path.is_dir() else path
-    if path.is_dir() and not file.exists() and (path / "vocab.json").exists():
+    folder = os.path.isdir(path)  # unlike a Path's, it knows no names that are errors
+    file = path / FILE_NAME if folder else path
+    if folder and not file.exists() and (path / "vocab.json").exists():
         return BPETokenizer.from_gpt2(path)
-    if file.is_file() and not _is_json(file):
+    if os.path.isfile(file) and not _is_json(file):
         return BPETokenizer.from_gpt2(file)
     document = read_json(file)
     return class_of(document).from_document(document, name=str(file))

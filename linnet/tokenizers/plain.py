@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
+from linnet.config import shown
 from linnet.errors import UserError
 from linnet.tokenizers.base import SPECIALS, Tokenizer
 from linnet.tokenizers.hf_json import OPTIONS, file_document, names_of, refuse_what_changes_text, special_ids_of
@@ -99,10 +100,10 @@ class PlainTokenizer(Tokenizer):
             tokenizer = cls(*_read(document))
             cls._refuse_other_kinds(document, tokenizer)
         except (KeyError, TypeError, AttributeError) as error:
-            fault = f"something is missing or out of place ({type(error).__name__}: {error})"
+            fault = f"something is missing or out of place ({type(error).__name__}: {shown(error)})"
             raise UserError(f"cannot use {name} as a tokenizer: {fault}") from None
         except ValueError as error:
-            raise UserError(f"cannot use {name} as a tokenizer: {error}") from None
+            raise UserError(f"cannot use {name} as a tokenizer: {shown(error)}") from None
         return tokenizer
 
     @classmethod

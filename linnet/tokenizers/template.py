@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from linnet.config import shown
 from linnet.errors import UserError
 from linnet.files import read_text, write_text
 from linnet.tokenizers.base import END_OF_TEXT, SPECIALS, Tokenizer
@@ -78,7 +79,7 @@ class ChatTemplate:
             contents = [message["content"] for message in _PROBE]
             plain = self._compiled.render(_variables(_PROBE, contents, False))
         except _TemplateRefusalError as error:
-            raise UserError(f"this chat template refuses a plain dialogue: {error}") from None
+            raise UserError(f"this chat template refuses a plain dialogue: {shown(error)}") from None
         except Exception as error:
             raise UserError(f"this chat template fails: {_first_line(error)}") from None
         if plain != self.render(_PROBE):
@@ -173,7 +174,7 @@ class ChatTemplate:
         try:
             rendered = self._compiled.render(_variables(checked, holes, add_generation_prompt))
         except _TemplateRefusalError as error:
-            raise UserError(f"the chat template refuses this dialogue: {error}") from None
+            raise UserError(f"the chat template refuses this dialogue: {shown(error)}") from None
         except Exception as error:  # a template is a program: it can fail in any way
             raise UserError(f"the chat template fails: {_first_line(error)}") from None
         parts = _HOLE.split(rendered)  # own text, number, own text, number, ..., own text
@@ -213,7 +214,7 @@ def _check(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
             raise UserError(f"message {number} must have role and content, but is {type(message).__name__}")
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
-            raise UserError(f"message {number} has the role {role!r}; a role is one of {', '.join(ROLES)}")
+            raise UserError(f"message {number} has the role {shown(repr(role))}; a role is one of {', '.join(ROLES)}")
         if not isinstance(content, str):
             kind = type(content).__name__
             raise UserError(f"message {number} ({role}) needs a string as content, not {kind}")
@@ -244,4 +245,4 @@ def _encode_own_text(text: str, tokenizer: Tokenizer, answered: bool) -> tuple[l
 
 def _first_line(error: Exception) -> str:
     line = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-    return f"{(str(error).splitlines() or [''])[0]} ({type(error).__name__}{line})"
+    return f"{shown((str(error).splitlines() or [''])[0])} ({type(error).__name__}{line})"

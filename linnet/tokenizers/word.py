@@ -46,6 +46,18 @@ class WordTokenizer(PlainTokenizer):
             raise ValueError("256 of the 256 bytes have no token")
         self._cache = PieceCache(self._ids_of_piece)
 
+    @staticmethod
+    def check_vocab_size(vocab_size: int) -> None:
+        """
+        Raises:
+            UserError: no vocabulary of this kind is so small.
+        """
+        if vocab_size < BYTES_AND_SPECIALS:
+            raise UserError(
+                f"vocab_size is {vocab_size}; the smallest is {BYTES_AND_SPECIALS}:"
+                f" 256 bytes and {len(SPECIALS)} special tokens"
+            )
+
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 4096, min_count: int = 1) -> "WordTokenizer":
         """The vocabulary of the words in `texts`, the same for any order of them.
@@ -68,11 +80,7 @@ class WordTokenizer(PlainTokenizer):
         cls, counts: Mapping[str, int], vocab_size: int = 4096, min_count: int = 1
     ) -> "WordTokenizer":
         """As `train`, from pieces already counted: `count_pieces`, or `split_stream` for text that streams."""
-        if vocab_size < BYTES_AND_SPECIALS:
-            raise UserError(
-                f"vocab_size is {vocab_size}; the smallest is {BYTES_AND_SPECIALS}:"
-                f" 256 bytes and {len(SPECIALS)} special tokens"
-            )
+        cls.check_vocab_size(vocab_size)
         if not counts:
             raise UserError("there is no text to learn a vocabulary from")
         seen: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from linnet.config import parse_flags
+from linnet.config import parse_flags, shown
 from linnet.console import emit, size_text, table
 from linnet.data import DataConfig, prepare
 
@@ -24,6 +24,8 @@ class Prepare(DataConfig):
     hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
     out: Path
     """the folder to write; whole or not at all"""
+    overwrite: bool = False
+    """replace older prepared data in that folder; nothing else is ever replaced"""
     json: bool = False
     """print one JSON object: the manifest"""
 
@@ -32,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     """Prepares, then shows what was made."""
     args = parse_flags(Prepare, argv, "linnet prepare")
     config = DataConfig(**{name: getattr(args, name) for name in DataConfig.__dataclass_fields__})
-    manifest = prepare(config, args.out).manifest
+    manifest = prepare(config, args.out, overwrite=args.overwrite).manifest
     if args.json:
         emit(manifest)
         return
@@ -43,5 +45,6 @@ def main(argv: Sequence[str]) -> None:
     rows.append(("tokenizer", f"{manifest['tokenizer']['vocab_size']:,} ids"))
     train = manifest["splits"]["train"]
     rows.append(("compression", f"{train['bytes'] / max(train['tokens'], 1):.2f} bytes per token"))
-    table(str(args.out), rows)
-    print(f"next: linnet train linnet-small --data {args.out} --run runs/{args.out.name} --train.max-minutes 5")
+    out = shown(args.out, len(str(args.out)))
+    table(out, rows)
+    print(f"next: linnet train linnet-small --data {out} --run runs/{Path(out).name} --train.max-minutes 5")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags, suggestion
+from linnet.config import parse_flags, shown, suggestion
 from linnet.console import emit, read_stdin, say, size_text, table
 from linnet.errors import UserError
 
@@ -103,7 +103,8 @@ def main(argv: Sequence[str]) -> None:
         print(USAGE)
         return
     if argv[0] not in actions:
-        raise UserError(f"unknown action {argv[0]!r} of `linnet tokenizer`; {suggestion(argv[0], list(actions))}")
+        near = suggestion(argv[0], list(actions))
+        raise UserError(f"unknown action {shown(repr(argv[0]))} of `linnet tokenizer`; {near}")
     actions[argv[0]](argv[1:])
 
 
@@ -111,16 +112,18 @@ def train(argv: Sequence[str]) -> None:
     """Learns the vocabulary and writes the file."""
     args = parse_flags(Train, argv, "linnet tokenizer train")
     from linnet.data import DataConfig
-    from linnet.data.vocabulary import learned_tokenizer
+    from linnet.data.vocabulary import given_tokenizer, learned_tokenizer
     from linnet.tokenizers import BPETokenizer
 
     config = DataConfig(sources=args.sources, tokenizer=args.kind, vocab_size=args.vocab_size)
+    assert given_tokenizer(config) is None  # and the size is checked before any text is read
     with reading(args.sources) as texts:
         tokenizer = learned_tokenizer(config, texts())
     tokenizer.save(args.out)
     merges = {"merges": len(tokenizer.merges)} if isinstance(tokenizer, BPETokenizer) else {}
     if args.json:
-        emit({"path": str(args.out), "kind": args.kind, "vocab_size": tokenizer.vocab_size, **merges})
+        path = shown(args.out, len(str(args.out)))
+        emit({"path": path, "kind": args.kind, "vocab_size": tokenizer.vocab_size, **merges})
     else:
         more = f", {merges['merges']:,} merges" if merges else ""
         say(f"{args.out}: {tokenizer.vocab_size:,} ids{more}")
@@ -148,7 +151,7 @@ def decode(argv: Sequence[str]) -> None:
     try:
         ids = list(args.ids) or [int(word) for word in read_stdin().replace(",", " ").split()]
     except ValueError as error:
-        raise UserError(f"ids are whole numbers: {error}") from None
+        raise UserError(f"ids are whole numbers: {shown(error)}") from None
     text = tokenizer.decode(ids)
     if args.json:
         emit({"text": text})
@@ -180,18 +183,18 @@ def stats(argv: Sequence[str]) -> None:
         emit(found[0] if len(found) == 1 else {**found[0], "compare": found[1]})
         return
     for path, facts in zip(paths, found, strict=True):
-        table(str(path), rows(facts))
+        table(shown(path), rows(facts))
     if len(found) == 2:
         first, second = (facts["tokens"] for facts in found)
         more = f"{first / second - 1:+.1%}" if second else "+0.0%"
-        print(f"{paths[0]} needs {more} tokens, compared with {paths[1]}")
+        print(f"{shown(paths[0])} needs {more} tokens, compared with {shown(paths[1])}")
 
 
 def short_name(path: Path) -> str:
     """What people call the tokenizer at `path`: its folder's name, or the file's where that tells more."""
     if path.is_dir():
-        return path.name
-    return path.parent.name if path.name == "tokenizer.json" else path.stem
+        return shown(path.name)
+    return shown(path.parent.name if path.name == "tokenizer.json" else path.stem)
 
 
 def rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

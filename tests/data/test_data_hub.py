@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from linnet.data.hub import Dataset, dataset_of
+from linnet.data.hub import Dataset, dataset_of, spooled
 from linnet.errors import UserError
 from linnet.plots.page import data_card
 
@@ -196,6 +196,7 @@ WRONG = {
     "role": ({"train.jsonl": lines({"messages": [{"role": "bot", "content": "x"}]})}, "row 1: .* the role 'bot'"),
     "corrupt": ({"train.parquet": b"PAR1 no table PAR1"}, "hf:tales cannot be read: "),
     "no json": ({"train.jsonl": '{"text": \n'}, "hf:tales cannot be read: "),
+    "empty file": ({"train.jsonl": ""}, "hf:tales cannot be read: one of its files is empty"),
     "no rows": ({"train.parquet": table({"text": pa.array([], pa.string())})}, "no text at all in "),
     "splits": (
         {"test.jsonl": lines({"text": "x"}), "validation.jsonl": lines({"text": "y"})},
@@ -222,11 +223,48 @@ def test_a_name_is_a_folder_first_and_else_one_on_the_hub(tmp_path, monkeypatch)
     assert dataset_of("hf:owner/tales@refs/pr/1") == Dataset("owner/tales", None, "refs/pr/1")
     assert dataset_of("hf:owner/a@b:c") == Dataset("a@b:c", None, None, tmp_path / "owner" / "a@b:c")
     assert dataset_of("hf:owner/a@b:c:en") == Dataset("a@b:c", "en", None, tmp_path / "owner" / "a@b:c")
-    for spec in ("hf:", "hf:tales", "hf:./owner/none", "hf:/nowhere", "hf:a/b/c"):
+    for spec in ("hf:", "hf:tales", "hf:./owner/none", "hf:/nowhere", "hf:a/b/c", "hf:a/..", "hf:./b"):
         with pytest.raises(UserError, match=f"^{spec}: no such folder, and no OWNER/NAME on the Hugging Face hub"):
             dataset_of(spec)
     with pytest.raises(UserError, match=r"hf:owner is a folder, which has no revisions; leave out @main"):
         dataset_of("hf:owner@main")
+    with pytest.raises(UserError, match=r"^hf:/ is the root of all files, and no dataset"):
+        dataset_of("hf:/")
+    with pytest.raises(UserError, match="no such folder, and no OWNER/NAME") as caught:
+        dataset_of(f"hf:{'x' * 9000}")  # longer than any name of a file may be
+    assert len(str(caught.value)) < 400
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, capsys):
+    import huggingface_hub
+
+    def unreachable(self, id, **options):
+        asked.append((id, options["revision"]))
+        assert options["timeout"] <= 10
+        raise OSError("Name or service not known")
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
+    monkeypatch.setattr(
+        datasets, "load_dataset_builder", lambda *_, **__: pytest.fail("it would try for half a minute")
+    )
+    with pytest.raises(UserError, match=r"the Hugging Face hub does not answer \(Name or service not known\); without"):
+        spooled(dataset_of("hf:owner/tales@v1"), "strict", tmp_path / "rows.jsonl", tmp_path)
+    assert asked == [("owner/tales", "v1")]
+    assert capsys.readouterr().err == "asking the Hugging Face hub for hf:owner/tales@v1\n"
+
+
+def test_the_licence_is_known_before_the_rows_are_fetched(make, dataset, monkeypatch, capsys):
+    def rows(*_):
+        assert "hf:tales: its licence is mit" in capsys.readouterr().err
+        raise UserError("these rows are locked")
+
+    monkeypatch.setattr("linnet.data.hub._tables", rows)
+    with pytest.raises(UserError, match="locked"):
+        make({}, sources=(dataset({"README.md": CARD, "train.jsonl": lines({"text": "an owl"})}),))
+    source = dataset({"README.md": "---\nlicense: [mit\n---\n"})
+    with pytest.raises(UserError, match=r"README\.md, is no YAML"):
+        make({}, sources=(source,))
 
 
 def test_without_a_network_a_name_on_the_hub_fails_in_one_line(tmp_path):
@@ -234,8 +272,10 @@ def test_without_a_network_a_name_on_the_hub_fails_in_one_line(tmp_path):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 2
-    *_, line = done.stderr.splitlines()
-    assert line.startswith("linnet: hf:owner/tales cannot be read: Couldn't reach 'owner/tales' on the Hub")
+    *_, said, line = done.stderr.splitlines()
+    assert said == "asking the Hugging Face hub for hf:owner/tales"
+    assert line.startswith("linnet: hf:owner/tales cannot be read: the Hugging Face hub does not answer")
+    assert "HF_HUB_OFFLINE" in line
     assert "`hf:FOLDER` reads a copy" in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
@@ -243,7 +283,7 @@ def test_without_a_network_a_name_on_the_hub_fails_in_one_line(tmp_path):
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(make, dataset, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"hf:tales needs the library datasets; `pip install 'linnet\[hf\]'` brings it"):
+    with pytest.raises(UserError, match=r"hf:tales needs the library datasets; `pip install datasets` .* \[hf\]"):
         make({}, sources=(dataset({"train.jsonl": lines({"text": "x"})}),))
 
 

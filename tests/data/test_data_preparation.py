@@ -4,6 +4,7 @@ import builtins
 import errno
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -17,6 +18,7 @@ STORIES = [
     for n in range(300)
 ]
 FILE = "\n<|endoftext|>\n".join(STORIES) + "\n<|endoftext|>\n"
+SEEDS = (0, 1, 10**30, 2**128 - 1)
 SEPARATOR = {"document_separator": "<|endoftext|>"}
 
 
@@ -175,6 +177,76 @@ def test_a_folder_with_something_else_is_refused(make, tmp_path):
     for out, message in {"file": "is a file; choose a folder", "file/in": "cannot write .*file/in"}.items():
         with pytest.raises(UserError, match=message):
             prepare(DataConfig(sources=(str(tmp_path / "texts"),)), tmp_path / out)
+
+
+def test_older_data_stays_unless_its_replacement_is_asked_for(make, tmp_path, capsys):
+    from linnet.verbs.prepare import main
+
+    make({"a.txt": FILE})
+    before = contents(tmp_path / "out")
+    (tmp_path / "b.txt").write_text("new text " * 50)
+    command = [str(tmp_path / "b.txt"), "--out", str(tmp_path / "out"), "--vocab-size", "300"]
+    with pytest.raises(UserError, match="out holds prepared data already; `--overwrite` replaces it"):
+        main(command)
+    assert contents(tmp_path / "out") == before
+    main([*command, "--overwrite"])
+    assert Prepared.open(tmp_path / "out").manifest["options"]["sources"] == ["b.txt"]
+    (tmp_path / "out" / "diary.txt").write_text("dear diary")
+    with pytest.raises(UserError, match="is not empty and no prepared data"):
+        main([*command, "--overwrite"])
+    assert (tmp_path / "out" / "diary.txt").exists()
+    capsys.readouterr()
+
+
+def test_a_link_that_leads_nowhere_is_no_place(make, tmp_path):
+    make({"a.txt": FILE})
+    config = DataConfig(sources=(str(tmp_path / "texts"),))
+    for name, target in {"loop": "loop", "gone": "nowhere"}.items():
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"{name} is a link that leads nowhere"):
+            prepare(config, tmp_path / name)
+    with pytest.raises(UserError, match="File name too long"):
+        prepare(config, tmp_path / ("x" * 9000))
+
+
+@pytest.mark.parametrize(("kind", "least"), [("bpe", 261), ("word", 261), ("char", 7)])
+def test_a_vocabulary_that_is_too_small_is_refused_before_any_text_is_read(tmp_path, monkeypatch, kind, least):
+    monkeypatch.setattr("linnet.data.preparation.find_sources", lambda *_: pytest.fail("the text is read"))
+    for size in (least - 1, 0, -5):
+        with pytest.raises(UserError, match=rf"vocab_size is {size}; the smallest is {least}:"):
+            prepare(DataConfig(sources=("-",), tokenizer=kind, vocab_size=size), tmp_path / "out")
+    with pytest.raises(pytest.fail.Exception):  # the least is enough
+        prepare(DataConfig(sources=("-",), tokenizer=kind, vocab_size=least), tmp_path / "out")
+
+
+def test_any_seed_works_or_is_refused_in_one_line(make):
+    texts = {seed: make({"a.txt": FILE}, **SEPARATOR, seed=seed).split("train").tokens.tobytes() for seed in SEEDS}
+    assert len(set(texts.values())) == len(SEEDS)
+    for seed in (2**128, 10**5000):
+        with pytest.raises(UserError, match=r"the seed is too large; seeds are less than 2\*\*128"):
+            DataConfig(seed=seed)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are UTF-8")
+@pytest.mark.parametrize("place", ["", "*.txt", os.fsdecode(b"caf\xe9.txt")], ids=["folder", "glob", "file"])
+def test_a_name_that_is_no_utf8_is_kept_readable(make, read, tmp_path, place):
+    make({os.fsdecode(b"caf\xe9.txt"): "tea and more tea"}, val_fraction=0)
+    prepared = make({}, sources=(str(tmp_path / "texts" / place),), val_fraction=0)
+    assert read(prepared, "train") == ["tea and more tea"]
+    manifest = json.loads((prepared.folder / "manifest.json").read_bytes().decode("utf-8"))
+    assert manifest["sources"][0]["name"].removeprefix("texts/") == r"caf\xe9.txt"
+    json.dumps(manifest, ensure_ascii=False).encode("utf-8")  # no half characters in disguise
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are UTF-8")
+def test_a_folder_whose_name_is_no_utf8_can_be_announced(tmp_path):
+    (tmp_path / "a.txt").write_text("tea and more tea " * 20)
+    command = [sys.executable, "-m", "linnet", "prepare", "a.txt", "--out", b"caf\xe9", "--vocab-size", "300"]
+    environment = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert r"--data caf\xe9 " in done.stdout
+    assert os.path.isdir(os.fsencode(tmp_path) + b"/caf\xe9")
 
 
 def test_a_source_is_never_replaced(make, tmp_path):

@@ -245,6 +245,29 @@ def test_wrong_options_say_what_is_allowed(options, message):
         DataConfig(**options)
 
 
+ODD = {
+    "": "no file or folder ;",
+    "loop": "no file or folder loop;",
+    "loop.txt": r"no file or folder loop\.txt;",
+    "a\nb": r"no file or folder a\\nb;",
+    "x" * 9000: r"no file or folder x+ \.\.\. x+;",
+    f"builtin:{'x' * 9000}": r"unknown source builtin:x+ \.\.\. x+;",
+    "pipe.txt": r"pipe\.txt is no regular file; `-` reads standard input",
+}
+
+
+@pytest.mark.parametrize("source", ODD, ids=lambda source: source[:12])
+def test_odd_names_are_refused_in_one_short_line(make, tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    for loop in ("loop", "loop.txt"):
+        (tmp_path / loop).symlink_to(loop)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=f"^{ODD[source]}") as caught:
+        make({}, sources=(source,))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("what", ["stories", "dialogues"])
 def test_builtin_documents_keep_their_probabilities(make, monkeypatch, what):
     def stories(seed, settings):

@@ -54,7 +54,8 @@ def test_reset_makes_the_next_answer_that_of_a_new_chat_under_the_same_system_pr
 
 def test_settings_are_shown_set_and_switched_off(make_session):
     session = make_session()
-    assert session.command("/temperature") == "temperature is 0.7"
+    assert session.command("/temperature").startswith("temperature is 0.7; allowed: 0 or more")
+    assert session.command("/topp") == "top-p is off; allowed: 0 to 1, or off"
     assert session.command("/temperature 0.25 ") == "temperature is 0.25"
     assert session.command("/topk 3") == "top-k is 3"
     assert session.command("/topk off") == "top-k is off"
@@ -76,8 +77,11 @@ def test_a_setting_changes_what_is_said(make_session):
     [
         ("/temperature warm", "temperature must be a number; got 'warm'"),
         ("/temperature -1", "temperature must be 0 or more"),
-        ("/temperature nan", "finite"),
-        ("/topk 1.5", "top-k must be a whole number, or off; got '1.5'"),
+        ("/temperature nan", "must be a number; got 'nan'; allowed: 0 or more"),
+        ("/temperature 1e999", "must be a number; got '1e999'; allowed: 0 or more"),
+        ("/temperature " + "9" * 9000, "must be a number; got '999.* ... .*9'; allowed: 0 or more"),
+        ("/topk 1.5", "top-k must be a whole number, or off; got '1.5'; allowed: 1 or more"),
+        ("/topk 1" + "0" * 400, "top-k must be a whole number, or off; got"),
         ("/topk 0", "top_k must be at least 1"),
         ("/topp 2", "top_p must be between 0 and 1"),
         ("/save", "/save needs a file"),

@@ -124,11 +124,12 @@ def test_what_the_hub_has_cached_is_not_fetched_again(folder, gpt2, hub):
     assert gpt2_from_hub() == gpt2
 
 
-def test_a_hub_out_of_reach_is_one_plain_line_at_once(hub):
+def test_a_hub_out_of_reach_is_one_plain_line_at_once(hub, capsys):
     hub(lambda repository, name: f"http://127.0.0.1:9/{name}")  # nobody answers there
     with pytest.raises(UserError, match=r"cannot be fetched from the Hugging Face hub \(.+\)$") as caught:
         gpt2_from_hub()
     assert "\n" not in str(caught.value)
+    assert capsys.readouterr().err == "asking the Hugging Face hub for GPT-2's vocabulary\n"
 
 
 def test_who_wants_no_network_gets_none(hub):

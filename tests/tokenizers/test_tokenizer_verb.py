@@ -1,6 +1,7 @@
 """`linnet tokenizer` as a user types it."""
 
 import json
+import os
 
 import pytest
 
@@ -92,3 +93,26 @@ def test_an_empty_text_has_statistics_and_a_picture(trained, tmp_path, capsys):
 def test_a_wrong_kind_is_one_plain_line(text, tmp_path):
     with pytest.raises(UserError, match="--kind"):
         main(["train", text, "--out", str(tmp_path / "t.json"), "--kind", "wrod"])
+
+
+@pytest.mark.parametrize("name", ["pipe", "tokenizer.json", "vocab.json"])
+def test_a_tokenizer_that_may_have_no_end_is_refused(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    for path in {tmp_path / name, tmp_path if "." in name else tmp_path / name}:
+        with pytest.raises(UserError, match=f"{name} is a device or a pipe"):
+            main(["encode", str(path), "a text"])
+
+
+@pytest.mark.parametrize(("kind", "least"), [("bpe", 261), ("word", 261), ("char", 7)])
+def test_a_vocabulary_that_is_too_small_is_refused_before_standard_input_is_read(tmp_path, monkeypatch, kind, least):
+    monkeypatch.setattr("sys.stdin", None)  # whoever reads it fails
+    with pytest.raises(UserError, match=rf"vocab_size is {least - 1}; the smallest is {least}:"):
+        main(["train", "-", "--out", str(tmp_path / "t.json"), "--kind", kind, "--vocab-size", str(least - 1)])
+
+
+def test_long_words_are_not_repeated_whole(text, tmp_path):
+    long = "x" * 9000
+    for argv in ([long], ["encode", long, "hi"], ["decode", str(tmp_path), long], ["train", long, "--out", "t"]):
+        with pytest.raises(UserError, match="xxx") as caught:
+            main(argv)
+        assert len(str(caught.value)) < 1000
