@@ -13,6 +13,8 @@ VERBS = {
     "demo": "from nothing to a conversation, in minutes",
     "prepare": "text -> tokenizer and token shards",
     "train": "shards -> a trained run",
+    "sweep": "try settings, one run for each combination, and rank them",
+    "runs": "compare runs in a table and a picture",
     "eval": "score a run on held-out text, and in the exam",
     "generate": "continue a prompt",
     "chat": "talk to a run in the terminal",

@@ -18,7 +18,8 @@ LAYERS = [
     ["assess"],
     ["train"],
     ["plots", "export"],
-    ["serve", "lab", "demo"],
+    ["compare"],
+    ["serve", "lab", "demo", "sweep"],
     ["verbs"],
     ["__main__"],
 ]

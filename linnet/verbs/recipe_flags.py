@@ -1,0 +1,41 @@
+"""Recipe and flags -> a config, for the verbs that train."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar
+
+from linnet.config import from_dict, parse_flags, read_toml, recipe_path
+from linnet.train.config import Config
+
+
+class WithRecipe(Protocol):
+    """Flags of a verb that inherits those of `Config` and names a recipe."""
+
+    @property
+    def recipe(self) -> str: ...
+
+
+F = TypeVar("F", bound=WithRecipe)
+
+
+def recipe_and_flags(cls: type[F], argv: Sequence[str], prog: str) -> tuple[F, Config]:
+    """The verb's flags, and the config they make: defaults < recipe < flags.
+
+    Parses twice: the recipe named in the flags becomes the flags' default.
+
+    Raises:
+        UserError: one line that says which flag or which key of the recipe is wrong.
+    """
+    first = parse_flags(cls, argv, prog)
+    defaults = from_dict(Config, read_toml(recipe_path(first.recipe)), Config())
+    second = parse_flags(cls, argv, prog, default=_with(first, defaults))
+    config = Config(**_fields(second))
+    return _with(first, config), config  # of `first`, because flags that may be repeated were read twice in `second`
+
+
+def _with(flags: F, config: Config) -> F:
+    return replace(flags, **_fields(config))  # type: ignore[type-var]
+
+
+def _fields(config: object) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in Config.__dataclass_fields__}

@@ -1,0 +1,216 @@
+"""`linnet runs`: the runs of a folder compared: a table, a picture, two configurations."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import Positional
+
+from linnet.config import parse_flags, suggestion
+from linnet.console import count_text, emit, say
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    from linnet.compare import Summary
+    from linnet.run import Run
+
+NARROW = 100
+"""columns of a terminal under which data and state move below the name"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Compare the runs below a folder: size, data, steps, time, validation loss, speed; the best comes first.
+
+    Example: linnet runs runs --plot runs.png
+    """
+
+    folder: Positional[Path] = Path("runs")
+    """where to look, at any depth"""
+    plot: Path | None = None
+    """draw the validation curves of all runs into this .png file"""
+    against: Literal["time", "tokens"] = "time"
+    """what the curves of --plot are drawn against"""
+    diff: tuple[str, str] | None = None
+    """two runs, by name or path: show only the settings in which they differ"""
+    json: bool = False
+    """print one JSON object"""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Lists, draws or tells two runs apart."""
+    args = parse_flags(Runs, argv, "linnet runs")
+    if args.diff is not None:
+        show_differences(args.folder, args.diff, args.json)
+        return
+    if args.plot is not None and args.plot.suffix != ".png":
+        raise UserError(f"the picture is a PNG; name a file that ends in .png, not {args.plot.name!r}")
+    from linnet.compare import list_runs, verdict
+
+    found = list_runs(args.folder)
+    if not found:
+        raise UserError(f"no run below {args.folder}; `linnet train --run {args.folder / 'NAME'}` makes one")
+    if args.plot is not None:
+        draw(found, args.plot, args.against)
+    if args.json:
+        ahead = verdict(found)
+        emit({"runs": [run.as_dict() for run in found], "verdict": None if ahead is None else ahead.as_dict()})
+        return
+    show(found)
+    if (ahead := verdict(found)) is not None:
+        print(ahead)
+    if args.plot is not None:
+        print(f"curves: {args.plot}")
+
+
+def draw(runs: "Sequence[Summary]", path: Path, against: Literal["time", "tokens"]) -> Path:
+    """`path`, with the validation curves of `runs`.
+
+    Raises:
+        UserError: none of them was evaluated, or the file cannot be written.
+    """
+    from linnet.compare import facts_of
+    from linnet.plots.comparison import comparison
+    from linnet.plots.figures import save_png
+    from linnet.run import Run
+
+    curves = {run.name: facts_of(Run(run.path)).evaluations for run in runs if run.val_loss is not None}
+    if not curves:
+        raise UserError("none of the runs was evaluated, so there is no curve to draw")
+    if left_out := [run.name for run in runs if run.name not in curves]:
+        say(f"without a validation loss, so not drawn: {', '.join(left_out)}")
+    return save_png(comparison(curves, against), path)
+
+
+def show(runs: "Sequence[Summary]") -> None:
+    """The table, then what is wrong with damaged runs, then whether all can be compared."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    whole = [run for run in runs if run.state != "damaged"]
+    mixed = len({run.data for run in whole}) > 1
+    wide = console.width >= NARROW
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    grid.add_column("run", overflow="fold", min_width=12)
+    for heading in HEADINGS:
+        grid.add_column(heading, justify="right", no_wrap=True)
+    if wide:
+        grid.add_column("data", overflow="fold")
+        grid.add_column("state")
+    for run in whole:
+        below = [] if wide else [run.data or ""] * mixed + [run.state] * (run.state != "finished")
+        name = Text(run.name if wide else broken(run.name))
+        if below:
+            name.append("\n" + broken(f"({', '.join(below)})"), style="dim")
+        grid.add_row(name, *cells(run), *([run.data, run.state] if wide else []))
+    if whole:
+        console.print(grid)
+    if whole and not mixed and not wide:
+        print(f"data: {whole[0].data}")
+    for run in runs:
+        if run.state == "damaged":
+            print(f"cannot be read: {run.name}: {run.problem}")
+    if len({run.text for run in whole if run.val_loss is not None}) > 1:
+        print("these runs were validated on different texts: only losses on the same text can be compared")
+
+
+NAME_WIDTH = 18
+"""columns that a narrow terminal has left for names"""
+
+
+def broken(name: str, width: int = NAME_WIDTH) -> str:
+    """`name` in lines of at most `width` characters, broken after marks and not within words where that is possible."""
+    lines = [""]
+    for piece in re.findall(rf".{{1,{width}}}?(?:[/,\- ]|$)|.{{{width}}}", name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+HEADINGS = ("size", "steps", "tokens", "time", "loss", "bits/\nbyte", "best at", "tok/s")
+
+
+def cells(run: "Summary") -> list[str]:
+    """The figures of a run, as short as a narrow terminal wants them."""
+
+    def shown(value: float | None, form: str = "{:,}") -> str:
+        return "" if value is None else form.format(value)
+
+    return [
+        "" if run.parameters is None else count_text(run.parameters),
+        shown(run.steps),
+        "" if run.tokens is None else count_text(run.tokens),
+        clock_text(run.seconds),
+        shown(run.val_loss, "{:.4f}"),
+        shown(run.bits_per_byte, "{:.4f}"),
+        shown(run.best_step),
+        "" if run.tokens_per_s is None else count_text(run.tokens_per_s),
+    ]
+
+
+def clock_text(seconds: float | None) -> str:
+    """A duration as a clock shows it: 174 -> "2:54", 3723 -> "1:02:03"."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def show_differences(folder: Path, names: tuple[str, str], as_json: bool) -> None:
+    """The settings that two runs do not share."""
+    from linnet.compare import config_differences, summarise
+
+    first, second = (named(folder, name) for name in names)
+    differing = config_differences(first, second)
+    if as_json:
+        emit({"runs": [str(first.path), str(second.path)], "differences": differing})
+        return
+    if not differing:
+        print(f"{names[0]} and {names[1]} have the same settings")
+        return
+    rows = [(key, setting(a), setting(b)) for key, (a, b) in differing.items()]
+    reached = [summarise(run.path).bits_per_byte for run in (first, second)]
+    first_bits, second_bits = ("" if bits is None else f"{bits:.4f}" for bits in reached)
+    rows.append(("validation bits per byte", first_bits, second_bits))
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("setting", *names):
+        grid.add_column(heading, overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    Console(highlight=False, markup=False, emoji=False).print(grid)
+
+
+def setting(value: object) -> str:
+    """A value of a configuration as a recipe would have it."""
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def named(folder: Path, name: str) -> "Run":
+    """The run called `name`: below `folder`, or a path of its own.
+
+    Raises:
+        UserError: there is none, with the nearest name.
+    """
+    from linnet.compare import find_runs
+    from linnet.run import Run
+
+    for path in (folder / name, Path(name)):
+        if (path / "config.toml").exists():
+            return Run.open(path)
+    known = [str(path.relative_to(folder)) for path in find_runs(folder)]
+    raise UserError(f"no run {name!r} in {folder}; {suggestion(name, known) if known else 'it holds none'}")
