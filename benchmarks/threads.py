@@ -26,10 +26,10 @@ def stretches(threads: int) -> list[float]:
 
     from linnet.config import from_dict, read_toml, recipe_path
     from linnet.model.transformer import Transformer
+    from linnet.train.compilation import compiled
     from linnet.train.config import Config
     from linnet.train.losses import next_token_loss
     from linnet.train.optim import Optimizer
-    from linnet.train.pretrain import compiled
 
     torch.set_num_threads(threads)
     config = from_dict(Config, read_toml(recipe_path("linnet-tiny")))

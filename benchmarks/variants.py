@@ -5,6 +5,9 @@ result does not depend on what else the machine does. After each eighth of them,
 for stories told for this purpose the loss of names that stood there before (has the model learned to copy?), of names
 that are new, and of all other tokens. At the end also the share of 100 sampled stories that parse, and the exam.
 Without --variant, the recipe alone. Figures go to the file that --results names, variant by variant.
+
+With --data FOLDER (prepared by `linnet prepare`) the variants learn that text instead, and what counts is the loss of
+its whole validation split, in bits per byte.
 """
 
 import argparse
@@ -26,17 +29,18 @@ from linnet.console import say
 from linnet.corpus.names import PEOPLE
 from linnet.data import Batches, Prepared, prepare
 from linnet.errors import UserError
+from linnet.evaluate.loss import evaluate
 from linnet.files import write_json
 from linnet.lm import LM
 from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
 from linnet.tokenizers import ChatTemplate
 from linnet.train.checkpoint import Position
+from linnet.train.compilation import compiled
 from linnet.train.config import Config
 from linnet.train.loop import Budget, fit
 from linnet.train.losses import next_token_loss
 from linnet.train.optim import LossScaler, Optimizer
-from linnet.train.pretrain import compiled
 
 LOOKS = 8
 """how often a variant is looked at"""
@@ -87,7 +91,8 @@ def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
     model, position = Transformer(shape), Position()
     path = data.template_path
     lm = LM(model, tokenizer, None if path is None else ChatTemplate.load(path))
-    texts, looks, losses = probes(lm), [], []
+    of_the_world = all(source.startswith("builtin:") for source in data.manifest["options"]["sources"])
+    texts, looks, losses = probes(lm) if of_the_world else [], [], []
     rows = fit(
         Optimizer(model, config.optim),
         compiled(lambda x, y: next_token_loss(model, x, y)),
@@ -101,10 +106,15 @@ def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
     for row in rows:
         losses.append(row.loss)
         if row.step % max(1, steps // LOOKS) == 0 or row.step == steps:
-            look = {"tokens": position.tokens, "train_loss": fmean(losses), **name_losses(lm, texts)}
+            look = {"tokens": position.tokens, "train_loss": fmean(losses)} | (name_losses(lm, texts) if texts else {})
             say("  " + "  ".join(f"{key} {value:,.4g}" for key, value in look.items()))
             looks.append(look)
             losses = []
+    if not of_the_world:
+        result = evaluate(model, data.split("val"))
+        found = {"looks": looks, "bits_per_byte": result.bits_per_byte, "val_loss": result.loss}
+        say(f"  {result.bits_per_byte:.4f} bits per byte, {result.loss:.4f} nats per token")
+        return found
     asked = None if lm.template is None else exam(lm, corpus.Settings(), 200)["accuracy"]
     found = {"looks": looks, "parse_share": parse_share(lm), "exam": asked}
     say(f"  stories that parse {found['parse_share']:.0%}" + ("" if asked is None else f", exam {asked:.1%}"))
@@ -127,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="linnet-tiny")
     parser.add_argument("--tokens", type=float, default=1.4e6)
+    parser.add_argument("--data", type=Path, help="a prepared folder instead of the recipe's own text")
     parser.add_argument("--variant", action="append", help='"optim.lr=0.02 model.n_layer=3"')
     parser.add_argument("--seeds", type=int, default=1, help="runs of each variant")
     parser.add_argument("--results", type=Path, help="a JSON file that the figures are added to")
@@ -137,17 +148,16 @@ def main() -> None:
     if args.results and args.results.exists():
         found = json.loads(args.results.read_text(encoding="utf-8"))["runs"]
     with tempfile.TemporaryDirectory() as folder:
-        prepare(base.prepare, Path(folder) / "data")
-        data = Prepared.open(Path(folder) / "data")
+        if args.data is None:
+            prepare(base.prepare, Path(folder) / "data")
+        data = Prepared.open(args.data or Path(folder) / "data")
         for changes, seed in itertools.product(args.variant or [""], range(1, args.seeds + 1)):
             say(f"{args.recipe} {changes} seed {seed}")
             result = measure(changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
             found.append({"recipe": args.recipe, "changes": changes, "seed": seed, **result})
             if args.results:
                 write_json(args.results, {"machine": runtime.machine(), "versions": runtime.versions(), "runs": found})
-    print(
-        json.dumps([{key: row[key] for key in ("changes", "seed", "parse_share", "exam")} for row in found], indent=2)
-    )
+    print(json.dumps([{key: value for key, value in row.items() if key != "looks"} for row in found], indent=2))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,22 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import linnet
-from linnet.assess import evaluate_run
+from linnet.assess import evaluate_run, is_builtin
 from linnet.console import duration_text, say
+from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.plots import draw_run, write_report
 from linnet.run import Run
 from linnet.train.config import Config
 from linnet.train.pretrain import train
+from linnet.train.sample import GREETING, opening_turns
 from linnet.train.start import with_data
+
+if TYPE_CHECKING:
+    from linnet.lm import LM
 
 QUESTIONS = (
     "Hello!",
@@ -25,6 +30,7 @@ QUESTIONS = (
     "What is 3 plus 4?",
     "What is my name?",
 )
+"""about the built-in world"""
 
 
 @contextmanager
@@ -49,18 +55,35 @@ def demo(config: Config, folder: Path, command: list[str]) -> dict[str, Any]:
     with stage(3, "evaluation: held-out text, distance to the source, 200 questions"):
         result = evaluate_run(run, questions=200)
         write_json(run.path / "evaluation.json", result)
-    with stage(4, "pictures and the page"):
+    with stage(4, "pictures, a story, a conversation, and the page"):
         draw_run(run)
-        page = write_report(run)
-    story, conversation = perform(run)
-    return result | {"story": story, "conversation": conversation, "page": str(page)}
+        lm = linnet.load(run.path)
+        story, talk = "Once" + lm.generate("Once", temperature=0.7, max_new_tokens=250, seed=7), conversation(run, lm)
+        page = write_report(run, {"conversation": talk})
+    return result | {"story": story, "conversation": talk, "page": str(page)}
 
 
-def perform(run: Run) -> tuple[str, list[dict[str, str]]]:
-    """A story and a short conversation by the best checkpoint."""
-    lm = linnet.load(run.path)
-    story = "Once" + lm.generate("Once", temperature=0.7, max_new_tokens=250, seed=7)
+def conversation(run: Run, lm: LM | None = None) -> list[dict[str, str]]:
+    """A short conversation with the best checkpoint: with a run on the built-in world about that, with others about
+    what a dialogue of their validation split asks first. The same checkpoint always says the same.
+
+    Raises:
+        UserError: the run cannot chat, or has no checkpoint.
+    """
+    lm = lm or linnet.load(run.path)
     talk = lm.conversation(temperature=0.3, seed=7)
-    for question in QUESTIONS:
+    for question in questions(run, lm):
         talk.say(question)
-    return story, [dict(message) for message in talk.messages]
+    return [dict(message) for message in talk.messages]
+
+
+def questions(run: Run, lm: LM) -> tuple[str, ...]:
+    """What the run is asked; a greeting where its data is gone, or its dialogues cannot be read back."""
+    try:
+        prepared = run.data()
+        if is_builtin(prepared):
+            return QUESTIONS
+        found = opening_turns(lm, prepared.split("val"), 1)
+    except UserError:
+        return (GREETING,)
+    return (found[0][-1]["content"],) if found else (GREETING,)

@@ -85,6 +85,13 @@ class Plan:
             yield SPLITS[self.fates[index]], document.chunks
 
 
+def _too_little(split: str, documents: int) -> UserError:
+    return UserError(
+        f"too little text to split: nothing is left for {split} of {documents:,} documents; "
+        "give more text, or `--val-fraction 0`"
+    )
+
+
 class Divided:
     """Chunks, to be taken in parts of so many characters."""
 
@@ -182,10 +189,7 @@ class Survey:
         wanted = {"train": True, "val": self.config.val_fraction > 0, "test": self.config.test_fraction > 0}
         for place, name in enumerate(SPLITS):
             if wanted[name] and not plan.holds(place):
-                raise UserError(
-                    f"too little text to split: nothing is left for {name} of {plan.documents:,} documents; "
-                    "give more text, or `--val-fraction 0`"
-                )
+                raise _too_little(name, plan.documents)
 
     def _portions(self) -> Iterator[tuple[int, np.ndarray]]:
         """All records in order, in portions, each with the number of its first document."""
@@ -273,6 +277,9 @@ class Survey:
         """
         test, val = Fraction(str(self.config.test_fraction)), Fraction(str(self.config.val_fraction))
         borders = int(characters * (1 - val - test)), int(characters * (1 - test))
+        for name, fraction, size in (("val", val, borders[1] - borders[0]), ("test", test, characters - borders[1])):
+            if may_cut and fraction and not size:  # less than a character
+                raise _too_little(name, len(fates))
         cuts: dict[int, Cut] = {}
         before = 0
         for start, records in self._portions():

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.generate.cache import common_prefix
-from linnet.generate.engine import Memory, generate
-from linnet.generate.streaming import TextStream
+from linnet.generate.engine import Memory
+from linnet.generate.text import stream_text
 
 if TYPE_CHECKING:
     from linnet.generate.sampling import Sampling
@@ -78,9 +78,18 @@ class Conversation:
         asked = [*self.messages, {"role": "user", "content": text}]
         prompt, system_length = chat_prompt(self.template, self.tokenizer, asked)
         drawn = Drawn(prompt, system_length, self.sampling)
+        coming = stream_text(
+            self.model,
+            self.tokenizer,
+            prompt,
+            self.sampling,
+            system_length=system_length,
+            memory=self.memory,
+            drawn=drawn.ids,
+        )
         pieces: list[str] = []
         try:
-            for piece in self._pieces(drawn):
+            for piece in coming:
                 pieces.append(piece)
                 yield piece
         except UserError:
@@ -104,32 +113,6 @@ class Conversation:
         """The system prompt, or None."""
         first = self.messages[0] if self.messages else None
         return first["content"] if first is not None and first["role"] == "system" else None
-
-    def _pieces(self, drawn: Drawn) -> Iterator[str]:
-        """Pieces of text, none empty; their ids are added to `drawn`."""
-        stream = TextStream(self.tokenizer, drawn.sampling.stop)
-        certain: list[str] = []
-
-        def finished(_row: int, token: int) -> bool:
-            drawn.ids.append(token)
-            certain.append(stream.feed(token))
-            return stream.stopped
-
-        steps = generate(
-            self.model,
-            [drawn.prompt],
-            drawn.sampling,
-            stop_ids=self.tokenizer.special_ids.values(),
-            vocab_size=self.tokenizer.vocab_size,
-            system_lengths=[drawn.system_length],
-            finished=finished,
-            memory=self.memory,
-        )
-        for _ in steps:
-            if certain[-1]:
-                yield certain[-1]
-        if rest := stream.finish():
-            yield rest
 
     def _keep(self, asked: list[Message], pieces: list[str], drawn: Drawn) -> None:
         self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]

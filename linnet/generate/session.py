@@ -172,7 +172,7 @@ def _why(session: Session, _: str) -> str:
     if not talk.drawn.ids:
         return "the last answer is empty"
     places = list(alternatives(talk.model, talk.tokenizer, talk.drawn))
-    return f"{aligned(rows_of(places))}\n{WHY}"
+    return f"{WHY}\n{aligned(rows_of(places))}"
 
 
 def _help(_session: Session, _: str) -> str:

@@ -22,13 +22,20 @@ def stream_text(
     *,
     system_length: int = 0,
     memory: Memory | None = None,
-    cached: bool = True,
+    drawn: list[int] | None = None,
 ) -> Iterator[str]:
-    """Pieces of the continuation of `prompt`, none empty, as soon as they are certain; arguments as in `generate`."""
+    """Pieces of the continuation of `prompt`, none empty, as soon as they are certain.
+
+    Args:
+        system_length, memory: as in `generate`, for its only row.
+        drawn: gets each id as it is drawn, also those whose text is held back or cut off.
+    """
     stream = TextStream(tokenizer, sampling.stop)
     fed: list[str] = []
 
     def finished(_row: int, token: int) -> bool:
+        if drawn is not None:
+            drawn.append(token)
         fed.append(stream.feed(token))
         return stream.stopped
 
@@ -41,7 +48,6 @@ def stream_text(
         system_lengths=[system_length],
         finished=finished,
         memory=memory,
-        cached=cached,
     )
     for _ in steps:
         if piece := fed[-1]:

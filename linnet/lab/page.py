@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Generator, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,8 @@ import linnet
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 from linnet.lab.runs import RunCard, list_runs
+from linnet.run import Run
+from linnet.train.sample import GREETING, LOOKED_AT, opening_turns
 
 if TYPE_CHECKING:
     from linnet.generate.chat import Conversation
@@ -25,6 +28,12 @@ BIRD = (
 )
 """the tab's picture; a named icon would be fetched from elsewhere"""
 
+EXAMPLES = 4
+"""questions that an empty chat suggests, at most"""
+
+PLAIN_QUESTION = re.compile(r"[^\W\d_](?:[^\W_]|[ ,.!'’-]){0,78}\?")
+"""what can stand on a button, whose label is Markdown, without being taken for markup"""
+
 AVATARS = {"user": ":material/person:", "assistant": ":material/raven:", "system": ":material/settings:"}
 
 
@@ -34,10 +43,10 @@ def page(folder: Path) -> None:
     try:
         cards = list_runs(folder)
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     if not cards:
-        st.info(f"There is no run in {folder} yet; `linnet demo` makes one in minutes.")
+        st.info(f"There is no run in {plain(str(folder))} yet; `linnet demo` makes one in minutes.")
         return
     with st.sidebar:
         st.title("Linnet", anchor=False)
@@ -45,20 +54,26 @@ def page(folder: Path) -> None:
         new_chat = card.chats and st.button("New chat", icon=":material/add:", width="stretch")
         sampling = settings()
     if card.problem:
-        st.error(card.problem)
+        st.error(plain(card.problem))
         return
     try:
         lm = loaded(str(card.path), card.saved)
     except Exception as error:  # files of any origin; the other runs can still be picked
-        st.error(f"{card.path.name} cannot be loaded: {error}")
+        st.error(plain(f"{card.path.name} cannot be loaded: {error}"))
         return
     try:
         if card.chats:
-            chat(conversation(lm, card, new_chat), sampling)
+            chat(conversation(lm, card, new_chat), sampling, examples(str(card.path), card.saved))
         else:
             continuation(lm, card, sampling)
     except UserError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
+
+
+def plain(text: str) -> str:
+    """A text that Streamlit's Markdown shows as it is: code, between more backticks than it has in a row."""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence} {' '.join(text.split())} {fence}"
 
 
 def pick(cards: list[RunCard]) -> RunCard:
@@ -104,6 +119,16 @@ def loaded(path: str, saved: float) -> LM:
     return linnet.load(path)
 
 
+@st.cache_data(max_entries=20, show_spinner=False)
+def examples(path: str, saved: float) -> list[str]:
+    """A greeting and questions from the run's own validation split, as far as that can be read."""
+    found: list[str] = []
+    with contextlib.suppress(UserError, OSError, KeyError, TypeError):  # the data may be gone, or be anyone's
+        split = Run.open(path).data().split("val")
+        found = [turns[-1]["content"] for turns in opening_turns(loaded(path, saved), split, LOOKED_AT)]
+    return [GREETING, *[text for text in found if PLAIN_QUESTION.fullmatch(text)][:EXAMPLES]]
+
+
 def conversation(lm: LM, card: RunCard, new: bool) -> Conversation:
     """This visitor's conversation with a run; each run has one, and a new one replaces it."""
     talks: dict[str, Conversation] = st.session_state.setdefault("talks", {})
@@ -115,21 +140,35 @@ def conversation(lm: LM, card: RunCard, new: bool) -> Conversation:
     return talk
 
 
-def chat(talk: Conversation, sampling: Sampling) -> None:
-    """What was said, and the next turn."""
+def chat(talk: Conversation, sampling: Sampling, suggestions: list[str]) -> None:
+    """What was said, and the next turn; an empty chat has something to click."""
     for message in talk.messages:
         with st.chat_message(message["role"], avatar=AVATARS[message["role"]]):
             st.text(message["content"])
     text = st.chat_input("Say something", submit_mode="stop")
+    if not talk.messages:
+        text = suggested(suggestions, text)
     if not text:
-        if not talk.messages:
-            st.caption("A small model, on this machine alone. Say hello.")
         return
     talk.sampling = sampling
     with st.chat_message("user", avatar=AVATARS["user"]):
         st.text(text)
     with st.chat_message("assistant", avatar=AVATARS["assistant"]):
         grow(talk.stream(text))
+
+
+def suggested(suggestions: list[str], typed: str | None) -> str | None:
+    """What was typed, or else the suggestion that was clicked; they go as soon as there is either."""
+    place = st.empty()
+    if typed:
+        return typed
+    with place.container():
+        st.caption("A small model, on this machine alone. Say hello, or ask one of these:")
+        with st.container(horizontal=True):
+            clicked = [text for number, text in enumerate(suggestions) if st.button(text, key=f"suggestion {number}")]
+    if clicked:
+        place.empty()
+    return clicked[0] if clicked else None
 
 
 def continuation(lm: LM, card: RunCard, sampling: Sampling) -> None:

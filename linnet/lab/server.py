@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from pathlib import Path
 
@@ -11,9 +12,11 @@ HOST = "127.0.0.1"
 
 APP = Path(__file__).with_name("app.py")
 
+NAMES = ("localhost", HOST)
+"""what the page may be called; a page of the web must not reach the lab under a name of its own"""
+
 OPTIONS = {
     "server.address": HOST,
-    "server.allowedHosts": "localhost",  # a page of the web must not reach the lab under a name of its own
     "server.fileWatcherType": "none",
     "browser.serverAddress": "localhost",
     "browser.gatherUsageStats": "false",
@@ -53,7 +56,17 @@ def arguments(runs: Path, port: int, browser: bool) -> list[str]:
     """What Streamlit is called with."""
     options = {**OPTIONS, "server.port": str(port), "server.headless": "false" if browser else "true"}
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    flags += [word for name in NAMES for word in ("--server.allowedHosts", name)]  # one flag for each
     return ["run", str(APP), *flags, "--", str(runs)]
+
+
+def wanted() -> str:
+    """What pip is to install: the checkout that this is, or the package."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / "pyproject.toml").exists():
+        return "'linnet[lab]'"
+    here = checkout == Path.cwd()
+    return "-e " + shlex.quote(".[lab]" if here else f"{checkout}[lab]")
 
 
 def check_streamlit() -> None:
@@ -64,7 +77,7 @@ def check_streamlit() -> None:
     try:
         import streamlit  # noqa: F401
     except ImportError:
-        raise UserError("the lab needs Streamlit; `pip install 'linnet[lab]'` brings it") from None
+        raise UserError(f"the lab needs Streamlit; `pip install {wanted()}` brings it") from None
 
 
 def serve(runs: Path, port: int, browser: bool) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from linnet.console import size_text
-from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
+from linnet.model.config import ModelConfig, flops_per_token, parameter_count
 from linnet.plots.figures import LIGHT, Palette, heading, new_figure
 
 if TYPE_CHECKING:
@@ -139,7 +138,6 @@ def _dropout(config: ModelConfig) -> Part:
 def _costs(config: ModelConfig) -> list[str]:
     return [
         f"to train on one token: {flops_per_token(config) / 1e6:,.1f} million operations on numbers, context full",
-        f"memory to train: about {size_text(training_bytes(config, 1))} with one window at a time",
         f"initial weights: {config.init}",
     ]
 

@@ -329,10 +329,11 @@ def provenance(facts: Facts) -> list[Row]:
         cores = f", {machine['cores']} cores" if machine.get("cores") and not machine.get("gpu") else ""
         rows.append(("computed on", f"{processor}{cores}"))
     if (memory := number(machine, "memory_bytes")) is not None:
-        rows.append(("memory", size_text(memory)))
+        rows.append(("memory of the machine", size_text(memory)))
     peak = max((value for row in facts.rows if (value := number(row, "memory_bytes"))), default=None)
     if peak:
-        rows.append(("memory used at most", size_text(peak)))
+        kind = "the GPU's" if machine.get("gpu") else "Python and PyTorch counted"
+        rows.append(("memory to train, measured", f"{size_text(peak)} at most, {kind}"))
     if machine.get("system"):
         rows.append(("system", str(machine["system"])))
     rows += [(str(name), str(version)) for name, version in versions.items()]

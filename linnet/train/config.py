@@ -102,7 +102,7 @@ class TrainConfig:
     assistant_only: bool = False
     """learn only what the assistant says in dialogues, not what is said to it"""
     sample_prompt: str = ""
-    """the beginning of the sample that each evaluation writes"""
+    """the beginning of the sample that each evaluation writes; a run on dialogues alone answers a question instead"""
     sample_tokens: int = 60
     """length of that sample in tokens; 0 writes none"""
 

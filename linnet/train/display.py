@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 
 LEVELS = "▁▂▃▄▅▆▇█"
 
+EVALUATIONS = 4
+"""how many of the last ones the panel shows"""
+
+SAMPLE_LINES = 6
+"""of the last sample, so that the panel fits into a terminal of 80 columns and 24 lines"""
+
 
 def sparkline(values: list[float], width: int = 40) -> str:
     """`values` as a row of `width` bars or fewer; neighbours are averaged, the scale is logarithmic."""
@@ -56,7 +62,7 @@ class LiveDisplay(Display):
 
         self.live = Live(console=stderr(), refresh_per_second=4, transient=False)
         self.losses: list[float] = []
-        self.evaluations: list[str] = []
+        self.evaluations: list[list[str]] = []
         self.text = ""
         self.row: dict[str, Any] = {}
         self.done = 0.0
@@ -75,7 +81,15 @@ class LiveDisplay(Display):
         self.live.update(self._panel())
 
     def evaluated(self, step: int, result: Evaluation, best: bool, train_loss: float | None) -> None:
-        self.evaluations = [*self.evaluations, evaluation_line(step, result, best, train_loss)][-4:]
+        figures = [
+            f"{step:,}",
+            "" if train_loss is None else f"{train_loss:.3f}",
+            with_error(result.loss, result.standard_error, 3),
+            "" if result.bits_per_byte is None else f"{result.bits_per_byte:.3f}",
+            f"{result.accuracy:.1%}",
+            "best" if best else "",
+        ]
+        self.evaluations = [*self.evaluations, figures][-EVALUATIONS:]
         self.live.update(self._panel())
 
     def sample(self, text: str) -> None:
@@ -98,10 +112,26 @@ class LiveDisplay(Display):
                 f"{count_text(self.row['tokens_per_s'])} tokens/s   about {duration_text(left)} left"
             )
             parts.append(Text("loss " + sparkline(self.losses), style="cyan"))
-        parts += [Text(line, style="green" if "best" in line else "") for line in self.evaluations]
+        if self.evaluations:
+            parts.append(self._table())
         if self.text:
-            parts.append(Text("“" + self.text.strip() + "”", style="italic dim"))
+            sample = Text("“" + " ".join(self.text.split()) + "”", style="italic dim")
+            sample.truncate(
+                SAMPLE_LINES * (self.live.console.width - 4) - 20, overflow="ellipsis"
+            )  # lines end at words
+            parts.append(sample)
         return Panel(Group(*parts), title="training", title_align="left")
+
+    def _table(self) -> Any:
+        """The last evaluations, one a line."""
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+        for name in ("step", "train", "validation, nats/token", "bits/byte", "right", ""):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in self.evaluations:
+            table.add_row(*row, style="green" if row[-1] else "")
+        return table
 
 
 def make_display() -> Display:

@@ -17,7 +17,9 @@ class Preflight:
     flops_per_token: int
     """floating-point operations to train on one token"""
     memory_bytes: int
-    """an estimate"""
+    """an estimate of what the model's numbers take in training; Python and PyTorch come on top"""
+    micro_batch: int
+    """windows in one forward pass"""
     tokens_per_step: int
     steps: int
     max_minutes: float | None
@@ -29,8 +31,9 @@ class Preflight:
     def lines(self) -> list[str]:
         """The counts as sentences, with advice where model and data do not fit."""
         found = [
-            f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token, "
-            f"about {size_text(self.memory_bytes)} of memory to train",
+            f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token; "
+            f"memory to train: about {size_text(self.memory_bytes)} with {windows(self.micro_batch)} at a time, "
+            "Python and PyTorch not counted",
             f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
         ]
         if self.tokens_per_parameter < 0.2 and self.epochs > 10:
@@ -52,6 +55,11 @@ class Preflight:
             say(line)
 
 
+def windows(count: int) -> str:
+    """A number of windows in words."""
+    return "one window" if count == 1 else f"{count:,} windows"
+
+
 def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text."""
     tokens_per_step = train.batch_size * model.block_size
@@ -60,6 +68,7 @@ def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int) -> Pref
         parameters=parameters,
         flops_per_token=flops_per_token(model),
         memory_bytes=training_bytes(model, train.micro_batch),
+        micro_batch=train.micro_batch,
         tokens_per_step=tokens_per_step,
         steps=train.steps,
         max_minutes=train.max_minutes,

@@ -28,6 +28,7 @@ from linnet.model.config import flops_per_token
 from linnet.model.transformer import Transformer
 from linnet.run import Run
 from linnet.train.checkpoint import Position, latest_good, restore, save
+from linnet.train.compilation import compiled
 from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
 from linnet.train.display import Display, make_display
 from linnet.train.log import MetricsLog
@@ -35,6 +36,7 @@ from linnet.train.loop import Budget, Loss, Row, fit
 from linnet.train.losses import next_token_loss
 from linnet.train.optim import LossScaler, Optimizer
 from linnet.train.preflight import preflight
+from linnet.train.sample import Sampler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,17 +51,23 @@ EVALUATION_SHARE = 0.05
 """a run that is bounded by time spends about this share of it on evaluations"""
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user asked for it
-    """The run was asked to stop, and has saved its state."""
+class Interrupted(BaseException):
+    """The run was asked to stop, and nothing is lost. Like Ctrl-C itself, it passes by `except Exception`."""
 
-    def __init__(self, number: int, where: Path) -> None:
-        super().__init__(f"stopped on request; everything is saved in {where}")
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"stopped on request; {what}")
         self.exit_code = 128 + number
 
 
 @contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt."""
+def stop_requests(compiling: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt.
+
+    Args:
+        compiling: whether the first step is being compiled, before which there is nothing to save.
+    Raises:
+        Interrupted: a signal came while the step was being compiled.
+    """
     seen: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield seen
@@ -69,6 +77,8 @@ def stop_requests() -> Iterator[list[int]]:
         if seen and number == signal.SIGINT:
             raise KeyboardInterrupt
         seen.append(number)
+        if compiling():
+            raise Interrupted(number, "it was still compiling, so no step was lost")
         say("stopping at the end of this step (press Ctrl-C again to stop without saving)")
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,7 +103,7 @@ def train(config: Config, data: str | Path, run: str | Path, command: Sequence[s
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
     session = Session(config, Path(data), Path(run), command)
-    with stop_requests() as signals, make_display() as display:
+    with stop_requests(lambda: session.compiling) as signals, make_display() as display:
         session.train(signals, display)
     return session.run
 
@@ -134,6 +144,9 @@ class Session:
         self.train_loss: float | None = None
         self.interval_s, self.interval_tokens = 0.0, 0
         self.next_evaluation = FIRST_EVALUATION
+        wanted = config.train.sample_prompt, config.train.sample_tokens
+        self.sampler = None if self.val_split is None else Sampler.of(self.lm, self.val_split, *wanted)
+        self.compiling = False
 
     def _open_run(self, path: Path, command: Sequence[str]) -> tuple[Run, dict[str, Any]]:
         """The run in `path`, made if it is not there, and its automatic choices; refuses a run of another config."""
@@ -229,7 +242,7 @@ class Session:
                 self._save()
             if signals:
                 self._save()
-                raise Interrupted(signals[0], self.run.path)
+                raise Interrupted(signals[0], f"everything is saved in {self.run.path}")
             if self.position.finished:
                 break
         took = duration_text(self.position.elapsed_s)
@@ -245,7 +258,10 @@ class Session:
                 with torch.autocast(kind, dtype):
                     return plain(x, y)
 
-        return compiled(eager) if self.choices["compile"] else eager
+        return compiled(eager, self._note_compiling) if self.choices["compile"] else eager
+
+    def _note_compiling(self, compiling: bool) -> None:
+        self.compiling = compiling
 
     def _record(self, row: Row, display: Display) -> None:
         """Adds a step to the running mean; every `log_interval` steps a line is written."""
@@ -281,23 +297,31 @@ class Session:
         return self.position.step % (interval or max(1, self.config.train.steps // 10)) == 0
 
     def _evaluate(self, display: Display) -> None:
-        """Scores the whole validation split, writes the line and a sample; no random stream of training is touched."""
-        if self.val_split is None:
+        """Scores the whole validation split, writes the line and a sample; no random stream of training is touched.
+
+        Raises:
+            UserError: the loss is not a finite number; these weights must not take the place of good ones.
+        """
+        if self.val_split is None or self.sampler is None:
             return
         started = self.budget.clock()
         result = evaluate(self.model, self.val_split, assistant_only=self.config.train.assistant_only)
         position = self.position
+        if not math.isfinite(result.loss):
+            raise UserError(
+                f"the validation loss is not a finite number any more at step {position.step}; the checkpoints before "
+                "are kept; use a lower --optim.lr and --optim.matrix-lr, or more --schedule.warmup-steps"
+            )
         position.val_loss = result.loss
         best = position.best_loss is None or result.loss < position.best_loss
         position.best_loss = result.loss if best else position.best_loss
         position.worse_evaluations = 0 if best else position.worse_evaluations + 1
         self.log.write(self._evaluation_line(result))
         display.evaluated(position.step, result, best, self.train_loss)
-        if self.config.train.sample_tokens:
-            prompt = self.config.train.sample_prompt
-            text = prompt + self.lm.generate(prompt, max_new_tokens=self.config.train.sample_tokens, seed=0)
-            self.log.write_sample({"step": position.step, "prompt": prompt, "text": text})
-            display.sample(text)
+        if self.sampler.tokens:
+            sample = self.sampler.write(self.lm)
+            self.log.write_sample({"step": position.step, **sample})
+            display.sample(sample["text"])
         self.model.train()
         took = self.budget.clock() - started
         self.budget.reserve_s = max(self.budget.reserve_s, 1.2 * took + 0.5)
@@ -329,31 +353,6 @@ class Session:
     def _save(self) -> None:
         self.position.elapsed_s = self.budget.elapsed_s()
         save(self.run, self.position, self.model, self.optimizer, self.scaler)
-
-
-def compiled(eager: Loss) -> Loss:
-    """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails."""
-    runtime.prepare_compiler()
-    chosen: Callable[[Tensor, Tensor], Tensor] | None = None
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        nonlocal chosen
-        if chosen is not None:
-            return chosen(x, y)
-        say("compiling the training step (about half a minute the first time)")
-        try:
-            attempt = torch.compile(eager, dynamic=False)
-            result: Tensor = attempt(x, y)
-            chosen = attempt
-        except Exception as error:
-            # the compiler, its tools and its cache fail in too many ways to list; training must not
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")
-            chosen = eager
-            result = eager(x, y)
-        return result
-
-    return loss
 
 
 def _perplexity(loss: float) -> float:

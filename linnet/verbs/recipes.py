@@ -1,8 +1,8 @@
 """`linnet recipes`: list the recipes, or show one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -15,13 +15,15 @@ from linnet.errors import UserError
 class Recipes:
     """List the recipes that come with Linnet, or print one as TOML.
 
-    Example: linnet recipes show linnet-small
+    Example: linnet recipes show linnet-small --all
     """
 
     what: Positional[Literal["list", "show"]] = "list"
     """list all, or show one"""
     name: Positional[str | None] = None
     """the recipe to show"""
+    all: bool = False
+    """show every setting, also those that the recipe leaves as they are"""
     json: bool = False
     """print one JSON object"""
 
@@ -32,18 +34,39 @@ def main(argv: Sequence[str]) -> None:
     if args.what == "show":
         if args.name is None:
             raise UserError(f"name the recipe to show: {', '.join(configs.recipe_names())}")
-        path = configs.recipe_path(args.name)
-        values = configs.read_toml(path)
-        if args.json:
-            emit(values)
-        else:
-            print(path.read_text(encoding="utf-8"), end="")
+        show(args.name, args.all, args.json)
         return
     found = {name: first_comment(name) for name in configs.recipe_names()}
     if args.json:
         emit({"recipes": found})
     else:
         table("recipes", list(found.items()))
+
+
+def show(name: str, everything: bool, as_json: bool) -> None:
+    """Prints a recipe as it is written, or with all that it leaves at its default."""
+    path = configs.recipe_path(name)
+    values = configs.read_toml(path)
+    if not everything:
+        emit(values) if as_json else print(path.read_text(encoding="utf-8"), end="")
+        return
+    from linnet.train.config import Config
+
+    config = configs.from_dict(Config, values, Config())
+    unset = unset_fields(config)
+    if as_json:
+        emit(configs.to_dict(config) | {"unset": unset})
+    else:
+        print(f"{configs.dumps(config)}\n# unset, which `linnet train --help` explains: {', '.join(unset)}")
+
+
+def unset_fields(config: Any, where: str = "") -> list[str]:
+    """The dotted names of all fields that are None, which TOML has no word for."""
+    found: list[str] = []
+    for field in fields(config):
+        value, name = getattr(config, field.name), where + field.name
+        found += unset_fields(value, f"{name}.") if is_dataclass(value) else [name] * (value is None)
+    return found
 
 
 def first_comment(name: str) -> str:

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import emit
+from linnet.console import emit, say
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    from linnet.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write RUN/report.html: curves, samples, settings, data card, limits. It needs no network to be read.
+    """Write RUN/report.html: curves, samples, a conversation, settings, data card, limits. No network is needed.
 
     Example: linnet report runs/demo
     """
@@ -29,8 +34,22 @@ def main(argv: Sequence[str]) -> None:
     from linnet.plots import write_report
     from linnet.run import Run
 
-    page = write_report(Run.open(args.run))
+    run = Run.open(args.run)
+    page = write_report(run, {"conversation": conversation(run)})
     if args.json:
         emit({"page": str(page)})
     else:
         print(page)
+
+
+def conversation(run: "Run") -> list[dict[str, str]]:
+    """A short conversation with a run that can chat; empty, with a line that says why, where it cannot be loaded."""
+    if not run.template_file.exists():
+        return []
+    from linnet import demo
+
+    try:
+        return demo.conversation(run)
+    except UserError as error:
+        say(f"no conversation in the report: {error}")
+        return []

@@ -4,13 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from tyro.conf import Positional
 
-from linnet.config import from_dict, parse_flags, read_toml, recipe_path
+from linnet.config import from_dict, read_toml, recipe_names, recipe_path
 from linnet.console import emit
 from linnet.train.config import Config
+from linnet.verbs.recipe_flags import recipe_and_flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +35,23 @@ class Train(Config):
 
 
 def main(argv: Sequence[str]) -> int | None:
-    """Parses twice: the recipe named in the flags becomes the flags' default."""
-    first = parse_flags(Train, argv, "linnet train")
-    path = recipe_path(first.recipe)
-    defaults = from_dict(Config, read_toml(path), Config())
-    args = parse_flags(Train, argv, "linnet train", default=_as_train(defaults, first))
-    config = Config(**{name: getattr(args, name) for name in Config.__dataclass_fields__})
+    """Recipe and flags, then the run."""
+    if "-h" in argv or "--help" in argv:
+        show_help(argv)
+        return 0
+    args, config = recipe_and_flags(Train, argv, "linnet train")
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
     return run(args, config, ["linnet", "train", *argv])
 
 
-def _as_train(config: Config, first: Train) -> Train:
-    values: dict[str, Any] = {name: getattr(config, name) for name in Config.__dataclass_fields__}
-    return replace(first, **values)
+def show_help(argv: Sequence[str]) -> None:
+    """Prints all flags, with the settings of the recipe that is named among the flags as their defaults."""
+    from linnet.verbs.train_help import help_text
+
+    named = [word for word in argv if word in recipe_names() or (word.endswith(".toml") and Path(word).is_file())]
+    recipe = named[0] if named else Train().recipe
+    print(help_text(Train, from_dict(Config, read_toml(recipe_path(recipe)), Config()), recipe), end="")
 
 
 def run(args: Train, config: Config, command: list[str]) -> int | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from linnet.data.config import DataConfig
@@ -60,6 +60,7 @@ def test_the_customary_split_of_shakespeare(planned, shared):
     val=st.sampled_from([0.1, 0.25, 0.5]),
     test=st.sampled_from([0, 0.1, 0.25]),
 )
+@example(texts=["b", "aa"], val=0.1, test=0.1)
 def test_a_tail_cut_loses_nothing_and_keeps_the_order(planned, texts, val, test):
     whole = "".join(texts)
     try:

@@ -9,7 +9,7 @@ import torch
 
 import linnet
 from linnet.__main__ import main
-from linnet.generate import chat as chat_module
+from linnet.generate import text as text_module
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer, ChatTemplate
 
@@ -76,7 +76,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C comes after the third token of the first answer."""
-    whole, calls = chat_module.generate, []
+    whole, calls = text_module.generate, []
 
     def generate(*args: object, **options: object) -> Iterator[list[int | None]]:
         calls.append(1)
@@ -85,7 +85,7 @@ def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise KeyboardInterrupt
             yield new
 
-    monkeypatch.setattr(chat_module, "generate", generate)
+    monkeypatch.setattr(text_module, "generate", generate)
 
 
 @pytest.mark.usefixtures("interrupted_once")

@@ -1,4 +1,4 @@
-"""A folder of tiny runs: two that chat, one that only continues texts, one without a checkpoint, one damaged."""
+"""A folder of tiny runs: two that chat, one that only continues texts, two without a checkpoint, one damaged."""
 
 import os
 import shutil
@@ -13,6 +13,9 @@ QUICK = (
     "--model.n-head 2 --model.block-size 64"
 ).split()
 
+MARKED = "marked *up* :red[x] $y$ _z_"
+"""a name that Markdown would change"""
+
 
 @pytest.fixture(scope="session")
 def runs(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -20,12 +23,14 @@ def runs(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lab") / "runs"
     first = folder / "first"
     assert main(["train", "linnet-tiny", "--data", str(dialogue_data), "--run", str(first), *QUICK]) == 0
-    for name in ("second", "stories", "empty", "damaged"):
+    for name in ("second", "stories", "empty", MARKED, "damaged"):
         shutil.copytree(first, folder / name)
         for manifest in (folder / name / "checkpoints").glob("*/manifest.json"):
             os.utime(manifest, (1_700_000_000, 1_700_000_000))
     (folder / "stories" / "template.jinja").unlink()
-    shutil.rmtree(folder / "empty" / "checkpoints")
+    for name in ("empty", MARKED):
+        shutil.rmtree(folder / name / "checkpoints")
+        (folder / name / "checkpoints").mkdir()
     for weights in (folder / "damaged" / "checkpoints").glob("*/model.safetensors"):
         weights.write_bytes(weights.read_bytes() + b"x")
     (folder / "notes").mkdir()

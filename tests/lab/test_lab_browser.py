@@ -1,5 +1,6 @@
 """The lab in a real browser: Chromium without a window, on a server of its own."""
 
+import http.client
 import json
 import os
 import shutil
@@ -192,3 +193,39 @@ def test_the_page_asks_nobody_but_its_server(browser: WebDriver, address: str) -
             asked.add(event["params"]["request"]["url"])
     assert any(url.startswith(address) for url in asked)
     assert not {url for url in asked if not url.startswith((address, "data:", "blob:"))}
+
+
+def test_the_page_answers_under_the_machines_number_too_and_under_no_foreign_name(
+    browser: WebDriver, address: str
+) -> None:
+    browser.get(address.replace("localhost", "127.0.0.1"))
+    assert find(browser, "[data-testid=stChatInput] textarea")
+    ask(browser, "Hello!")
+    port = address.rstrip("/").rpartition(":")[2]
+    assert handshake(port, f"127.0.0.1:{port}") == 101
+    assert handshake(port, f"evil.example:{port}") == 403
+
+
+def handshake(port: str, host: str) -> int:
+    """The status with which the page's own connection is opened, or not, under a name."""
+    headers = {"Host": host, "Origin": f"http://{host}", "Connection": "Upgrade", "Upgrade": "websocket"}
+    headers |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=10)
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_a_suggestion_is_clicked_and_answered(browser: WebDriver) -> None:
+    suggestion = find(browser, "button", "Hello!")
+    suggestion.click()
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == 2)
+    idle(browser)
+    assert messages(browser)[0] == "Hello!"
+    assert not [button for button in browser.find_elements(By.CSS_SELECTOR, "button") if button.text == "Hello!"]
+
+
+def test_an_error_with_markup_in_it_is_plain_text(browser: WebDriver) -> None:
+    choose(browser, "marked")
+    assert "marked *up* :red[x] $y$ _z_" in find(browser, "[data-testid=stAlert]", "no checkpoint").text

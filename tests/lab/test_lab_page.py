@@ -1,25 +1,30 @@
 """What the lab lists, how its server is told to behave, and the page itself without a browser."""
 
+import itertools
+import shlex
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+import linnet
 from linnet.__main__ import main
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 from linnet.lab.runs import list_runs, run_card
-from linnet.lab.server import APP, arguments, free_port
+from linnet.lab.server import APP, arguments, free_port, wanted
 from linnet.run import Run
 
 
 def test_runs_are_listed_newest_first_and_those_without_a_checkpoint_last(runs: Path) -> None:
     cards = list_runs(runs)
-    assert [card.path.name for card in cards] == ["first", "damaged", "second", "stories", "empty"]
-    assert [card.chats for card in cards] == [True, True, True, False, False]
-    assert cards[-1].label == "empty (cannot be loaded)"
-    assert "no checkpoint" in cards[-1].facts
+    assert [card.path.name for card in cards] == [
+        *("first", "damaged", "second", "stories", "empty", "marked *up* :red[x] $y$ _z_")
+    ]
+    assert [card.chats for card in cards] == [True, True, True, False, False, False]
+    assert cards[-2].label == "empty (cannot be loaded)"
+    assert "no checkpoint" in cards[-2].facts
     assert list_runs(runs / "first") == [cards[0]]
 
 
@@ -47,6 +52,8 @@ def test_the_server_stays_on_this_machine_and_tells_nobody(tmp_path: Path) -> No
     assert options["--server.address"] == "127.0.0.1"
     assert options["--browser.gatherUsageStats"] == "false"
     assert options["--server.headless"] == "true"
+    names = [value for word, value in itertools.pairwise(words) if word == "--server.allowedHosts"]
+    assert names == ["localhost", "127.0.0.1"]
     assert "--server.headless false" in " ".join(arguments(tmp_path, 8000, browser=True))
 
 
@@ -75,8 +82,18 @@ def test_without_streamlit_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "streamlit", None)
     assert main(["lab", "--runs", str(runs), "--no-browser"]) == 2
     err = capsys.readouterr().err
-    assert "pip install 'linnet[lab]'" in err
     assert err.count("\n") == 1
+    assert f"pip install {wanted()}" in err
+
+
+def test_what_to_install_is_the_checkout_where_this_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = Path(linnet.__file__).parents[1]
+    monkeypatch.chdir(checkout)
+    assert wanted() == "-e '.[lab]'"
+    monkeypatch.chdir(tmp_path)
+    assert wanted() == f"-e {shlex.quote(f'{checkout}[lab]')}"
+    monkeypatch.setattr("linnet.lab.server.__file__", str(tmp_path / "site-packages" / "linnet" / "lab" / "server.py"))
+    assert wanted() == "'linnet[lab]'"
 
 
 def test_sliders_at_their_ends_switch_the_filters_off() -> None:
@@ -102,8 +119,6 @@ def said(page) -> list[str]:
 
 
 def test_the_page_says_what_a_conversation_says(runs: Path) -> None:
-    import linnet
-
     page = drawn(runs)
     page.slider[0].set_value(0.0).run()
     for text in ("Hello!", "What is your name?"):
@@ -116,6 +131,39 @@ def test_the_page_says_what_a_conversation_says(runs: Path) -> None:
     assert said(page) == []
 
 
+def test_a_click_on_a_suggestion_asks_it(runs: Path) -> None:
+    page = drawn(runs)
+    page.slider[0].set_value(0.0).run()
+    suggestions = [button for button in page.button if button.label != "New chat"]
+    assert suggestions[0].label == "Hello!"
+    assert len(suggestions) == 5
+    last = suggestions[-1]
+    last.click().run()
+    assert not page.exception
+    assert said(page) == [last.label, linnet.load(runs / "first").conversation(temperature=0.0).say(last.label)]
+    assert [button.label for button in page.run().button] == ["New chat"]
+
+
+def test_suggestions_are_questions_of_the_validation_split(runs: Path) -> None:
+    from linnet.evaluate.source import document_content
+
+    run = Run.open(runs / "first")
+    split, tokenizer, template = run.data().split("val"), run.tokenizer(), run.template()
+    places = zip(split.offsets[:-1].tolist(), split.offsets[1:].tolist(), strict=True)
+    documents = [document_content(split.tokens[start:end].tolist(), tokenizer, template) for start, end in places]
+    asked = {messages[0]["content"] for messages in documents if isinstance(messages, list)}
+    labels = [button.label for button in drawn(runs).button]
+    assert set(labels) - {"New chat", "Hello!"} <= asked
+
+
+def test_an_error_is_shown_as_it_is_written() -> None:
+    pytest.importorskip("streamlit")
+    from linnet.lab.page import plain
+
+    assert plain("a *b* :red[c] $d$") == "` a *b* :red[c] $d$ `"
+    assert plain("`x` and ``y``\nz") == "``` `x` and ``y`` z ```"
+
+
 def test_each_run_keeps_its_own_chat(runs: Path) -> None:
     page = drawn(runs)
     page.chat_input[0].set_value("Hello!").run()
@@ -124,8 +172,6 @@ def test_each_run_keeps_its_own_chat(runs: Path) -> None:
 
 
 def test_a_run_without_dialogues_continues_a_text(runs: Path) -> None:
-    import linnet
-
     page = drawn(runs, "stories")
     assert not page.chat_input
     page.slider[0].set_value(0.0).run()

@@ -313,6 +313,12 @@ def test_the_data_card_and_the_origin(make_run: MakeRun):
     assert "linnet chat" not in text  # it was never shown dialogues
 
 
+def test_the_two_figures_of_memory_are_told_apart(make_run: MakeRun):
+    text = page_of(make_run()).text
+    assert "memory of the machine 8.0 GB" in text
+    assert "memory to train, measured 700.0 MB at most, Python and PyTorch counted" in text
+
+
 def test_a_run_that_was_shown_dialogues_chats(make_run: MakeRun):
     run = make_run()
     run.template_file.write_text("template")

@@ -141,6 +141,23 @@ def test_the_best_checkpoint_survives_worse_ones(
     assert not same(weights(run, "best"), weights(run, "last"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_no_number_ends_the_run_and_leaves_the_good_checkpoint(
+    story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    from linnet.train import pretrain
+
+    losses = iter([3.0, value])
+    real = pretrain.evaluate
+    monkeypatch.setattr(pretrain, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
+    with pytest.raises(UserError, match=r"not a finite number any more at step 4.*lower --optim\.lr"):
+        train(config(eval_interval=2), story_data, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+    run.checkpoint("last").verify()
+    assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "eval"] == [2]
+
+
 def test_early_stopping_ends_the_run(story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from linnet.train import pretrain
 
@@ -297,6 +314,30 @@ def test_signals_save_and_give_the_shells_exit_code(story_data: Path, tmp_path: 
     assert "Traceback" not in complaint
     run = Run.open(tmp_path / "run")
     assert run.checkpoint("last").step == read_rows(run.metrics_file)[-1]["step"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
+def test_a_signal_while_the_step_is_compiled_stops_at_once(
+    story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+) -> None:
+    from linnet.train import pretrain
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(pretrain.runtime, "why_not_compile", lambda device: None)
+
+    def compiling(*args: object, **options: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr(torch, "compile", lambda *args, **options: compiling)
+    with pytest.raises(Interrupted, match="still compiling, so no step was lost") as stop:
+        train(config(compile="on"), story_data, tmp_path / "run")
+    assert stop.value.exit_code == code
+    assert Run(tmp_path / "run").checkpoints() == []
+    monkeypatch.setattr(torch, "compile", lambda eager, **options: eager)
+    run = train(config(compile="on"), story_data, tmp_path / "run")
+    plain = train(config(), story_data, tmp_path / "plain")
+    assert same(weights(run), weights(plain))
 
 
 def test_metrics_after_the_checkpoint_are_cut_back(story_data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,48 @@
+"""The training step, compiled where that works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+
+from linnet import runtime
+from linnet.console import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from linnet.train.loop import Loss
+
+
+def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss:
+    """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails.
+
+    Args:
+        note: told when compiling begins (True) and ends (False).
+    """
+    runtime.prepare_compiler()
+    chosen: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        nonlocal chosen
+        if chosen is not None:
+            return chosen(x, y)
+        say("compiling the training step (about half a minute the first time)")
+        note(True)
+        try:
+            attempt = torch.compile(eager, dynamic=False)
+            result: Tensor = attempt(x, y)
+            chosen = attempt
+        except Exception as error:
+            # the compiler, its tools and its cache fail in too many ways to list; training must not
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")
+            chosen = eager
+            result = eager(x, y)
+        finally:
+            note(False)
+        return result
+
+    return loss

@@ -1,0 +1,146 @@
+"""The comparison of times to a loss: equal texts, fair crossings, true summaries, and a whole one in small."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from linnet.config import dumps
+from linnet.data import Prepared
+from linnet.errors import UserError
+
+LOOKS = [{"seconds": 10.0, "nats": 3.0}, {"seconds": 20.0, "nats": 2.0}, {"seconds": 30.0, "nats": 2.1}]
+
+
+@pytest.fixture(scope="module")
+def compared(time_to_loss: ModuleType, verse: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return time_to_loss.characters(verse, tmp_path_factory.mktemp("work"), 20, ["eager", "compiled"])
+
+
+def test_both_sides_are_trained_and_scored_on_the_same_characters(compared: Any, verse: Path):
+    text = verse.read_text()
+    peer, data = compared.peers[0], Prepared.open(compared.data)
+    alphabet = sorted(set(text))
+
+    def peers(file: Path) -> str:
+        return "".join(alphabet[id] for id in np.fromfile(file, np.uint16))
+
+    def ours(ids: np.ndarray) -> str:
+        return data.tokenizer().decode(ids.tolist())
+
+    assert peers(peer.ids) == text[:10_800] == ours(data.split("train").tokens[:-1])
+    assert peers(peer.score_ids) == text[10_800:] == ours(np.fromfile(compared.score_ids, np.uint16))
+    assert compared.units == 1_199, "each character of the last tenth but the first"
+    assert peer.vocab_size == len(alphabet)
+    assert [peer.compile for peer in compared.peers] == [False, True]
+
+
+def test_a_crossing_counts_at_the_look_that_sees_it(time_to_loss: ModuleType):
+    assert [time_to_loss.crossing(LOOKS, target) for target in (3.5, 3.0, 2.9, 2.0, 1.9)] == [10, 10, 20, 20, None]
+
+
+def test_the_loss_at_a_time_is_the_last_one_known_by_then(time_to_loss: ModuleType):
+    assert [time_to_loss.loss_at(LOOKS, seconds) for seconds in (9, 10, 29, 31)] == [None, 3.0, 2.0, 2.1]
+
+
+def test_figures_of_a_round_by_hand(time_to_loss: ModuleType):
+    short = [{"seconds": 4.0, "nats": 2.2}, {"seconds": 6.0, "nats": 2.1}]
+    whole = [{"seconds": 15.0, "nats": 1.9}, {"seconds": 30.5, "nats": 1.5}]
+    found = time_to_loss.figures_of({"looks": LOOKS}, {"looks": short}, {"looks": whole})
+    assert found == {
+        "peer_loss": 2.1,
+        "peer_seconds": 20.0,  # it had its final loss, 2.1, before its end
+        "linnet_seconds": 6.0,
+        "ratio": 20 / 6,
+        "linnet_loss_at_peer_end": 1.9,  # the look after 30.5 s came too late
+    }
+
+
+def test_a_round_that_never_crosses_leaves_no_median(time_to_loss: ModuleType):
+    rounds = [{"ratio": 3.0}, {"ratio": None}, {"ratio": 5.0}]
+    assert time_to_loss.summary(rounds) == {"ratio": None, "rounds_without_ratio": 1}
+    assert time_to_loss.summary([{"ratio": 3.0}, {"ratio": 5.0}]) == {"ratio": {"median": 4.0, "least": 3, "most": 5}}
+
+
+def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleType):
+    config = time_to_loss.linnet_config("linnet-shakespeare", ["--optim.lr", "0.5"])
+    assert (config.optim.lr, config.model.n_embd, config.model.within_documents) == (0.5, 128, False)
+    with pytest.raises(UserError, match="unknown recipe"):
+        time_to_loss.linnet_config("linnet-shakespear", [])
+
+
+def test_a_model_above_the_limit_is_refused(time_to_loss: ModuleType, compared: Any):
+    time_to_loss.check_size(time_to_loss.linnet_config("linnet-shakespeare", []), compared.data)
+    large = time_to_loss.linnet_config("linnet-shakespeare", ["--model.n-embd", "136"])
+    with pytest.raises(UserError, match="810,000 are allowed"):
+        time_to_loss.check_size(large, compared.data)
+
+
+def test_linnet_is_trained_within_the_time_that_began_with_its_process(
+    time_to_loss: ModuleType, nanogpt: ModuleType, compared: Any
+):
+    config = time_to_loss.linnet_config(
+        "linnet-shakespeare",
+        "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --train.steps 1000000 "
+        "--train.max-minutes 2 --train.compile off --train.device cpu".split(),
+    )
+    job = {"config": dumps(config), "data": str(compared.data), "score_ids": str(compared.score_ids)}
+    job |= {"window": 16, "units": compared.units, "every": 1.0, "seconds": 120.0}
+    lines: list[dict[str, Any]] = []
+    began = time.monotonic()
+    looks = nanogpt.Looks(job, began - 112, lines.append)  # of the two minutes eight seconds are left
+    time_to_loss.train_linnet(job, looks)
+    assert time.monotonic() - began < 60, "not two minutes more"
+    facts, *seen = lines
+    assert facts["compile"] is False
+    assert facts["parameters"] > 0
+    assert seen[-1]["step"] > 0
+    assert seen[-1]["nats"] <= seen[0]["nats"] < 4.5
+
+
+@pytest.fixture(scope="module")
+def tales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred small stories between separators."""
+    file = tmp_path_factory.mktemp("tales") / "tales.txt"
+    file.write_text(
+        "\n<|endoftext|>\n".join(f"Story {n}: a cat met {n} dogs and left." for n in range(200)), encoding="utf-8"
+    )
+    return file
+
+
+def test_stories_are_scored_in_full_by_bytes_whatever_the_ids(time_to_loss: ModuleType, tales: Path, tmp_path: Path):
+    found = time_to_loss.stories(tales, tmp_path, minutes=2)
+    assert found.seconds == 120
+    assert len(found.peers) == 3
+    texts = []
+    for peer in found.peers:
+        data = Prepared.open(tmp_path / peer.score_ids.name.removesuffix("-test.bin"))
+        ids = np.fromfile(peer.score_ids, np.uint16)
+        end = data.tokenizer().end_of_text
+        assert ids[0] == end == ids[-1]
+        texts.append("".join(data.tokenizer().decode([id]) for id in ids.tolist() if id != end))
+        assert found.units == len(texts[-1].encode())
+    assert len(set(texts)) == 1
+    assert texts[0].endswith("met 199 dogs and left.")
+
+
+@pytest.mark.slow
+def test_a_whole_comparison_in_small(time_to_loss: ModuleType, stand_in: Path, verse: Path, tmp_path: Path):
+    command = [sys.executable, time_to_loss.__file__, "--nanogpt", str(stand_in), "--text", str(verse), "--json"]
+    command += "--modes eager --iterations 50 --seeds 2 --every 5 --linnet-minutes 0.15 --threads 1".split()
+    command += ["--results", str(tmp_path / "found.json"), "--train.compile", "off", "--model.n-layer", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found == json.loads((tmp_path / "found.json").read_text())
+    assert found["peer"] == "eager"
+    assert [run["name"].partition(",")[0] for run in found["runs"]] == ["nanoGPT", "Linnet", "Linnet"] * 2
+    assert [run["seed"] for run in found["runs"]] == [1, 1, 1, 2, 2, 2]
+    first, second = (found["runs"][place]["looks"][-1]["nats"] for place in (0, 3))
+    assert first != second, "seeds differ"
+    assert found["summary"]["ratio"] is not None, "one layer beats a table of bigrams after 50 iterations"
