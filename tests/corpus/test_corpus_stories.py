@@ -17,7 +17,7 @@ from linnet.corpus import Story, dialogues, parse_story, stories
 from linnet.corpus.documents import story_grammar
 from linnet.corpus.names import PEOPLE
 
-GOLDEN = "53bb7d5acc0334d8"
+GOLDEN = "891a127372fc0af1"
 
 
 @pytest.fixture(scope="module")
