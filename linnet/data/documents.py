@@ -277,9 +277,6 @@ class Survey:
         """
         test, val = Fraction(str(self.config.test_fraction)), Fraction(str(self.config.val_fraction))
         borders = int(characters * (1 - val - test)), int(characters * (1 - test))
-        for name, fraction, size in (("val", val, borders[1] - borders[0]), ("test", test, characters - borders[1])):
-            if may_cut and fraction and not size:  # less than a character
-                raise _too_little(name, len(fates))
         cuts: dict[int, Cut] = {}
         before = 0
         for start, records in self._portions():
@@ -301,6 +298,8 @@ class Survey:
         self._keep_groups_together(fates, forced, cuts)
         for fate, fraction in ((TEST, test), (VAL, val)):
             if fraction and not Plan(fates, "tail", cuts).holds(fate):
+                if cuts:  # a few characters, and the text before the cut is no end of the text
+                    raise _too_little(SPLITS[fate], len(fates))
                 self._hold_out_last(fates, forced, fate)
         return cuts
 

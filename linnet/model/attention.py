@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linnet.model.layers import apply_rope
+from linnet.model.layers import apply_rope, unit_rms
 
 if TYPE_CHECKING:
     from linnet.model.config import ModelConfig
@@ -36,6 +36,9 @@ class Attention(nn.Module):
         self.layer = layer
         self.n_head, self.kv_heads, self.head_size = config.n_head, config.kv_heads, config.head_size
         self.qk_norm, self.qk_scale = config.qk_norm, config.qk_scale
+        sharper = config.qk_scale if config.qk_norm else 1.0
+        self.scale = sharper / math.sqrt(self.head_size)
+        """what the products of queries and keys are multiplied with"""
         self.dropout, self.attention = config.dropout, config.attention
         kv_size = self.kv_heads * self.head_size
         self.qkv_proj = nn.Linear(config.n_embd, config.n_embd + 2 * kv_size, bias=config.qkv_bias)
@@ -57,23 +60,22 @@ class Attention(nn.Module):
 
         Args:
             tokens: (B, T), read by value embeddings only.
-            rope: cosines and sines of the positions of `x`.
+            rope: cosines and sines of the positions of `x`, (T, 1, D/2) or (B, T, 1, D/2).
             mask: (B, 1, T, S) or (T, S), True where a query may look; None is the plain causal triangle.
             weights_to: if given, this layer's (B, H, T, S) attention weights are appended; the manual path is taken.
         """
         B, T, C = x.shape
         kv_size = self.kv_heads * self.head_size
-        q, k, v = self.qkv_proj(x).split((C, kv_size, kv_size), dim=-1)
+        qk, v = self.qkv_proj(x).split((C + kv_size, kv_size), dim=-1)
         if hasattr(self, "value_embedding"):
             v = v + self.value_embedding(tokens).to(v.dtype)
-        q = q.view(B, T, self.n_head, self.head_size).transpose(1, 2)  # (B, H, T, D)
-        k = k.view(B, T, self.kv_heads, self.head_size).transpose(1, 2)  # (B, Hkv, T, D)
-        v = v.view(B, T, self.kv_heads, self.head_size).transpose(1, 2)
+        qk = qk.view(B, T, self.n_head + self.kv_heads, self.head_size)  # what follows is the same for q and k
         if self.qk_norm:
-            q, k = F.rms_norm(q, (self.head_size,), eps=1e-6), F.rms_norm(k, (self.head_size,), eps=1e-6)
-            q = q * self.qk_scale
+            qk = unit_rms(qk)
         if rope is not None:
-            q, k = apply_rope(q, *rope), apply_rope(k, *rope)
+            qk = apply_rope(qk, *rope)
+        q, k = qk.transpose(1, 2).split((self.n_head, self.kv_heads), dim=1)  # (B, H, T, D), (B, Hkv, T, D)
+        v = v.view(B, T, self.kv_heads, self.head_size).transpose(1, 2)
         if cache is not None:
             k, v = cache.update(self.layer, k, v)  # (B, Hkv, S, D)
         if self.kv_heads != self.n_head:
@@ -81,7 +83,7 @@ class Attention(nn.Module):
             v = v.repeat_interleave(self.n_head // self.kv_heads, dim=1)
         dropout = self.dropout if self.training else 0.0
         if self.attention == "manual" or weights_to is not None:
-            y, weights = manual_attention(q, k, v, mask, dropout)
+            y, weights = manual_attention(q, k, v, mask, dropout, self.scale)
             if weights_to is not None:
                 weights_to.append(weights)
         else:
@@ -89,7 +91,7 @@ class Attention(nn.Module):
                 # queries are the last T of S positions; is_causal would line them up with the first T
                 mask = causal_mask(T, k.shape[2], x.device)
             is_causal = mask is None and T > 1
-            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal)
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, scale=self.scale)
         y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         return self.output_dropout(self.o_proj(y))
 
@@ -100,18 +102,19 @@ def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
 
 
 def manual_attention(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float = 0.0, scale: float | None = None
 ) -> tuple[Tensor, Tensor]:
     """softmax(q kᵀ / √D) v, written out.
 
     Args:
         q: (B, H, T, D). k, v: (B, H, S, D).
         mask: True where a query may look; None is the causal triangle.
+        scale: of the scores; None is 1 / √D.
     Returns:
         The mixed values (B, H, T, D), and the weights (B, H, T, S) before dropout; each of their rows sums to one.
     Source: arXiv:1706.03762, equation 1.
     """
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, S)
+    scores = q @ k.transpose(-2, -1) * (scale or 1 / math.sqrt(q.shape[-1]))  # (B, H, T, S)
     if mask is None:
         mask = causal_mask(q.shape[2], k.shape[2], q.device)
     weights = scores.float().masked_fill(~mask, -math.inf).softmax(dim=-1).to(q.dtype)

@@ -96,9 +96,8 @@ class Transformer(nn.Module):
         if self.config.position == "learned":
             x = x + self.position_embedding.weight[where]
         else:
-            rope = self.rope_cos[where], self.rope_sin[where]  # (T, D/2) each
-            if positions is not None and positions.dim() == 2:
-                rope = rope[0][:, None], rope[1][:, None]  # (B, 1, T, D/2): one table per row, for all heads
+            # (T, 1, D/2), or (B, T, 1, D/2) with positions for each row; the same for all heads
+            rope = self.rope_cos[where].unsqueeze(-2), self.rope_sin[where].unsqueeze(-2)
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x)
