@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from linnet.errors import UserError
 from linnet.files import write_json
@@ -40,6 +40,23 @@ class Tokenizer(ABC):
     Raises:
         ValueError: a special id is outside the table, or there is no `<|endoftext|>`.
     """
+
+    AT_LEAST: ClassVar[tuple[int, str]] = 256, "256 bytes"
+    """how many ids a learned vocabulary has besides the special tokens, and what they are"""
+
+    @classmethod
+    def check_vocab_size(cls, vocab_size: int) -> None:
+        """Nothing, for a size that a learned vocabulary of this kind can have.
+
+        Raises:
+            UserError: no vocabulary of this kind is so small.
+        """
+        count, names = cls.AT_LEAST
+        smallest = count + len(SPECIALS)
+        if vocab_size < smallest:
+            raise UserError(
+                f"vocab_size is {vocab_size}; the smallest is {smallest}: {names} and {len(SPECIALS)} special tokens"
+            )
 
     def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
         for name, special in special_ids.items():

@@ -65,18 +65,6 @@ class BPETokenizer(Tokenizer):
         """The merges as pairs of ids, in order of rank."""
         return list(self._merges.pairs)
 
-    @staticmethod
-    def check_vocab_size(vocab_size: int) -> None:
-        """
-        Raises:
-            UserError: no vocabulary of this kind is so small.
-        """
-        if vocab_size < MIN_VOCAB_SIZE:
-            raise UserError(
-                f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}:"
-                f" 256 bytes and {len(SPECIALS)} special tokens"
-            )
-
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None) -> "BPETokenizer":
         """A vocabulary learned from `texts`, the same for any order of them; see `learn_merges` for the rule.

@@ -41,24 +41,13 @@ class CharTokenizer(PlainTokenizer):
 
     CUT: ClassVar[None] = None
     WHOLE_PIECES: ClassVar[bool] = False
+    AT_LEAST: ClassVar[tuple[int, str]] = 2, "a character, U+FFFD for all others,"
 
     def __init__(self, names: Sequence[str], special_ids: Mapping[str, int]) -> None:
         super().__init__(names, special_ids)
         for name, id in self._id_of.items():
             if len(name) != 1 and len(self._tokens[id]) != 1:
                 raise ValueError(f"the token {name!r} is not one character")
-
-    @staticmethod
-    def check_vocab_size(vocab_size: int) -> None:
-        """
-        Raises:
-            UserError: no vocabulary of this kind is so small.
-        """
-        if vocab_size < MIN_VOCAB_SIZE:
-            raise UserError(
-                f"vocab_size is {vocab_size}; the smallest is {MIN_VOCAB_SIZE}: a character, U+FFFD for all others,"
-                f" and {len(SPECIALS)} special tokens"
-            )
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int | None = None) -> "CharTokenizer":

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any, ClassVar
 
 from linnet.errors import UserError
-from linnet.tokenizers.base import SPECIALS, surrogate_error
+from linnet.tokenizers.base import surrogate_error
 from linnet.tokenizers.piece_cache import PieceCache
 from linnet.tokenizers.plain import BYTES_AND_SPECIALS, PlainTokenizer, byte_names, complete, most_frequent
 from linnet.tokenizers.pretokenize import PATTERN, count_pieces
@@ -45,18 +45,6 @@ class WordTokenizer(PlainTokenizer):
         if not self.byte_fallback:
             raise ValueError("256 of the 256 bytes have no token")
         self._cache = PieceCache(self._ids_of_piece)
-
-    @staticmethod
-    def check_vocab_size(vocab_size: int) -> None:
-        """
-        Raises:
-            UserError: no vocabulary of this kind is so small.
-        """
-        if vocab_size < BYTES_AND_SPECIALS:
-            raise UserError(
-                f"vocab_size is {vocab_size}; the smallest is {BYTES_AND_SPECIALS}:"
-                f" 256 bytes and {len(SPECIALS)} special tokens"
-            )
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 4096, min_count: int = 1) -> "WordTokenizer":
