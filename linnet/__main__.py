@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 from linnet import __version__, runtime
+from linnet.config import shown
 from linnet.errors import UserError
 
 VERBS = {
@@ -60,10 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # a name that is too long, a link in a circle: whatever the system refuses
-        return _complain(UserError(f"{error.filename or 'the system'}: {error.strerror or error}"))
+        return _complain(UserError(f"{shown(error.filename or 'the system')}: {error.strerror or error}"))
     except UnicodeEncodeError as error:
-        shown = ascii(error.object[max(0, error.start - 20) : error.end])
-        return _complain(UserError(f"{shown} cannot be written as UTF-8; rename the file or retype the text"))
+        around = ascii(error.object[max(0, error.start - 20) : error.end])
+        return _complain(UserError(f"{around} cannot be written as UTF-8; rename the file or retype the text"))
 
 
 def run_verb(verb: str, argv: list[str]) -> int:
@@ -75,7 +76,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     if verb not in VERBS:
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
-        raise UserError(f"unknown verb {verb!r}; {hint}")
+        raise UserError(f"unknown verb {shown(verb)!r}; {hint}")
     warnings.showwarning = _plain_warning
     runtime.share_cores()
     module = importlib.import_module(f"linnet.verbs.{verb}")

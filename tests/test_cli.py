@@ -86,6 +86,12 @@ def failed(result: tuple[int, str, str], *words: str) -> None:
         assert word in last, last
 
 
+def test_a_very_long_word_is_not_repeated_whole(shell: Shell) -> None:
+    for result in (shell("x" * 5000), shell("eval", "x" * 5000)):
+        failed(result, "xxx ... xxx")
+        assert len(result[2]) < 400
+
+
 def test_unknown_verbs_options_and_recipes_get_a_suggestion(shell: Shell) -> None:
     failed(shell("trian"), "unknown verb 'trian'", "did you mean `linnet train`?")
     failed(shell("train", "linnet-tinny"), "unknown recipe 'linnet-tinny'", "linnet-tiny")
