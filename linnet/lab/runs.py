@@ -65,7 +65,7 @@ def list_runs(folder: Path) -> list[RunCard]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; `linnet demo` makes runs/demo, --runs names another folder")
+        raise UserError(f"no folder {folder}; `linnet demo` makes runs/demo, `linnet lab FOLDER` names another folder")
     if (folder / "config.toml").exists():
         return [run_card(folder)]
     found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]

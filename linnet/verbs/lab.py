@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tyro.conf import Positional
+
 from linnet.config import parse_flags
 from linnet.console import say
 
@@ -12,10 +14,10 @@ from linnet.console import say
 class Lab:
     """Chat with your runs in the browser, or let them continue a text. Only this machine can reach the page.
 
-    Example: linnet lab --runs runs
+    Example: linnet lab runs
     """
 
-    runs: Path = Path("runs")
+    runs: Positional[Path] = Path("runs")
     """a folder of runs, or one run"""
     port: int = 8501
     """where the page is; 0 takes any free port"""

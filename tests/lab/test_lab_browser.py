@@ -48,7 +48,7 @@ new MutationObserver(() => {
 @pytest.fixture(scope="module")
 def address(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port(0)
-    command = [sys.executable, "-m", "linnet", "lab", "--runs", str(runs), "--port", str(port), "--no-browser"]
+    command = [sys.executable, "-m", "linnet", "lab", str(runs), "--port", str(port), "--no-browser"]
     log = tmp_path_factory.mktemp("lab-log") / "log"
     with open(log, "wb") as file:
         server = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -63,7 +63,7 @@ def test_a_taken_port_is_a_plain_error(runs: Path, capsys: pytest.CaptureFixture
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["lab", "--runs", str(runs), "--port", str(port)]) == 2
+        assert main(["lab", str(runs), "--port", str(port)]) == 2
         assert f"port {port} cannot be used" in capsys.readouterr().err
         assert free_port(0) not in (0, port)
     with pytest.raises(UserError, match="between 0 and 65535"):
@@ -72,7 +72,7 @@ def test_a_taken_port_is_a_plain_error(runs: Path, capsys: pytest.CaptureFixture
 
 def test_a_folder_that_is_absent_is_a_plain_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("streamlit")
-    assert main(["lab", "--runs", str(tmp_path / "absent"), "--no-browser"]) == 2
+    assert main(["lab", str(tmp_path / "absent"), "--no-browser"]) == 2
     assert "no folder" in capsys.readouterr().err
 
 
@@ -80,7 +80,7 @@ def test_without_streamlit_one_line_says_what_to_install(
     runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "streamlit", None)
-    assert main(["lab", "--runs", str(runs), "--no-browser"]) == 2
+    assert main(["lab", str(runs), "--no-browser"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert f"pip install {wanted()}" in err
