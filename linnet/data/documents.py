@@ -62,16 +62,16 @@ class Plan:
     @property
     def duplicates(self) -> int:
         """Number of documents dropped because an equal one stands before them."""
-        return int(np.count_nonzero(self.fates == DUPLICATE))
+        return _count(self.fates, DUPLICATE)
 
     @property
     def empty(self) -> int:
         """Number of documents without any text; they are left out."""
-        return int(np.count_nonzero(self.fates == EMPTY))
+        return _count(self.fates, EMPTY)
 
     def holds(self, place: int) -> bool:
         """Whether the split number `place` has any text."""
-        return bool((self.fates == place).any()) or any(cut[place] for cut in self.cuts.values())
+        return bool(_count(self.fates, place)) or any(cut[place] for cut in self.cuts.values())
 
     def pieces(self, index: int, document: Document) -> Iterator[tuple[str, Iterator[str]]]:
         """The parts of text number `index`: the name of a split, and chunks to read before the next part."""
@@ -83,6 +83,11 @@ class Plan:
                     yield name, chunks.take(count)
         elif self.fates[index] < len(SPLITS):
             yield SPLITS[self.fates[index]], document.chunks
+
+
+def _count(fates: np.ndarray, fate: int) -> int:
+    """How often a fate occurs; by portions, because a mask for millions of documents is millions of bytes."""
+    return sum(int(np.count_nonzero(fates[at : at + _PORTION] == fate)) for at in range(0, len(fates), _PORTION))
 
 
 def _too_little(split: str, documents: int) -> UserError:
@@ -169,7 +174,7 @@ class Survey:
             free = self._free(fates, start, records, forced)
             kept += int(free.sum())
             characters += int(records["characters"][free].sum())
-        if not (fates == TRAIN).any():
+        if not _count(fates, TRAIN):
             raise UserError(
                 f"no text at all in {', '.join(Path(spec).name for spec in self.config.sources)}; nothing to prepare"
             )
@@ -214,7 +219,7 @@ class Survey:
             chosen: which documents of a portion take part.
         """
         # as many as fit into a fixed amount of memory are compared at once; the others in further readings
-        buckets = min(max(-(-self.count // (2 * _PORTION)), 1), 64)
+        buckets = min(max(-(-self.count // (2 * _PORTION)), 1), 256)
         for bucket in range(buckets):
             parts = []
             for start, records in self._portions():

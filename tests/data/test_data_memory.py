@@ -26,7 +26,8 @@ def write_text(path: Path, n_bytes: int, kind: str) -> None:
     with open(path, "w") as file:
         written = 0
         while written < n_bytes:
-            text = f"{texts[written % 499]} {written}"  # the number makes each document, and a word in it, a new one
+            # the number makes each document, and a word in it, a new one; always as long, so that only the amount grows
+            text = f"{texts[written % 499]} {written:012}"
             written += file.write(text + (" " if kind == "line" else "\n--\n"))
 
 
