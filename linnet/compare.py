@@ -62,7 +62,7 @@ def find_runs(folder: Path) -> list[Path]:
         UserError: there is no such folder.
     """
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; `linnet demo` makes runs/demo, `linnet runs FOLDER` names another folder")
+        raise UserError(f"no folder {folder}; `linnet demo` makes runs/demo, or name the folder your runs are in")
     return sorted(_runs_below(folder))
 
 
@@ -176,10 +176,11 @@ def list_runs(folder: Path) -> list[Summary]:
     Raises:
         UserError: there is no such folder.
     """
-    return ranked([summarise(path, _name(path, folder)) for path in find_runs(folder)])
+    return ranked([summarise(path, run_name(path, folder)) for path in find_runs(folder)])
 
 
-def _name(path: Path, folder: Path) -> str:
+def run_name(path: Path, folder: Path) -> str:
+    """What a run found below `folder` is called: its place there, or its own name if it is that folder."""
     return path.resolve().name if path == folder else str(path.relative_to(folder))
 
 

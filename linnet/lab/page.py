@@ -59,7 +59,7 @@ def page(folder: Path) -> None:
     try:
         lm = loaded(str(card.path), card.saved)
     except Exception as error:  # files of any origin; the other runs can still be picked
-        st.error(plain(f"{card.path.name} cannot be loaded: {error}"))
+        st.error(plain(f"{card.name} cannot be loaded: {error}"))
         return
     try:
         if card.chats:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from linnet.compare import find_runs, run_name
 from linnet.console import count_text
 from linnet.errors import UserError
 from linnet.model.config import parameter_count
@@ -17,6 +18,8 @@ class RunCard:
     """What is known of a run before its weights are read."""
 
     path: Path
+    name: str
+    """its place below the folder that was searched"""
     parameters: int | None = None
     loss: float | None = None
     """validation loss of the best checkpoint, in nats per token; None if it was never evaluated"""
@@ -41,33 +44,29 @@ class RunCard:
     @property
     def label(self) -> str:
         """Its name in the picker."""
-        return f"{self.path.name} (cannot be loaded)" if self.problem else self.path.name
+        return f"{self.name} (cannot be loaded)" if self.problem else self.name
 
 
-def run_card(path: Path) -> RunCard:
+def run_card(path: Path, name: str | None = None) -> RunCard:
     """The card of the run in `path`; a run that is damaged or has no checkpoint gets one with a `problem`."""
+    name = name or path.name
     try:
         run = Run.open(path)
         checkpoint = run.checkpoint("best")
         loss = checkpoint.state().get("val_loss")
         saved = (checkpoint.path / "manifest.json").stat().st_mtime
-        return RunCard(path, parameter_count(run.model_config()), loss, saved, run.template_file.exists())
+        return RunCard(path, name, parameter_count(run.model_config()), loss, saved, run.template_file.exists())
     except UserError as error:
-        return RunCard(path, problem=str(error))
+        return RunCard(path, name, problem=str(error))
     except Exception as error:  # someone else's files: whatever is wrong with them must not hide the other runs
-        return RunCard(path, problem=f"damaged: {error!r}")
+        return RunCard(path, name, problem=f"damaged: {error!r}")
 
 
 def list_runs(folder: Path) -> list[RunCard]:
-    """The runs in `folder`, or the one that `folder` itself is: newest first, those that cannot be loaded last.
+    """The runs below `folder`, or the one that `folder` itself is: newest first, those that cannot be loaded last.
 
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; `linnet demo` makes runs/demo, `linnet lab FOLDER` names another folder")
-    if (folder / "config.toml").exists():
-        return [run_card(folder)]
-    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    cards = [run_card(path) for path in found if (path / "config.toml").exists() or (path / "checkpoints").is_dir()]
-    return sorted(cards, key=lambda card: (bool(card.problem), -card.saved, card.path.name))
+    cards = [run_card(path, run_name(path, folder)) for path in find_runs(folder)]
+    return sorted(cards, key=lambda card: (bool(card.problem), -card.saved, card.name))

@@ -2,6 +2,7 @@
 
 import itertools
 import shlex
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -26,6 +27,12 @@ def test_runs_are_listed_newest_first_and_those_without_a_checkpoint_last(runs: 
     assert cards[-2].label == "empty (cannot be loaded)"
     assert "no checkpoint" in cards[-2].facts
     assert list_runs(runs / "first") == [cards[0]]
+
+
+def test_runs_in_folders_are_found_and_named_by_their_place(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "first", tmp_path / "sweep" / "a")
+    shutil.copytree(runs / "first", tmp_path / "b")
+    assert {card.label for card in list_runs(tmp_path)} == {"sweep/a", "b"}
 
 
 def test_a_card_tells_what_the_run_itself_tells(runs: Path) -> None:
