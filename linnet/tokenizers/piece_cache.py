@@ -14,14 +14,19 @@ class PieceCache(dict[str, tuple[int, ...]]):
         encode: the ids of a piece that is not here.
     """
 
-    LIMIT = 1 << 17
-    """pieces; beyond it the cache starts anew, which costs time now and then but bounds the memory"""
+    LIMIT = 24 << 20
+    """bytes, about; beyond it the cache starts anew, which costs time now and then but bounds the memory, whether the
+    pieces are words or long numbers"""
+    ENTRY = 180
+    """bytes that a piece takes besides its characters and ids: its place in the table, the string and the tuple"""
     LONGEST = 64
     """characters; longer pieces are rarely met twice"""
 
     def __init__(self, encode: Callable[[str], tuple[int, ...]]) -> None:
         super().__init__()
         self.encode = encode
+        self.held = 0
+        """bytes, about"""
 
     def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
         """Lists of ids of the pieces of a text, wherever it was cut into chunks.
@@ -39,7 +44,10 @@ class PieceCache(dict[str, tuple[int, ...]]):
     def __missing__(self, piece: str) -> tuple[int, ...]:
         ids = self.encode(piece)
         if len(piece) <= self.LONGEST:
-            if len(self) >= self.LIMIT:
+            size = self.ENTRY + len(piece) + 8 * len(ids)
+            if self.held + size > self.LIMIT:
                 self.clear()
+                self.held = 0
+            self.held += size
             self[piece] = ids
         return ids

@@ -26,8 +26,9 @@ def write_text(path: Path, n_bytes: int, kind: str) -> None:
     with open(path, "w") as file:
         written = 0
         while written < n_bytes:
-            # the number makes each document, and a word in it, a new one; always as long, so that only the amount grows
-            text = f"{texts[written % 499]} {written:012}"
+            # a number makes each document, and a word in it, a new one; drawn, so that its digits, and the ids they
+            # take, are alike however long the text is
+            text = f"{texts[written % 499]} {rng.randrange(10**12):012}"
             written += file.write(text + (" " if kind == "line" else "\n--\n"))
 
 

@@ -1,6 +1,8 @@
 """Encoding and decoding: any text comes back, however it is cut, whatever it spells."""
 
 import pickle
+import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -110,11 +112,28 @@ def test_huge_pieces_encode_in_a_moment(tokenizer, text):
 
 
 def test_ids_survive_a_full_cache(tokenizer, monkeypatch):
-    monkeypatch.setattr(PieceCache, "LIMIT", 3)
+    monkeypatch.setattr(PieceCache, "LIMIT", 3 * (PieceCache.ENTRY + 20))
     fresh = pickle.loads(pickle.dumps(tokenizer))
     for text in CORPUS:
         assert fresh.encode(text) == tokenizer.encode(text)
         assert len(fresh._cache) <= 3
+
+
+@pytest.mark.parametrize("letters", [3, 60])
+def test_a_full_cache_takes_the_memory_that_is_its_limit(tokenizer, monkeypatch, letters):
+    """However long the pieces are: a count of pieces would hold four times as much where they are long."""
+    monkeypatch.setattr(PieceCache, "LIMIT", 2 << 20)
+    fresh = pickle.loads(pickle.dumps(tokenizer))
+    rng = random.Random(1)
+    texts = ("".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=letters)) for _ in range(20_000))
+    tracemalloc.start()
+    try:
+        for text in texts:
+            fresh.encode(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.3 * PieceCache.LIMIT < peak < 1.6 * PieceCache.LIMIT, peak
 
 
 def test_a_pickled_tokenizer_is_the_same_without_its_cache(tokenizer):
