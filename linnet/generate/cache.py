@@ -1,4 +1,4 @@
-"""Keys and values of what was read, in memory allocated once.
+"""Ids, keys and values of what was read, in memory allocated once.
 
 Shapes: L layers, B rows, Hkv key/value heads, S positions held, T new positions, D head size.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class StaticCache:
@@ -21,6 +22,16 @@ class StaticCache:
         self.rows, self.capacity = rows, capacity
         self.length = 0
         self._layers: list[tuple[Tensor, Tensor]] = []
+        self._ids: Tensor | None = None
+        """(rows, capacity), where the model reads them"""
+
+    def read(self, tokens: Tensor, reach: int) -> Tensor:
+        """Writes (B, T) ids in place; returns the `reach` before them, (B, reach), with zeros before the first."""
+        B, T = tokens.shape
+        if self._ids is None:
+            self._ids = tokens.new_zeros(B, self.capacity)
+        self._ids[:B, self.length : self.length + T] = tokens
+        return F.pad(self._ids[:B, max(0, self.length - reach) : self.length], (max(0, reach - self.length), 0))
 
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Writes (B, Hkv, T, D) keys and values of `layer` in place; returns views of all, (B, Hkv, S, D)."""
@@ -58,6 +69,16 @@ class StaticCache:
         for pair in self._layers:
             for held in pair:
                 held[row, :, : self.length] = held[self.rows, :, : self.length]
+        if self._ids is not None:
+            self._ids[row] = self._ids[self.rows]
+
+    def earlier(self, token: int, reach: int) -> list[int]:
+        """Writes one id of the first row; returns up to `reach` ids before it, the latest first."""
+        assert self._ids is not None
+        ids = self._ids[0].numpy()  # over the cache's own memory
+        ids[self.length] = token
+        before: list[int] = ids[max(0, self.length - reach) : self.length][::-1].tolist()
+        return before
 
     @property
     def n_bytes(self) -> int:

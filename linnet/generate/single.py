@@ -46,6 +46,7 @@ class SingleRow:
     def __init__(self, model: Transformer) -> None:
         config = model.config
         self.embedding = _array(model.token_embedding.weight)
+        self.shares = _array(model.token_shift) if config.token_shift else ()
         learned = config.position == "learned"
         self.positions = _array(model.position_embedding.weight) if learned else None
         self.embedding_norm = _norm(model.embedding_norm) if config.embedding_norm else None
@@ -69,6 +70,9 @@ class SingleRow:
         """Logits (1, V) after one more token, read into `cache`."""
         position = cache.length
         x = self.embedding[token]  # (C,)
+        if len(self.shares):
+            before = cache.earlier(token, len(self.shares))
+            x = x + sum(share * self.embedding[id] for share, id in zip(self.shares, before, strict=False))
         if self.positions is not None:
             x = x + self.positions[position]
         if self.embedding_norm is not None:

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 class Cache(Protocol):
-    """Keys and values of the positions read so far. State is passed, never hidden in a module."""
+    """Ids, keys and values of the positions read so far. State is passed, never hidden in a module."""
 
     length: int
     """positions held by every layer before this pass"""
+
+    def read(self, tokens: Tensor, reach: int) -> Tensor:
+        """Appends (B, T) ids; returns the `reach` ids before them, (B, reach), with zeros before the first."""
 
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Appends (B, Hkv, T, D) keys and values of `layer`; returns all of them, (B, Hkv, S, D)."""

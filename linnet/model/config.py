@@ -39,6 +39,8 @@ class ModelConfig:
     """a bias in each LayerNorm; RMSNorm has none"""
     embedding_norm: bool = False
     """normalise the embeddings before the first block"""
+    token_shift: int = 0
+    """earlier tokens of which each embedding takes in a share, learned for each channel (after arXiv:2305.13048)"""
     activation: Literal["relu", "gelu", "gelu_tanh", "relu2", "swiglu"] = "relu2"
     """non-linearity of the MLP; swiglu adds a gate_proj (arXiv:2002.05202), relu2 is squared ReLU (arXiv:2109.08668)"""
     qkv_bias: bool = False
@@ -68,6 +70,8 @@ class ModelConfig:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.token_shift <= self.block_size:
+            raise UserError(f"model.token_shift must be 0 (none) to block_size, got {self.token_shift}")
         if self.kv_heads < 1:
             raise UserError(f"model.n_kv_head must be at least 1, got {self.n_kv_head}")
         for name in ("rope_theta", "qk_scale"):
@@ -120,6 +124,7 @@ def parameter_table(config: ModelConfig) -> dict[str, int]:
     return {
         "token embedding": V * C,
         "position embedding": config.block_size * C if config.position == "learned" else 0,
+        "token shift": config.token_shift * C,
         "value embeddings": value_layers * V * kv,
         "attention": config.n_layer * attention,
         "mlp": config.n_layer * mlp,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from linnet.model.attention import Attention, Cache
 from linnet.model.layers import MLP, make_norm, rope_tables
@@ -59,6 +60,8 @@ class Transformer(nn.Module):
             cos, sin = rope_tables(config.block_size, config.head_size, config.rope_theta)
             self.register_buffer("rope_cos", cos, persistent=False)
             self.register_buffer("rope_sin", sin, persistent=False)
+        if config.token_shift:
+            self.token_shift = nn.Parameter(torch.empty(config.token_shift, config.n_embd))
         if config.embedding_norm:
             self.embedding_norm = make_norm(config)
         self.embedding_dropout = nn.Dropout(config.dropout)
@@ -83,7 +86,7 @@ class Transformer(nn.Module):
             tokens: (B, T) int64.
             positions: (T,) or (B, T) int64; None counts on from the cache's length, or from 0.
             mask: (B, 1, T, S) or (T, S) bool, True where a query may look; None is causal.
-            cache: keys and values of earlier positions; grows by T.
+            cache: ids, keys and values of earlier positions; grows by T.
             weights_to: a list that receives each layer's (B, H, T, S) attention weights.
         Returns:
             (B, T, C).
@@ -91,7 +94,10 @@ class Transformer(nn.Module):
         start = 0 if cache is None else cache.length
         T = tokens.shape[1]
         where = slice(start, start + T) if positions is None else positions
+        documents = self.config.document_token if mask is None and cache is None else None
         x = self.token_embedding(tokens)  # (B, T, C)
+        if self.config.token_shift:
+            x = self._shifted_in(x, tokens, positions, documents, cache)
         rope = None
         if self.config.position == "learned":
             x = x + self.position_embedding.weight[where]
@@ -101,11 +107,30 @@ class Transformer(nn.Module):
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x)
-        if mask is None and cache is None and self.config.document_token is not None:
-            mask = document_mask(tokens, self.config.document_token)
+        if documents is not None:
+            mask = document_mask(tokens, documents)
         for block in self.blocks:
             x = block(x, tokens, rope, mask, cache, weights_to)
         return self.final_norm(x)
+
+    def _shifted_in(
+        self, x: Tensor, tokens: Tensor, positions: Tensor | None, documents: int | None, cache: Cache | None
+    ) -> Tensor:
+        """Embeddings (B, T, C) of `tokens`, each with its shares of those before it in its text or document."""
+        reach, T = len(self.token_shift), tokens.shape[1]
+        if cache is None:
+            earlier, start = F.pad(x, (0, 0, reach, 0)), 0  # (B, reach + T, C)
+        else:
+            earlier, start = torch.cat((self.token_embedding(cache.read(tokens, reach)), x), dim=1), cache.length
+        if positions is None:
+            positions = torch.arange(start, start + T, device=x.device)
+        if documents is not None:  # count from the beginning of the document
+            begins = torch.where(tokens == documents, positions, 0)
+            positions = positions - begins.cummax(dim=-1).values  # (B, T)
+        for distance, share in enumerate(self.token_shift, 1):
+            there = (positions >= distance).unsqueeze(-1).to(x.dtype)  # (T, 1) or (B, T, 1)
+            x = x + share * there * earlier[:, reach - distance : reach - distance + T]
+        return x
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits (..., V) of hidden states (..., C)."""
@@ -145,7 +170,7 @@ def initialise(model: Transformer) -> None:
     gpt2 = config.init == "gpt2"
     for name, parameter in model.named_parameters():
         writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-        if name.endswith("bias"):
+        if name.endswith("bias") or name == "token_shift":
             parameter.zero_()
         elif parameter.dim() == 1:
             parameter.fill_(1.0)  # the gain of a norm

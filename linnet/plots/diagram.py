@@ -41,6 +41,10 @@ def before_parts(config: ModelConfig) -> list[Part]:
     """From ids to the residual stream."""
     C, V = config.n_embd, config.vocab_size
     found = [Part("token_embedding", f"table {V:,} × {C}", f"(B, T, {C})", V * C)]
+    if config.token_shift:
+        what = f"each takes in a share of the {config.token_shift} before it" if config.token_shift > 1 else ""
+        what = what or "each takes in a share of the one before it"
+        found.append(Part("token_shift", what, "", config.token_shift * C))
     if config.position == "learned":
         found.append(Part("position_embedding", f"table {config.block_size:,} × {C}, added", "", config.block_size * C))
     if config.embedding_norm:

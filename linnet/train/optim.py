@@ -64,8 +64,8 @@ class Optimizer:
             self.state[f"{name}.square"] = torch.zeros_like(named[name])
 
     def _decay_of(self, name: str) -> float:
-        """The weight decay of a parameter that AdamW steps: none for biases and gains."""
-        if self.parameters[name].dim() < 2:
+        """The weight decay of a parameter that AdamW steps: none for biases, gains and shares."""
+        if self.parameters[name].dim() < 2 or name == "token_shift":
             return 0.0
         outer = "embedding" in name or name.startswith("lm_head")
         return self.config.embedding_decay if outer else self.config.weight_decay

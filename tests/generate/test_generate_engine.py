@@ -14,6 +14,8 @@ from linnet.model.transformer import Transformer
 GREEDY = Sampling(temperature=0.0, max_new_tokens=26)
 SHAPES = [
     {},
+    {"token_shift": 3},
+    {"token_shift": 1, "position": "learned", "embedding_norm": True},
     {"position": "learned"},
     {"n_kv_head": 1, "n_head": 4},
     {"norm": "layernorm", "norm_bias": True, "qkv_bias": True, "linear_bias": True, "head_bias": True},

@@ -10,6 +10,8 @@ from linnet.generate.single import SingleRow, can_step
 
 SHAPES = [
     {},
+    {"token_shift": 3},
+    {"token_shift": 1, "position": "learned", "embedding_norm": True},
     {"position": "learned", "activation": "gelu_tanh"},
     {"n_kv_head": 2, "n_head": 4, "activation": "relu"},
     {"norm": "layernorm", "norm_bias": True, "qkv_bias": True, "linear_bias": True, "head_bias": True},

@@ -48,6 +48,7 @@ VARIANTS = {
     },
     "llama": {"activation": "swiglu", "n_kv_head": 2, "mlp_hidden": 48, "qk_norm": False},
     "sharp": {"qk_scale": 2.0, "within_documents": True, "end_of_text": 49},
+    "shift": {"token_shift": 3, "within_documents": True, "end_of_text": 49},
     "values": {"value_embeddings": True, "embedding_norm": True, "activation": "gelu_tanh"},
 }
 

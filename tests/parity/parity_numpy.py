@@ -19,6 +19,9 @@ Weights = Mapping[str, Array]
 def logits(config: ModelConfig, W: Weights, ids: Sequence[int]) -> Array:
     """(T, V): for each position the scores of what follows it."""
     x = W["token_embedding.weight"][list(ids)]
+    if config.token_shift:
+        own = x
+        x = np.array([own[t] + shifted_in(config, W, ids, own, t) for t in range(len(ids))])
     if config.position == "learned":
         x = x + W["position_embedding.weight"][: len(ids)]
     if config.embedding_norm:
@@ -35,6 +38,15 @@ def logits(config: ModelConfig, W: Weights, ids: Sequence[int]) -> Array:
     if config.tie_embeddings:
         return x @ W["token_embedding.weight"].T + W.get("lm_head.bias", 0.0)
     return linear(W, "lm_head", x)
+
+
+def shifted_in(config: ModelConfig, W: Weights, ids: Sequence[int], own: Array, t: int) -> Array:
+    """(C,): the shares that position t takes in of the embeddings before it, in its document."""
+    total = np.zeros(config.n_embd)
+    for distance in range(1, config.token_shift + 1):
+        if t >= distance and may_look(config, ids, t, t - distance):
+            total += W["token_shift"][distance - 1] * own[t - distance]
+    return total
 
 
 def loss(config: ModelConfig, W: Weights, rows: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> float:
