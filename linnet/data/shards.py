@@ -13,6 +13,7 @@ A shard is a header of 128 bytes and then the values, little-endian:
 
 import os
 import struct
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ OFFSET_DTYPE = np.dtype("<u8")
 
 _BUFFER_VALUES = 1 << 18
 
+_TYPE_CODES = {array(code).itemsize: code for code in "BHIQ"}
+"""of unsigned integers, by their bytes"""
+
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds the ids 0 .. vocab_size - 1: uint16 up to 65,536 ids, else uint32."""
@@ -53,7 +57,8 @@ class ShardWriter:
         self.path, self.dtype = path, dtype
         self.vocab_size, self.fingerprint = vocab_size, fingerprint
         self.count = 0
-        self.held: list[int] = []
+        self.held = array(_TYPE_CODES[dtype.itemsize])
+        """values not written yet; a list would take five times the memory"""
         self.file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self.file.write(bytes(HEADER_BYTES))
 
@@ -71,7 +76,7 @@ class ShardWriter:
     def _flush(self) -> None:
         self.file.write(np.array(self.held, self.dtype).tobytes())
         self.count += len(self.held)
-        self.held = []
+        self.held = array(self.held.typecode)
 
     def __enter__(self) -> "ShardWriter":
         return self
