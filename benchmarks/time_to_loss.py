@@ -5,9 +5,11 @@ of the text is validation; every character of it but the first is scored once, i
 for both. The clock runs from the start of the process; importing, compiling (with an empty cache) and scoring are in
 it, and both are scored at the same seconds and at their end. What is outside it, for both: turning the text into ids,
 and writing checkpoints. nanoGPT has its own recipe for a CPU, in the first round eager and compiled, then as was
-better. Linnet trains twice a round: for a third of nanoGPT's time (--linnet-minutes says otherwise), which answers when
+better. Linnet trains twice a round: for a fifth of nanoGPT's time (--linnet-minutes says otherwise), which answers when
 nanoGPT's final loss is reached, and for all of it, which answers what the loss is when nanoGPT has finished. Its
-learning rate comes down within the time that it is given. Flags of `linnet train` change its recipe: `--optim.lr 0.01`.
+learning rate comes down within the time that it is given, and its size fits that time: --short-recipe and --recipe,
+neither larger than nanoGPT's model. Flags of `linnet train` change both: `--optim.lr 0.01`. With --alone Linnet trains
+without a peer, for --linnet-minutes, to try settings.
 
 `--bytes` compares bits per byte on stories (documents between lines `<|endoftext|>`; the last twentieth is the test):
 both sides have --minutes, nanoGPT with the best of three settings; Linnet also has a fifth of them.
@@ -25,11 +27,11 @@ import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import nanogpt
 from nanogpt import Looks, Recipe, write_ids
+from rounds import figures_of, shown, summary
 
 from linnet import runtime
 from linnet.config import dumps, from_dict, parse_flags, read_toml, recipe_path
@@ -42,14 +44,14 @@ HERE = Path(__file__).resolve().parent
 WINDOW = 64
 MOST_PARAMETERS = 810_000
 NO_STEPS_LIMIT = 10_000_000
+_CHARACTERS = (
+    "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --train.batch-size 8 --optim.matrix-lr 0.04 "
+    "--schedule.warmup-steps 10 --model.no-within-documents"  # the text is one document: there is nothing to mask
+)
 PRESETS = {
-    "linnet-shakespeare": (
-        "linnet-small",
-        "--model.n-layer 4 --model.n-embd 128 --model.n-head 4 --model.block-size 128 --train.batch-size 12 "
-        "--optim.lr 0.02 --schedule.decay-fraction 1 "
-        "--model.no-within-documents",  # the text is one document: there is nothing to mask
-    ),
-    "linnet-stories": ("linnet-small", "--schedule.decay-fraction 1"),
+    "linnet-shakespeare": ("linnet-small", f"--model.n-layer 4 {_CHARACTERS}"),
+    "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS} --optim.newton-schulz-steps 3"),
+    "linnet-stories": ("linnet-small", ""),
 }
 """recipes of Linnet and what is changed in them"""
 
@@ -173,8 +175,8 @@ def stories(text_file: Path, work: Path, minutes: float) -> Comparison:
 class Runner:
     """Starts the children, one at a time, each with an empty compile cache."""
 
-    def __init__(self, comparison: Comparison, config: Config, args: argparse.Namespace, work: Path) -> None:
-        self.comparison, self.config, self.args, self.work = comparison, config, args, work
+    def __init__(self, comparison: Comparison, args: argparse.Namespace, work: Path) -> None:
+        self.comparison, self.args, self.work = comparison, args, work
 
     def peer(self, peer: Peer, seed: int) -> dict[str, Any]:
         """What nanoGPT reaches with these settings."""
@@ -182,14 +184,14 @@ class Runner:
         window = self.comparison.window or peer.recipe.block_size
         return self._run("nanogpt.py", f"nanoGPT, {peer.name}", told, window, seed)
 
-    def linnet(self, seconds: float, seed: int) -> dict[str, Any]:
+    def linnet(self, config: Config, seconds: float, seed: int) -> dict[str, Any]:
         """What Linnet reaches in so many seconds."""
         told = {"seconds": seconds, "score_ids": str(self.comparison.score_ids), "data": str(self.comparison.data)}
         train = dataclasses.replace(
-            self.config.train, steps=NO_STEPS_LIMIT, max_minutes=seconds / 60, seed=seed, threads=self.args.threads
+            config.train, steps=NO_STEPS_LIMIT, max_minutes=seconds / 60, seed=seed, threads=self.args.threads
         )
-        told["config"] = dumps(dataclasses.replace(self.config, train=train))
-        window = self.comparison.window or self.config.model.block_size
+        told["config"] = dumps(dataclasses.replace(config, train=train))
+        window = self.comparison.window or config.model.block_size
         return self._run("time_to_loss.py", f"Linnet, {seconds:.0f} s", told, window, seed)
 
     def _run(self, script: str, name: str, told: dict[str, Any], window: int, seed: int) -> dict[str, Any]:
@@ -238,65 +240,6 @@ def train_linnet(job: dict[str, Any], looks: Looks) -> None:
         looks.look(session.model, session.model, session.position.step)
 
 
-def crossing(looks: list[dict[str, Any]], target: float) -> float | None:
-    """The seconds of the first look that sees `target` or less; None if none does."""
-    return next((look["seconds"] for look in looks if look["nats"] <= target), None)
-
-
-def loss_at(looks: list[dict[str, Any]], seconds: float) -> float | None:
-    """The nats of the last look that was over by then; None if none was."""
-    return next((look["nats"] for look in reversed(looks) if look["seconds"] <= seconds), None)
-
-
-def figures_of(peer: dict[str, Any], short: dict[str, Any], whole: dict[str, Any]) -> dict[str, float | None]:
-    """What one round says."""
-    end = peer["looks"][-1]
-    peer_seconds = crossing(peer["looks"], end["nats"])
-    assert peer_seconds is not None
-    linnet_seconds = crossing(short["looks"], end["nats"])
-    return {
-        "peer_loss": end["nats"],
-        "peer_seconds": peer_seconds,
-        "linnet_seconds": linnet_seconds,
-        "ratio": None if linnet_seconds is None else peer_seconds / linnet_seconds,
-        "linnet_loss_at_peer_end": loss_at(whole["looks"], end["seconds"]),
-    }
-
-
-def summary(rounds: list[dict[str, float | None]]) -> dict[str, Any]:
-    """Median, least and most of each figure over the rounds; None where a round has no such figure."""
-    found: dict[str, Any] = {}
-    for name in rounds[0]:
-        values = [value for figures in rounds if (value := figures[name]) is not None]
-        complete = len(values) == len(rounds)
-        found[name] = {"median": median(values), "least": min(values), "most": max(values)} if complete else None
-        if not complete:
-            found[f"rounds_without_{name}"] = len(rounds) - len(values)
-    return found
-
-
-def shown(found: dict[str, Any], bits: bool) -> list[tuple[str, str]]:
-    """The rows of the table."""
-    unit, scale = ("bits/byte", 1 / math.log(2)) if bits else ("nats/char", 1.0)
-    names = {
-        "peer_loss": ("nanoGPT's final loss", unit, scale),
-        "peer_seconds": ("nanoGPT has it after", "s", 1.0),
-        "linnet_seconds": ("Linnet has it after", "s", 1.0),
-        "ratio": ("times sooner", "", 1.0),
-        "linnet_loss_at_peer_end": ("Linnet's loss when nanoGPT has finished", unit, scale),
-    }
-    rows = []
-    for name, (label, unit_of, factor) in names.items():
-        value = found[name]
-        if value is None:
-            rows.append((label, f"not reached in {found[f'rounds_without_{name}']} rounds"))
-            continue
-        digits = 1 if unit_of == "s" else 2 if not unit_of else 4
-        middle, least, most = (f"{value[key] * factor:.{digits}f}" for key in ("median", "least", "most"))
-        rows.append((label, f"{middle} {unit_of} ({least} to {most})".replace("  ", " ")))
-    return rows
-
-
 def linnet_config(name: str, flags: list[str]) -> Config:
     """A preset or a recipe, with flags as `linnet train` takes them."""
     recipe, changes = PRESETS.get(name, (name, ""))
@@ -315,11 +258,17 @@ def check_size(config: Config, data: Path) -> None:
         raise UserError(f"Linnet's model has {count:,} parameters; {MOST_PARAMETERS:,} are allowed beside nanoGPT's")
 
 
-def measure(runner: Runner, args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
+def alone(runner: Runner, args: argparse.Namespace, config: Config) -> list[dict[str, Any]]:
+    """Linnet without a peer, once for each seed."""
+    return [runner.linnet(config, 60 * args.linnet_minutes, seed) for seed in range(1, args.seeds + 1)]
+
+
+def measure(
+    runner: Runner, args: argparse.Namespace, quick: Config, config: Config, about: dict[str, Any]
+) -> dict[str, Any]:
     """All rounds, and what they say; the results file is written after each."""
     comparison = runner.comparison
     peers, rounds, runs = list(comparison.peers), [], []
-    share = 1 / 5 if args.bytes else 1 / 3
     found: dict[str, Any] = {}
     for seed in range(1, args.seeds + 1):
         tried = [(runner.peer(peer, seed), peer) for peer in peers]
@@ -328,8 +277,8 @@ def measure(runner: Runner, args: argparse.Namespace, about: dict[str, Any]) -> 
         peer_run, best = min(tried, key=lambda pair: pair[0]["looks"][-1][by])
         peers = [best]
         whole_s = peer_run["looks"][-1]["seconds"]
-        short_s = share * whole_s if args.linnet_minutes is None else 60 * args.linnet_minutes
-        short, whole = runner.linnet(short_s, seed), runner.linnet(whole_s, seed)
+        short_s = whole_s / 5 if args.linnet_minutes is None else 60 * args.linnet_minutes
+        short, whole = runner.linnet(quick, short_s, seed), runner.linnet(config, whole_s, seed)
         runs += [*(run for run, _ in tried), short, whole]
         rounds.append(figures_of(peer_run, short, whole))
         found = about | {"peer": best.name, "summary": summary(rounds), "rounds": rounds, "runs": runs}
@@ -342,10 +291,12 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     """The command line; `flags` are those that change Linnet's recipe."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form, allow_abbrev=False)
-    parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout")
     parser.add_argument("--text", type=Path, required=True, help="a file of plain text")
     parser.add_argument("--bytes", action="store_true", help="stories, in bits per byte")
     parser.add_argument("--recipe", help=f"of Linnet: {', '.join(PRESETS)}, or any recipe")
+    parser.add_argument("--short-recipe", help="the same, for the short run")
+    parser.add_argument("--alone", action="store_true", help="Linnet only, with --recipe")
     parser.add_argument("--linnet-minutes", type=float, help="of Linnet's short run")
     parser.add_argument("--minutes", type=float, default=5.0, help="of each side, with --bytes")
     parser.add_argument("--iterations", type=int, default=Recipe().max_iters, help="of nanoGPT; fewer to try this out")
@@ -356,7 +307,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     args, args.flags = parser.parse_known_args(argv)
-    args.recipe = args.recipe or ("linnet-stories" if args.bytes else "linnet-shakespeare")
+    usual = ("linnet-stories",) * 2 if args.bytes else ("linnet-shakespeare", "linnet-shakespeare-quick")
+    # a recipe that was named stands for both runs, unless the short one's is named as well
+    args.short_recipe = args.short_recipe or args.recipe or usual[1]
+    args.recipe = args.recipe or usual[0]
+    if args.nanogpt is None and not args.alone:
+        raise UserError("--nanogpt must name a checkout (or --alone trains Linnet only)")
+    if args.alone and args.linnet_minutes is None:
+        raise UserError("--alone needs --linnet-minutes")
     args.every = args.every or (30.0 if args.bytes else 15.0)
     for name in ("linnet_minutes", "minutes", "iterations", "every", "seeds", "threads"):
         if (value := getattr(args, name)) is not None and not 0 < value < math.inf:
@@ -366,13 +324,14 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 def main() -> None:
     args = arguments(sys.argv[1:])
-    nanogpt.load(args.nanogpt)
-    config = linnet_config(args.recipe, args.flags)
+    config, quick = (linnet_config(recipe, args.flags) for recipe in (args.recipe, args.short_recipe))
+    if not args.alone:
+        nanogpt.load(args.nanogpt)
     about = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": runtime.machine(),
         "versions": runtime.versions(),
-        "nanogpt_model_sha256": sha256(args.nanogpt / "model.py"),
+        "nanogpt_model_sha256": None if args.alone else sha256(args.nanogpt / "model.py"),
         "text": args.text.name,
         "unit": "nats per byte" if args.bytes else "nats per character",
         "arguments": {key: value for key, value in vars(args).items() if key not in ("nanogpt", "text", "results")},
@@ -383,8 +342,16 @@ def main() -> None:
             comparison = stories(args.text, work, args.minutes)
         else:
             comparison = characters(args.text, work, args.iterations, args.modes)
-            check_size(config, comparison.data)
-        found = measure(Runner(comparison, config, args, work), args, about)
+            if not args.alone:
+                for chosen in (config, quick):
+                    check_size(chosen, comparison.data)
+        runner = Runner(comparison, args, work)
+        if args.alone:
+            found = about | {"runs": alone(runner, args, config)}
+            if args.results:
+                write_json(args.results, found)
+            return
+        found = measure(runner, args, quick, config, about)
     if args.json:
         emit(found)
         return

@@ -67,6 +67,11 @@ def time_to_loss(scripts: None) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def rounds(scripts: None) -> ModuleType:
+    return importlib.import_module("rounds")
+
+
+@pytest.fixture(scope="session")
 def throughput(scripts: None) -> ModuleType:
     return importlib.import_module("throughput")
 

@@ -41,18 +41,18 @@ def test_both_sides_are_trained_and_scored_on_the_same_characters(compared: Any,
     assert [peer.compile for peer in compared.peers] == [False, True]
 
 
-def test_a_crossing_counts_at_the_look_that_sees_it(time_to_loss: ModuleType):
-    assert [time_to_loss.crossing(LOOKS, target) for target in (3.5, 3.0, 2.9, 2.0, 1.9)] == [10, 10, 20, 20, None]
+def test_a_crossing_counts_at_the_look_that_sees_it(rounds: ModuleType):
+    assert [rounds.crossing(LOOKS, target) for target in (3.5, 3.0, 2.9, 2.0, 1.9)] == [10, 10, 20, 20, None]
 
 
-def test_the_loss_at_a_time_is_the_last_one_known_by_then(time_to_loss: ModuleType):
-    assert [time_to_loss.loss_at(LOOKS, seconds) for seconds in (9, 10, 29, 31)] == [None, 3.0, 2.0, 2.1]
+def test_the_loss_at_a_time_is_the_last_one_known_by_then(rounds: ModuleType):
+    assert [rounds.loss_at(LOOKS, seconds) for seconds in (9, 10, 29, 31)] == [None, 3.0, 2.0, 2.1]
 
 
-def test_figures_of_a_round_by_hand(time_to_loss: ModuleType):
+def test_figures_of_a_round_by_hand(rounds: ModuleType):
     short = [{"seconds": 4.0, "nats": 2.2}, {"seconds": 6.0, "nats": 2.1}]
     whole = [{"seconds": 15.0, "nats": 1.9}, {"seconds": 30.5, "nats": 1.5}]
-    found = time_to_loss.figures_of({"looks": LOOKS}, {"looks": short}, {"looks": whole})
+    found = rounds.figures_of({"looks": LOOKS}, {"looks": short}, {"looks": whole})
     assert found == {
         "peer_loss": 2.1,
         "peer_seconds": 20.0,  # it had its final loss, 2.1, before its end
@@ -62,10 +62,10 @@ def test_figures_of_a_round_by_hand(time_to_loss: ModuleType):
     }
 
 
-def test_a_round_that_never_crosses_leaves_no_median(time_to_loss: ModuleType):
-    rounds = [{"ratio": 3.0}, {"ratio": None}, {"ratio": 5.0}]
-    assert time_to_loss.summary(rounds) == {"ratio": None, "rounds_without_ratio": 1}
-    assert time_to_loss.summary([{"ratio": 3.0}, {"ratio": 5.0}]) == {"ratio": {"median": 4.0, "least": 3, "most": 5}}
+def test_a_round_that_never_crosses_leaves_no_median(rounds: ModuleType):
+    three = [{"ratio": 3.0}, {"ratio": None}, {"ratio": 5.0}]
+    assert rounds.summary(three) == {"ratio": None, "rounds_without_ratio": 1}
+    assert rounds.summary([{"ratio": 3.0}, {"ratio": 5.0}]) == {"ratio": {"median": 4.0, "least": 3, "most": 5}}
 
 
 def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleType):
@@ -128,6 +128,15 @@ def test_stories_are_scored_in_full_by_bytes_whatever_the_ids(time_to_loss: Modu
         assert found.units == len(texts[-1].encode())
     assert len(set(texts)) == 1
     assert texts[0].endswith("met 199 dogs and left.")
+
+
+def test_linnet_alone_needs_no_checkout_but_its_minutes(time_to_loss: ModuleType):
+    with pytest.raises(UserError, match="must name a checkout"):
+        time_to_loss.arguments(["--text", "a.txt"])
+    with pytest.raises(UserError, match="needs --linnet-minutes"):
+        time_to_loss.arguments(["--text", "a.txt", "--alone"])
+    args = time_to_loss.arguments(["--text", "a.txt", "--alone", "--linnet-minutes", "1", "--recipe", "linnet-small"])
+    assert (args.recipe, args.short_recipe) == ("linnet-small", "linnet-small")
 
 
 @pytest.mark.slow
