@@ -225,7 +225,7 @@ def train_linnet(job: dict[str, Any], looks: Looks) -> None:
         session.model.train()
         steps = fit(
             session.optimizer,
-            session._loss(),  # compiled or not, as the session chose
+            session.loss(),  # compiled or not, as the session chose
             session.batches,
             session.config,
             session.position,

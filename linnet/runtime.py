@@ -55,10 +55,22 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     import torch
 
     if name == "auto":
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if has_bfloat16(device) else torch.float32
     if name == "fp16" and device.type != "cuda":
         raise UserError("precision fp16 needs a CUDA device; use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` is a GPU that multiplies bfloat16 by itself; older ones only imitate it, slowly."""
+    import torch
+
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def works_by_itself(device: torch.device) -> bool:
+    """Whether `device` computes while Python goes on, so that reading a number from it is waiting for it."""
+    return device.type == "cuda"
 
 
 def share_cores() -> None:
@@ -98,6 +110,106 @@ def prepare_compiler() -> Path:
     folder = base / "linnet" / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
     return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that can still be taken for numbers on `device`; None where the system does not say."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    # an Apple GPU shares the machine's memory
+    known = [left for left in (_machine_memory(), *_cgroup_memory()) if left is not None]
+    return max(0, min(known)) if known else None
+
+
+def _machine_memory() -> int | None:
+    """What the machine has left: free, or held only as a cache of files."""
+    if sys.platform == "win32":
+        return _windows_memory()
+    if sys.platform == "darwin":
+        return _mac_memory()
+    try:
+        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
+def _mac_memory() -> int | None:
+    try:
+        told = subprocess.run(["vm_stat"], capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    page = re.search(r"page size of (\d+) bytes", told)
+    pages = re.findall(r"Pages (?:free|inactive|speculative|purgeable):\s*(\d+)", told)
+    return int(page[1]) * sum(map(int, pages)) if page and pages else None
+
+
+def _windows_memory() -> int | None:
+    import ctypes
+
+    class Status(ctypes.Structure):  # MEMORYSTATUSEX
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "available", "page_total", "page_available")),
+            *((name, ctypes.c_ulonglong) for name in ("virtual_total", "virtual_available", "extended")),
+        ]
+
+    status = Status(length=ctypes.sizeof(Status))
+    read = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return int(status.available) if read else None
+
+
+def _cgroup_memory(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> list[int]:
+    """What each limit on this process's control groups leaves, of version 1 and 2; none set: no figure."""
+    found = []
+    try:
+        lines = groups.read_text().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        base = root / controllers
+        # a limit on any group above counts too; inside a container only its own group is seen, at the root
+        inside = base / path.strip("/")
+        for folder in (inside, *inside.parents):
+            if folder == base or base in folder.parents:
+                left = _left_in_group(folder, version=1 if controllers else 2)
+                found += [] if left is None else [left]
+    return found
+
+
+def _left_in_group(folder: Path, version: int) -> int | None:
+    """Bytes that the limit of one control group leaves; its cache of files can be dropped and counts as free."""
+    limit_file, used_file, cache_name = {
+        1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        2: ("memory.max", "memory.current", "inactive_file"),
+    }[version]
+    try:
+        limit, used = ((folder / name).read_text().strip() for name in (limit_file, used_file))
+        cache = re.search(rf"^{cache_name} (\d+)", (folder / "memory.stat").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    if limit == "max":
+        return None
+    return int(limit) - int(used) + (int(cache[1]) if cache else 0)
+
+
+def release_memory(device: torch.device) -> None:
+    """Gives back what nobody holds any more: of Python's objects, and of the GPU's blocks kept for reuse."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from linnet.__main__ import main
+from linnet.train import dial
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -20,6 +21,7 @@ SMALLER = {
     "make demo": "linnet demo --minutes 0.05 --documents 600",
     "make test": None,  # this is what runs
     "source .venv/bin/activate": None,  # the shell's, not ours
+    "--minutes 5": "--minutes 0.15 --train.compile off",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
     "--train.max-minutes 2": f"--train.max-minutes 2 {QUICK} --model.block-size 32",
 }
@@ -61,6 +63,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setattr(dial, "LEAST_MINUTES", 0.1)
+    monkeypatch.setattr(dial, "PROBE_TOKENS", 2000)
     commands = readme_commands()
     assert len(commands) > 12
     for command in commands:

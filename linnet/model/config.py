@@ -153,14 +153,28 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
     return 6 * weights + 12 * config.n_layer * C * (context or config.block_size)
 
 
-def training_bytes(config: ModelConfig, micro_batch_size: int, *, bytes_per_activation: int = 4) -> int:
-    """An estimate of the memory that training needs, in bytes.
+LOGITS_AT_ONCE = 1 << 25
+"""most logits held in one piece in training: larger products go through the head in chunks, computed twice"""
 
-    Weights, gradients and two optimiser states in float32, the activations that the backward pass keeps
-    (about 16 + 2 x hidden/n_embd values of width n_embd per block and token), and the logits with their gradient.
+LOGITS_AT_ONCE_ON_GPU = 1 << 30
+"""the same where memory is quick and large, and products are better few than small"""
+
+
+def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool = False) -> int:
+    """An estimate of the memory that training needs at its peak, in bytes.
+
+    Weights, gradients and two optimiser states in float32, and the larger of what comes and goes: the activations that
+    the backward pass keeps with the logits at work, or another copy of the weights while the optimiser steps. A block
+    keeps about 16 + 2 x hidden/n_embd values of width n_embd for each token. Attention that is written out keeps its
+    weights twice, and four times with dropout, for which a CPU has no fused attention.
     """
-    tokens = micro_batch_size * config.block_size
-    per_block = (16 + 2 * config.hidden_size // config.n_embd) * config.n_embd
-    activations = tokens * config.n_layer * per_block * bytes_per_activation
-    logits = 2 * tokens * config.vocab_size * 4
-    return 16 * parameter_count(config) + activations + logits
+    C, T, tokens = config.n_embd, config.block_size, micro_batch_size * config.block_size
+    dropping = config.dropout > 0
+    per_token = 16 * C + 2 * config.hidden_size + (2 * C if dropping else 0)  # dropout keeps its masks
+    written_out = config.attention == "manual" or (dropping and not on_gpu)
+    if written_out:
+        per_token += config.n_head * T * (4 if dropping else 2)
+    logits, at_once = tokens * config.vocab_size, LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE
+    at_work = 3 * logits if logits <= at_once else 4 * at_once
+    weights = parameter_count(config)
+    return 4 * (4 * weights + max(tokens * config.n_layer * per_token + at_work, weights))

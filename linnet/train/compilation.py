@@ -9,6 +9,7 @@ import torch
 
 from linnet import runtime
 from linnet.console import say
+from linnet.train.micro_batch import out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,8 @@ def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss
             result: Tensor = attempt(x, y)
             chosen = attempt
         except Exception as error:
+            if out_of_memory(error):  # no fault of the compiler: the loop tries again with fewer windows
+                raise
             # the compiler, its tools and its cache fail in too many ways to list; training must not
             reason = str(error).strip().splitlines() or [type(error).__name__]
             say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")

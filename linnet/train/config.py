@@ -105,6 +105,8 @@ class TrainConfig:
     """the beginning of the sample that each evaluation writes; a run on dialogues alone answers a question instead"""
     sample_tokens: int = 60
     """length of that sample in tokens; 0 writes none"""
+    track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
+    """where the metrics are shown as well; wandb stays offline unless WANDB_MODE or an API key is set"""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_interval"):
@@ -156,6 +158,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.compile",
         "train.sample_prompt",
         "train.sample_tokens",
+        "train.track",
     }
 )
 """every other setting of a run is refused when it differs from what the run began with"""

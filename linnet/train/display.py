@@ -53,6 +53,13 @@ class Display:
         """The model wrote something."""
         say("  | " + text.replace("\n", " "))
 
+    def advice(self, text: str) -> None:
+        """The evaluations mean something that is worth a sentence."""
+        say(f"advice: {text}")
+
+    def close(self) -> None:
+        """Nothing is drawn any more: what is said from now on stands below."""
+
 
 class LiveDisplay(Display):
     """A panel that redraws itself: bar, losses, sparkline, time left, last evaluations, last sample."""
@@ -72,8 +79,12 @@ class LiveDisplay(Display):
         return self
 
     def __exit__(self, *ignored: object) -> None:
-        self.live.update(self._panel(), refresh=True)
-        self.live.__exit__(None, None, None)
+        self.close()
+
+    def close(self) -> None:
+        if self.live.is_started:
+            self.live.update(self._panel(), refresh=True)
+            self.live.stop()
 
     def step(self, row: dict[str, Any], done: float) -> None:
         self.row, self.done = row, done

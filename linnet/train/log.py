@@ -1,14 +1,24 @@
-"""metrics.jsonl, training_log.csv and samples.jsonl: appended line by line, cut back to the checkpoint on resume."""
+"""metrics.jsonl, training_log.csv and samples.jsonl: appended line by line, cut back to the checkpoint on resume.
+
+Rows of metrics.jsonl have a `kind`: train, eval, or coach (a sentence of advice).
+"""
+
+from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.files import write_text
 from linnet.run import Run
+from linnet.train.trackers import Guarded, History
+
+if TYPE_CHECKING:
+    from linnet.evaluate.loss import Evaluation
 
 COLUMNS = (
     "step",
@@ -37,20 +47,56 @@ class MetricsLog:
         """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others."""
         self.run = run
         self.csv_file = run.path / "training_log.csv"
-        rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
-        write_text(run.metrics_file, "".join(_line(row) for row in rows))
-        write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in rows))
+        self.tracker: Guarded | None = None
+        self.rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
+        """what was logged before this session"""
         samples = [row for row in read_rows(run.samples_file) if row["step"] <= step]
+        write_text(run.metrics_file, "".join(_line(row) for row in self.rows))
+        write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in self.rows))
         write_text(run.samples_file, "".join(_line(row) for row in samples))
+        self.history = History(step, sorted([*self.rows, *samples], key=lambda row: int(row["step"])))
 
     def write(self, row: dict[str, Any]) -> None:
-        """Appends a row of metrics."""
+        """Appends a row of metrics, or of advice."""
         _append(self.run.metrics_file, _line(row))
         _append(self.csv_file, _csv_line(row))
+        self._track(row)
 
     def write_sample(self, row: dict[str, Any]) -> None:
         """Appends a sample."""
         _append(self.run.samples_file, _line(row))
+        self._track(row)
+
+    def _track(self, row: dict[str, Any]) -> None:
+        if self.tracker is not None:
+            self.tracker.row(row)
+
+    def close(self) -> None:
+        """Ends the tracker, if there is one; the files need no end."""
+        if self.tracker is not None:
+            self.tracker.close()
+        self.tracker = None
+
+
+def evaluation_row(result: Evaluation, step: int, tokens: int, elapsed_s: float) -> dict[str, Any]:
+    """The row of metrics.jsonl for the validation split as it was scored after `step` steps and `tokens` labels."""
+    return {
+        "kind": "eval",
+        "step": step,
+        "tokens": tokens,
+        "val_loss": result.loss,
+        "val_standard_error": result.standard_error,
+        "val_perplexity": perplexity(result.loss),
+        "val_bits_per_byte": result.bits_per_byte,
+        "val_bits_per_char": result.bits_per_char,
+        "val_accuracy": result.accuracy,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+
+
+def perplexity(loss: float) -> float:
+    """e to the loss, as far as a float goes."""
+    return math.exp(min(loss, 700.0))  # beyond lies overflow, and nothing meaningful
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -71,6 +117,9 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _csv_line(row: dict[str, Any]) -> str:
+    """A line of the table; nothing for advice, which has no numbers."""
+    if row.get("kind") == "coach":
+        return ""
     buffer = io.StringIO()
     csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
     return buffer.getvalue()

@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from linnet.model.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU
+
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
 
 IGNORE = -100
 """the label of a position that is not learned"""
-
-LOGITS_AT_ONCE = 1 << 25
-"""most logits held in one piece: larger products go through the head in chunks, recomputed in the backward pass"""
 
 
 def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
@@ -34,7 +33,8 @@ def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
     """
     hidden = model.hidden(x).flatten(0, 1)  # (B·T, C)
     labels = y.flatten()
-    rows = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
+    at_once = LOGITS_AT_ONCE_ON_GPU if hidden.is_cuda else LOGITS_AT_ONCE
+    rows = max(1, at_once // model.config.vocab_size)
     if rows >= labels.numel():
         return _cross_entropy_sum(model, hidden, labels)
     total = hidden.new_zeros((), dtype=torch.float32)

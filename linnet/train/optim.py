@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from linnet import runtime
+
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
     from linnet.train.config import OptimConfig
@@ -18,7 +20,7 @@ def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
     """Each matrix of `G` with its singular values moved to about one: the nearest orthogonal matrix, roughly.
 
     Args:
-        G: (N, rows, columns). Computed in the dtype it has; float32 on a CPU, where bfloat16 is slow.
+        G: (N, rows, columns). Computed in the dtype it has: bfloat16 will do where products of it are quicker.
     Returns:
         (N, rows, columns); singular values lie within about 0.7 to 1.2.
     Source: a quintic Newton-Schulz iteration with the coefficients of K. Jordan, "Muon" (2024).
@@ -94,7 +96,10 @@ class Optimizer:
         momenta = [self.state[f"{name}.momentum"] for name in names]
         torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        updates = newton_schulz(torch.stack(ahead), self.config.newton_schulz_steps)
+        matrices = torch.stack(ahead)
+        if runtime.has_bfloat16(matrices.device):
+            matrices = matrices.bfloat16()
+        updates = newton_schulz(matrices, self.config.newton_schulz_steps).to(weights[0].dtype)
         rows, columns = weights[0].shape
         size = lr * math.sqrt(max(1.0, rows / columns))  # keeps the change of outputs alike for all shapes
         torch._foreach_mul_(weights, 1 - lr * self.config.weight_decay)
@@ -149,18 +154,22 @@ def _is_block_matrix(name: str, parameter: Tensor) -> bool:
     return name.startswith("blocks.") and parameter.dim() == 2 and "embedding" not in name
 
 
-def clip_gradients(parameters: list[Tensor], limit: float) -> float:
+def clip_gradients(parameters: list[Tensor], limit: float) -> Tensor:
     """Scales all gradients down so that their common norm is at most `limit` (0: leaves them).
 
+    Where the device works by itself nothing waits for the norm: it decides there, and is read later.
+
     Returns:
-        The norm before; it may be inf or nan, then the gradients are left alone.
+        The norm before, a float32 scalar on the device. With inf or nan the gradients are of no use.
     """
     gradients = [_gradient(p) for p in parameters if p.grad is not None]
     if not gradients:
-        return 0.0
-    norm = float(torch.stack(torch._foreach_norm(gradients)).norm())
-    if limit and math.isfinite(norm) and norm > limit:
-        torch._foreach_mul_(gradients, limit / norm)
+        return torch.zeros((), device=parameters[0].device)
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    if limit and runtime.works_by_itself(norm.device):
+        torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
+    elif limit and limit < float(norm) < math.inf:
+        torch._foreach_mul_(gradients, limit / float(norm))
     return norm
 
 

@@ -60,14 +60,14 @@ def windows(count: int) -> str:
     return "one window" if count == 1 else f"{count:,} windows"
 
 
-def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int) -> Preflight:
+def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int, *, on_gpu: bool = False) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text."""
     tokens_per_step = train.batch_size * model.block_size
     parameters = parameter_count(model)
     return Preflight(
         parameters=parameters,
         flops_per_token=flops_per_token(model),
-        memory_bytes=training_bytes(model, train.micro_batch),
+        memory_bytes=training_bytes(model, train.micro_batch, on_gpu=on_gpu),
         micro_batch=train.micro_batch,
         tokens_per_step=tokens_per_step,
         steps=train.steps,

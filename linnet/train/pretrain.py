@@ -21,22 +21,24 @@ from linnet.config import differences, dumps, to_dict
 from linnet.console import duration_text, say
 from linnet.data import Batches, Prepared
 from linnet.errors import UserError
-from linnet.evaluate.loss import Evaluation, evaluate
+from linnet.evaluate.loss import evaluate
 from linnet.files import write_json, write_text
 from linnet.lm import LM
-from linnet.model.config import flops_per_token
+from linnet.model.config import flops_per_token, parameter_count
 from linnet.model.transformer import Transformer
 from linnet.run import Run
 from linnet.train.checkpoint import Position, latest_good, restore, save
+from linnet.train.coach import Coach
 from linnet.train.compilation import compiled
 from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
 from linnet.train.display import Display, make_display
-from linnet.train.log import MetricsLog
+from linnet.train.log import MetricsLog, evaluation_row, perplexity
 from linnet.train.loop import Budget, Loss, Row, fit
 from linnet.train.losses import next_token_loss
 from linnet.train.optim import LossScaler, Optimizer
 from linnet.train.preflight import preflight
 from linnet.train.sample import Sampler
+from linnet.train.trackers import check_installed, open_tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +51,12 @@ FIRST_EVALUATION = 0.3
 
 EVALUATION_SHARE = 0.05
 """a run that is bounded by time spends about this share of it on evaluations"""
+
+COPYING_SECONDS = 10.0
+"""a run that is bounded by time and has less of it left is not looked through for copies"""
+
+COPYING_PARAMETERS = 100_000_000
+"""nor is a larger model, which writes too slowly for a look in passing"""
 
 
 class Interrupted(BaseException):
@@ -112,6 +120,7 @@ class Session:
     """One stretch of training: everything that is built before the first step and used until the last."""
 
     def __init__(self, config: Config, data: Path, run: Path, command: Sequence[str] = ()) -> None:
+        check_installed(config.train.track)
         self.prepared = Prepared.open(data)
         self.train_split = self.prepared.split("train")
         self.val_split = self.prepared.split("val") if self.prepared.has("val") else None
@@ -140,8 +149,13 @@ class Session:
             say(f"continuing {self.run.path} from step {self.position.step:,}")
         self.budget = Budget(config, self.position)
         self.log = MetricsLog(self.run, self.position.step)
+        self.epochs_per_step = config.train.batch_size * model_config.block_size / len(self.train_split.tokens)
+        self.coach = Coach(
+            patience=config.train.patience, epochs_per_step=self.epochs_per_step, vocab_size=vocab_size
+        ).recall(self.log.rows)
         self.lm = LM(self.model, tokenizer, self.run.template(), name=self.run.path.name)
         self.train_loss: float | None = None
+        self.unread: list[Row] = []
         self.interval_s, self.interval_tokens = 0.0, 0
         self.next_evaluation = FIRST_EVALUATION
         wanted = config.train.sample_prompt, config.train.sample_tokens
@@ -216,15 +230,31 @@ class Session:
         return wish == "on" or (long_enough and (minutes is None or minutes >= 2))
 
     def train(self, signals: list[int], display: Display) -> None:
-        """Runs the loop; looks, logs and saves between its steps."""
+        """Runs the loop and says how it ended; a finished run is left alone."""
         if self.position.finished and self.budget.done(self.position.step) > 0.9:
             say(f"{self.run.path} is finished ({self.position.step:,} steps); more --train.steps continue it")
             return
         self.position.finished = False
-        preflight(self.config.model, self.config.train, len(self.train_split.tokens)).announce()
+        tokens, on_gpu = len(self.train_split.tokens), self.device.type == "cuda"
+        preflight(self.config.model, self.config.train, tokens, on_gpu=on_gpu).announce()
+        self.log.tracker = open_tracker(self.config.train.track, self.run, to_dict(self.config), self.log.history)
+        try:
+            self._train(signals, display)
+        finally:
+            self.log.close()
+        display.close()
+        took = duration_text(self.position.elapsed_s)
+        say(f"trained {self.position.step:,} steps in {took}; saved in {self.run.path}")
+        if self._worth_looking_for_copies():
+            self._look_for_copies()
+        if ending := self.coach.ending(self.position.step, self._out_of_patience()):
+            say(ending)
+
+    def _train(self, signals: list[int], display: Display) -> None:
+        """The steps; looks, logs and saves between them."""
         steps = fit(
             self.optimizer,
-            self._loss(),
+            self.loss(),
             self.batches,
             self.config,
             self.position,
@@ -245,10 +275,8 @@ class Session:
                 raise Interrupted(signals[0], f"everything is saved in {self.run.path}")
             if self.position.finished:
                 break
-        took = duration_text(self.position.elapsed_s)
-        say(f"trained {self.position.step:,} steps in {took}; saved in {self.run.path}")
 
-    def _loss(self) -> Loss:
+    def loss(self) -> Loss:
         """The loss of the loop: in the run's precision, compiled if that was chosen."""
         eager: Loss = partial(next_token_loss, self.model)
         if self.precision != torch.float32:
@@ -266,19 +294,17 @@ class Session:
     def _record(self, row: Row, display: Display) -> None:
         """Adds a step to the running mean; every `log_interval` steps a line is written."""
         position = self.position
-        position.pending_loss += row.loss
-        position.pending_steps += 1
-        self.interval_s += row.seconds
-        self.interval_tokens += row.tokens
+        self.unread.append(row)
         if row.step % self.config.train.log_interval and row.step != self.config.train.steps:
             return
+        self._read_rows()
         self.train_loss = position.pending_loss / position.pending_steps
         line = {
             "kind": "train",
             "step": row.step,
             "tokens": position.tokens,
             "train_loss": self.train_loss,
-            "train_perplexity": _perplexity(self.train_loss),
+            "train_perplexity": perplexity(self.train_loss),
             "lr": self.config.optim.lr * row.lr_scale,
             "grad_norm": row.grad_norm,
             "tokens_per_s": round(self.interval_tokens / max(self.interval_s, 1e-9), 1),
@@ -286,9 +312,23 @@ class Session:
             "elapsed_s": round(position.elapsed_s, 3),
         }
         self.log.write(line)
+        self.coach.row(line)
         display.step(line, self.budget.done(row.step))
         position.pending_loss, position.pending_steps = 0.0, 0
         self.interval_s, self.interval_tokens = 0.0, 0
+
+    def _read_rows(self) -> None:
+        """Adds up the steps since the last look. On a GPU this waits for them, so it is not done at each step.
+
+        Raises:
+            UserError: one of them was no good.
+        """
+        for row in self.unread:
+            self.position.pending_loss += row.loss
+            self.position.pending_steps += 1
+            self.interval_s += row.seconds
+            self.interval_tokens += row.tokens
+        self.unread = []
 
     def _evaluation_is_due(self, done: float) -> bool:
         interval = self.config.train.eval_interval
@@ -316,8 +356,12 @@ class Session:
         best = position.best_loss is None or result.loss < position.best_loss
         position.best_loss = result.loss if best else position.best_loss
         position.worse_evaluations = 0 if best else position.worse_evaluations + 1
-        self.log.write(self._evaluation_line(result))
+        line = evaluation_row(result, position.step, position.tokens, position.elapsed_s)
+        self.log.write(line)
         display.evaluated(position.step, result, best, self.train_loss)
+        for advice in self.coach.row(line):
+            self.log.write({"kind": "coach", "step": position.step, **advice._asdict()})
+            display.advice(advice.text)
         if self.sampler.tokens:
             sample = self.sampler.write(self.lm)
             self.log.write_sample({"step": position.step, **sample})
@@ -329,31 +373,25 @@ class Session:
         self.next_evaluation = self.budget.done(position.step) + spacing
         position.elapsed_s = self.budget.elapsed_s()
 
-    def _evaluation_line(self, result: Evaluation) -> dict[str, Any]:
-        return {
-            "kind": "eval",
-            "step": self.position.step,
-            "tokens": self.position.tokens,
-            "val_loss": result.loss,
-            "val_standard_error": result.standard_error,
-            "val_perplexity": _perplexity(result.loss),
-            "val_bits_per_byte": result.bits_per_byte,
-            "val_bits_per_char": result.bits_per_char,
-            "val_accuracy": result.accuracy,
-            "elapsed_s": round(self.position.elapsed_s, 3),
-        }
-
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience
-        if patience is None or self.position.worse_evaluations < patience:
-            return False
-        say(f"stopping early: the last {patience} evaluations were no better than {self.position.best_loss:.4f}")
-        return True
+        return patience is not None and self.position.worse_evaluations >= patience
+
+    def _worth_looking_for_copies(self) -> bool:
+        """Whether text was read more than once, samples are wished for, and it is quick."""
+        left = self.budget.seconds - self.budget.elapsed_s()
+        small = parameter_count(self.config.model) <= COPYING_PARAMETERS
+        repeated = self.position.step * self.epochs_per_step > 1
+        return bool(self.config.train.sample_tokens) and repeated and small and left > COPYING_SECONDS
+
+    def _look_for_copies(self) -> None:
+        """Says how much the weights that will be used copy out of the training text."""
+        best = LM(self.run.load_model("best", self.device), self.lm.tokenizer, self.lm.template)
+        sampler = self.sampler or Sampler(self.config.train.sample_prompt, self.config.train.sample_tokens)
+        if line := sampler.copying(best, self.train_split):
+            say(line)
 
     def _save(self) -> None:
+        self._read_rows()  # a step that was no good is noticed before its weights are saved
         self.position.elapsed_s = self.budget.elapsed_s()
         save(self.run, self.position, self.model, self.optimizer, self.scaler)
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond lies overflow, and nothing meaningful

@@ -7,6 +7,8 @@ from typing import Any, Protocol, TypeVar
 from linnet.config import from_dict, parse_flags, read_toml, recipe_path
 from linnet.train.config import Config
 
+DEFAULT_RECIPE = "linnet-tiny"
+
 
 class WithRecipe(Protocol):
     """Flags of a verb that inherits those of `Config` and names a recipe."""
@@ -18,16 +20,23 @@ class WithRecipe(Protocol):
 F = TypeVar("F", bound=WithRecipe)
 
 
-def recipe_and_flags(cls: type[F], argv: Sequence[str], prog: str) -> tuple[F, Config]:
+def recipe_config(recipe: str) -> Config:
+    """The settings of a recipe, by name or file."""
+    return from_dict(Config, read_toml(recipe_path(recipe)), Config())
+
+
+def recipe_and_flags(cls: type[F], argv: Sequence[str], prog: str, defaults: Config | None = None) -> tuple[F, Config]:
     """The verb's flags, and the config they make: defaults < recipe < flags.
 
     Parses twice: the recipe named in the flags becomes the flags' default.
 
+    Args:
+        defaults: taken instead of the recipe.
     Raises:
         UserError: one line that says which flag or which key of the recipe is wrong.
     """
     first = parse_flags(cls, argv, prog)
-    defaults = from_dict(Config, read_toml(recipe_path(first.recipe)), Config())
+    defaults = defaults or recipe_config(first.recipe or DEFAULT_RECIPE)
     second = parse_flags(cls, argv, prog, default=_with(first, defaults))
     config = Config(**_fields(second))
     return _with(first, config), config  # of `first`, because flags that may be repeated were read twice in `second`

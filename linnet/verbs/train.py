@@ -1,16 +1,23 @@
 """`linnet train`: shards -> a trained run."""
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tyro.conf import Positional
 
-from linnet.config import from_dict, read_toml, recipe_names, recipe_path
-from linnet.console import emit
+from linnet.config import from_dict, parse_flags, recipe_names
+from linnet.console import emit, say
+from linnet.errors import UserError
+from linnet.run import Run
 from linnet.train.config import Config
-from linnet.verbs.recipe_flags import recipe_and_flags
+from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config
+
+LAST_SECONDS = 2.0
+"""for the curves that are drawn after training"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +29,17 @@ class Train(Config):
     Every setting of a recipe is a flag, --section.field VALUE; flags win over the recipe.
     """
 
-    recipe: Positional[str] = "linnet-tiny"
-    """a name from `linnet recipes`, or a .toml file"""
+    recipe: Positional[str] = ""
+    """a name from `linnet recipes`, or a .toml file; unset: linnet-tiny, or what --minutes chooses"""
     data: str | None = None
     """a prepared folder, or any SOURCE that `linnet prepare` takes; unset: what the recipe names"""
     run: Path | None = None
-    """the run folder; unset: runs/RECIPE"""
+    """the run folder; unset: runs/RECIPE, or without a recipe runs/NAME-OF-DATA"""
     minutes: float | None = None
-    """the same as --train.max-minutes"""
+    """the whole time there is. Without a recipe: vocabulary, size and batch are chosen to make the most of it on this
+    machine and text; with one: the same as --train.max-minutes"""
+    fit: bool = False
+    """as many windows at a time as fit into memory; the batch, and so the result, stays the same"""
     json: bool = False
     """print one JSON object with the result"""
 
@@ -39,10 +49,46 @@ def main(argv: Sequence[str]) -> int | None:
     if "-h" in argv or "--help" in argv:
         show_help(argv)
         return 0
+    began = time.monotonic()
+    first = parse_flags(Train, argv, "linnet train")
+    if first.minutes is not None and not first.recipe:
+        return dial(first, argv, began + 60 * first.minutes)
     args, config = recipe_and_flags(Train, argv, "linnet train")
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
-    return run(args, config, ["linnet", "train", *argv])
+    return run(args, config, args.run or Path("runs") / Path(args.recipe or DEFAULT_RECIPE).stem, argv)
+
+
+def dial(first: Train, argv: Sequence[str], end: float) -> int | None:
+    """Chooses all settings that the flags leave open, and trains until the monotonic clock says `end`.
+
+    A run that exists goes on with its own settings.
+    """
+    from linnet.data import Prepared
+    from linnet.train import dial
+    from linnet.train.start import with_data
+
+    folder = first.run or Path("runs") / (Path(first.data).stem if first.data else "dial")
+    if (folder / "config.toml").exists():
+        args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, Run.open(folder).config()))
+        return run(args, config, folder, argv)
+    minutes = first.minutes
+    assert minutes is not None
+    if not dial.LEAST_MINUTES <= minutes < math.inf:
+        raise UserError(
+            f"--minutes must be at least {dial.LEAST_MINUTES} to choose settings for, got {minutes:g}; "
+            "name a recipe to train it for less"
+        )
+    base = dial.base(first.data, minutes)
+    args, config = recipe_and_flags(Train, argv, "linnet train", base)
+    config, data = with_data(config, args.data, folder)
+    prepared = Prepared.open(data)
+    measured = dial.measure(config, prepared)
+    choice = dial.choose(config, prepared, end - LAST_SECONDS - time.monotonic(), measured)
+    for line in choice.lines():
+        say(line)
+    args, config = recipe_and_flags(Train, argv, "linnet train", replace(choice.config, prepare=config.prepare))
+    return run(args, config, folder, argv)
 
 
 def show_help(argv: Sequence[str]) -> None:
@@ -50,20 +96,40 @@ def show_help(argv: Sequence[str]) -> None:
     from linnet.verbs.train_help import help_text
 
     named = [word for word in argv if word in recipe_names() or (word.endswith(".toml") and Path(word).is_file())]
-    recipe = named[0] if named else Train().recipe
-    print(help_text(Train, from_dict(Config, read_toml(recipe_path(recipe)), Config()), recipe), end="")
+    recipe = named[0] if named else DEFAULT_RECIPE
+    print(help_text(Train, recipe_config(recipe), recipe), end="")
 
 
-def run(args: Train, config: Config, command: list[str]) -> int | None:
+def fitted(config: Config, data: Path, folder: Path) -> Config:
+    """`config` with the micro-batch that fits into memory; a run that exists keeps its own."""
+    from linnet import runtime
+    from linnet.data import Prepared
+    from linnet.train.micro_batch import fitting
+
+    if (folder / "config.toml").exists():
+        size = Run.open(folder).config()["train"].get("micro_batch_size")
+    else:
+        device = runtime.pick_device(config.train.device)
+        model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
+        available = runtime.available_memory(device)
+        size = fitting(model, config.train, available, on_gpu=device.type == "cuda")
+        say(f"{size} of {config.train.batch_size} windows at a time fit into memory")
+    return replace(config, train=replace(config.train, micro_batch_size=size))
+
+
+def run(args: Train, config: Config, folder: Path, argv: Sequence[str]) -> int | None:
     """Prepares the data where it is not, trains, draws the curves."""
     from linnet.plots import draw_run
     from linnet.train.pretrain import Interrupted, train
     from linnet.train.start import with_data
+    from linnet.train.trackers import check_installed
 
-    folder = args.run or Path("runs") / Path(args.recipe).stem
+    check_installed(config.train.track)
     config, data = with_data(config, args.data, folder)
+    if args.fit:
+        config = fitted(config, data, folder)
     try:
-        trained = train(config, data, folder, command)
+        trained = train(config, data, folder, ["linnet", "train", *argv])
     except Interrupted as stop:
         print(f"{stop}; the same command continues", file=sys.stderr)
         return stop.exit_code

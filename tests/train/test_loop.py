@@ -2,18 +2,20 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from linnet import runtime
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.train.checkpoint import Position
 from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
-from linnet.train.loop import Budget, Row, fit
+from linnet.train.loop import Budget, Figures, Loss, Row, fit
 from linnet.train.losses import IGNORE, next_token_loss
 from linnet.train.optim import LossScaler, Optimizer, clip_gradients, newton_schulz
 from linnet.train.schedule import lr_scale
@@ -38,6 +40,18 @@ class RaggedBatches:
         return np.stack(x), np.stack(y)
 
 
+class CountedBatches(RaggedBatches):
+    """Remembers which batches were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[int] = []
+
+    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        self.asked.append(first_sample)
+        return super().batch(first_sample, count)
+
+
 class CountingBatches:
     """1 2 3 4 ...: whoever shifts the labels twice, or not at all, cannot learn it to zero."""
 
@@ -47,17 +61,38 @@ class CountingBatches:
         return rows[:, :-1], rows[:, 1:]
 
 
-def run(config: Config, batches: object, position: Position | None = None) -> tuple[Transformer, list[Row]]:
-    """A model trained from seed 0, and the rows of its steps."""
+def plain(model: Transformer) -> Loss:
+    return partial(next_token_loss, model)
+
+
+def spoilt(factor: float, calls: range) -> Callable[[Transformer], Loss]:
+    """A loss that is multiplied by `factor` in these calls."""
+
+    def loss_of(model: Transformer) -> Loss:
+        numbers = iter(range(1_000))
+        return lambda x, y: next_token_loss(model, x, y) * (factor if next(numbers) in calls else 1.0)
+
+    return loss_of
+
+
+def run(
+    config: Config,
+    batches: object,
+    loss_of: Callable[[Transformer], Loss] = plain,
+    scaler: LossScaler | None = None,
+    rows: list[Row] | None = None,
+) -> tuple[Transformer, list[Row]]:
+    """A model trained from seed 0, and the rows of its steps; they are added to `rows` one by one."""
     torch.manual_seed(0)
-    model = Transformer(config.model)
-    position = position or Position()
+    model, position = Transformer(config.model), Position()
     budget = Budget(config, position, clock=lambda: 0.0)
-    steps = fit(
-        Optimizer(model, config.optim), partial(next_token_loss, model), batches, config, position, budget,
-        LossScaler(False), torch.device("cpu"),
-    )  # fmt: skip
-    return model, list(steps)
+    rows = [] if rows is None else rows
+    for row in fit(
+        Optimizer(model, config.optim), loss_of(model), batches, config, position, budget,
+        scaler or LossScaler(False), torch.device("cpu"),
+    ):  # fmt: skip
+        rows.append(row)  # one by one: what came before an error is seen
+    return model, rows
 
 
 def small(**train: object) -> Config:
@@ -192,57 +227,23 @@ def test_a_resumed_budget_goes_on_where_it_was() -> None:
 
 @pytest.mark.trap(4)
 def test_an_overflow_repeats_the_batch_at_half_the_scale_and_moves_nothing_on() -> None:
-    torch.manual_seed(0)
-    config = small(clip=0.5)
-    model = Transformer(MODEL)
-    overflows = {"left": 2}
-
-    def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        value = next_token_loss(model, x, y)
-        if overflows["left"]:
-            overflows["left"] -= 1
-            return value * math.inf
-        return value
-
-    scaler, position = LossScaler(True), Position()
+    config, scaler = small(clip=0.5), LossScaler(True)
     scaler.scale = 1024.0
-    budget = Budget(config, position, clock=lambda: 0.0)
-    rows = list(
-        fit(
-            Optimizer(model, config.optim),
-            loss,
-            RaggedBatches(),
-            config,
-            position,
-            budget,
-            scaler,
-            torch.device("cpu"),
-        )
-    )
+    batches = CountedBatches()
+    model, rows = run(config, batches, spoilt(math.inf, range(2)), scaler)
     assert scaler.scale == 256.0
-    assert position.step == 4
-    assert position.samples == 24
-    plain, plain_rows = run(config, RaggedBatches())
+    assert [row.step for row in rows] == [1, 2, 3, 4]
+    assert batches.asked == [0, 6, 12, 18]
+    unscaled, unscaled_rows = run(config, RaggedBatches())
     # unscaled before clipping: the norms are those of a run without scaling
-    assert [row.grad_norm for row in rows] == pytest.approx([row.grad_norm for row in plain_rows], rel=1e-4)
-    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+    assert [row.grad_norm for row in rows] == pytest.approx([row.grad_norm for row in unscaled_rows], rel=1e-4)
+    for a, b in zip(model.parameters(), unscaled.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
-    config = small()
-    model = Transformer(MODEL)
-    position = Position()
-
-    def broken(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return next_token_loss(model, x, y) * math.nan
-
-    steps = fit(
-        Optimizer(model, config.optim), broken, RaggedBatches(), config, position,
-        Budget(config, position, clock=lambda: 0.0), LossScaler(False), torch.device("cpu"),
-    )  # fmt: skip
     with pytest.raises(UserError, match=r"not a finite number.*step 1.*--optim\.lr"):
-        list(steps)
+        run(small(), RaggedBatches(), spoilt(math.nan, range(99)))
 
 
 def test_adamw_equals_pytorchs() -> None:
@@ -294,6 +295,67 @@ def test_clipping_worked_by_hand() -> None:
     assert clip_gradients([a, b], 0.0) == pytest.approx(1.0)
 
 
+# the step that nothing waits for: what a GPU takes, here on a CPU
+
+
+@pytest.fixture
+def by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU taken for a device that computes while Python goes on."""
+    monkeypatch.setattr(runtime, "works_by_itself", lambda device: True)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("micro", [None, 2], ids=["whole", "parts"])
+@pytest.mark.parametrize("clip", [0.0, 0.25, 100.0], ids=["never", "clipped", "unclipped"])
+def test_a_step_that_nothing_waits_for_is_the_same_bit_for_bit(
+    kind: str, micro: int | None, clip: float, request: pytest.FixtureRequest
+) -> None:
+    config = dataclasses.replace(small(micro_batch_size=micro, clip=clip), optim=OptimConfig(kind=kind))
+    expected, expected_rows = run(config, RaggedBatches())
+    request.getfixturevalue("by_itself")
+    batches = CountedBatches()
+    model, rows = run(config, batches)
+    for a, b in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert [(row.loss, row.grad_norm) for row in rows] == [(row.loss, row.grad_norm) for row in expected_rows]
+    assert batches.asked == [0, 6, 12, 18, 24]  # each once; the last was made ready and not used
+
+
+@pytest.mark.parametrize("bad", [2, 3, 4], ids="step {}".format)
+def test_a_bad_step_that_nothing_waited_for_is_noticed_one_step_on_and_named(bad: int, by_itself: None) -> None:
+    rows: list[Row] = []
+    with pytest.raises(UserError, match=f"not a finite number any more at step {bad}"):
+        run(small(), RaggedBatches(), spoilt(math.nan, range(bad - 1, 99)), rows=rows)
+    assert [row.step for row in rows] == list(range(1, bad + 1))
+    assert rows[-2].grad_norm > 0
+    with pytest.raises(UserError, match=f"not a finite number any more at step {bad}"):
+        _ = rows[-1].loss  # whoever saves weights reads this first
+
+
+def test_a_loss_scaler_is_waited_for(by_itself: None) -> None:
+    scaler = LossScaler(True)
+    _, rows = run(small(), RaggedBatches(), spoilt(math.inf, range(1)), scaler)
+    assert len(rows) == 4
+    assert scaler.scale == 32768.0
+
+
+def test_bfloat16_orthogonalises_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = []
+    for quick in (False, True):
+        monkeypatch.setattr(runtime, "has_bfloat16", lambda device, quick=quick: quick)
+        torch.manual_seed(0)
+        model = Transformer(MODEL)
+        weight = model.get_parameter("blocks.0.mlp.up_proj.weight")
+        before = weight.detach().clone()
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        Optimizer(model, OptimConfig()).step(1.0)
+        changes.append(weight.detach() - before)
+    assert changes[1].dtype == torch.float32
+    assert not torch.equal(*changes)
+    assert float((changes[0] - changes[1]).norm() / changes[0].norm()) < 0.05
+
+
 def test_optimiser_states_come_back_and_foreign_ones_are_refused() -> None:
     model = Transformer(MODEL)
     optimizer = Optimizer(model, OptimConfig())
@@ -306,3 +368,32 @@ def test_optimiser_states_come_back_and_foreign_ones_are_refused() -> None:
     assert all(torch.equal(again.state[name], optimizer.state[name]) for name in optimizer.state)
     with pytest.raises(ValueError, match="another model or optimiser"):
         Optimizer(model, OptimConfig(kind="adamw")).load_state_dict(optimizer.state_dict())
+
+
+def test_seconds_on_a_gpu_are_its_own_and_reading_waits_for_the_end_of_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    happened: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+            self.name = ("begin", "end")[len(happened) % 2]
+            happened.append(f"make {self.name}")
+
+        def record(self) -> None:
+            happened.append(f"record {self.name}")
+
+        def synchronize(self) -> None:
+            happened.append(f"wait for {self.name}")
+
+        def elapsed_time(self, end: "Event") -> float:
+            assert (self.name, end.name) == ("begin", "end")
+            return 250.0  # milliseconds
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    figures = Figures(1, lambda: 0.0, torch.device("cuda"))
+    figures.send(torch.tensor(6.0), torch.tensor(2.0), 3)
+    assert happened == ["make begin", "make end", "record begin", "record end"]
+    assert figures.read() == (2.0, 2.0, 0.25)
+    assert happened[4:] == ["wait for end"]

@@ -3,11 +3,15 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
+from linnet import runtime
 from linnet.__main__ import main
 from linnet.config import differences, from_dict, parse_flags, read_toml, recipe_names, recipe_path, to_dict
+from linnet.model.config import ModelConfig, training_bytes
+from linnet.run import Run
 from linnet.train.config import Config
 from linnet.verbs.train_help import FIRST
 
@@ -39,9 +43,9 @@ def test_the_flags_that_are_used_most_come_first_and_the_rest_by_section(capsys:
     first, *sections = re.split(r"^(?:\[\w+\]|used most):\n", out, flags=re.MULTILINE)[1:]
     names = re.findall(r"^\[(\w+)\]:", out, flags=re.MULTILINE)
     assert names == ["prepare", "model", "optim", "schedule", "train"]
-    for flag in ("--data", "--run", "--minutes", "--json", *("--" + name.replace("_", "-") for name in FIRST)):
+    for flag in ("--data", "--run", "--minutes", "--fit", "--json", *("--" + name.replace("_", "-") for name in FIRST)):
         assert flag in first
-    assert first.count("\n") < 30
+    assert first.count("\n") < 32
     for name, text in zip(names, sections, strict=True):
         assert {match.split(".")[0] for match in re.findall(r"^  --([\w.]+)", text, re.MULTILINE)} == {name}
 
@@ -68,3 +72,25 @@ def test_a_whole_recipe_is_the_config_that_training_resolves(name: str, capsys: 
     assert f"# unset, which `linnet train --help` explains: {', '.join(unset)}" in written
     every = {f"{section}.{field}" for section, kind in Config.__annotations__.items() for field in kind.__annotations__}
     assert every == {f"{section}.{field}" for section, fields in resolved.items() for field in fields} | set(unset)
+
+
+def test_fit_takes_what_memory_allows_and_a_run_keeps_it(
+    story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = f"train linnet-tiny --data {story_data} --run {tmp_path / 'run'} --fit --train.steps 2 --train.compile off "
+    words += "--model.n-layer 1 --model.n-embd 32 --model.block-size 32 --train.batch-size 8 --train.max-minutes None"
+
+    def micro_batch() -> int:
+        return Run.open(tmp_path / "run").config()["train"]["micro_batch_size"]
+
+    with monkeypatch.context() as patch:
+        shape = ModelConfig(vocab_size=400, n_layer=1, n_embd=32, mlp_hidden=256, n_head=4, block_size=32)
+        patch.setattr(runtime, "available_memory", lambda device: 1.26 * training_bytes(shape, 2))
+        assert main(words.split()) == 0
+        assert micro_batch() == 2
+        assert "2 of 8 windows at a time fit into memory" in capsys.readouterr().err
+    assert main([*words.split(), "--train.steps", "3"]) == 0
+    assert micro_batch() == 2
+    monkeypatch.setattr(runtime, "available_memory", lambda device: 1000)
+    assert main(words.replace("/run ", "/other ").split()) == 2
+    assert "with one window at a time" in capsys.readouterr().err

@@ -1,0 +1,112 @@
+"""What sizes reach: `python benchmarks/dial.py --data FOLDER [FOLDER ...] --results benchmarks/results/dial.json`.
+
+Trains the sizes of `linnet.train.dial.LADDER` that --rungs names on each prepared folder, for each of --tokens, as
+`linnet train --minutes` would, on one thread (the result depends on the tokens, not on the time). Then fits the rule by
+which the dial chooses: the loss of each run as a share of what the smallest size reaches in the dial's own probe. Runs
+that stand in the results file already are not repeated. Prints the fitted rule, and how far it is from each run.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import variants
+
+from linnet import runtime
+from linnet.config import from_dict, read_toml, recipe_path
+from linnet.console import say
+from linnet.data import Prepared
+from linnet.files import write_json
+from linnet.train.config import Config
+from linnet.train.dial import LADDER, PROBE_TOKENS, Law, block_parameters
+
+
+def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
+    """Bits per byte of one size on the validation text after so many tokens."""
+    data = Prepared.open(folder)
+    base = from_dict(Config, read_toml(recipe_path("linnet-small")))
+    config = LADDER[rung].applied(base, data.tokenizer().vocab_size)
+    steps = tokens // (config.train.batch_size * config.model.block_size)
+    warmup = max(1, min(config.schedule.warmup_steps, steps // 10))
+    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, warmup_steps=warmup))
+    train = data.split("train")
+    found = variants.measure(config, data, tokens)
+    return {
+        "data": folder.name,
+        "rung": rung,
+        "tokens": tokens,
+        "parameters": block_parameters(config.model),
+        "bytes": tokens * train.bytes / len(train.tokens),
+        "readings": tokens / len(train.tokens),
+        "bits_per_byte": found["bits_per_byte"],
+    }
+
+
+def fitted(runs: list[dict[str, Any]]) -> tuple[Law, float]:
+    """The rule that is nearest to all runs, and the median of its relative errors.
+
+    For each pair of exponents on a grid the other numbers follow by least squares of the relative errors; none may be
+    negative.
+    """
+    probes = {run["data"]: run["bits_per_byte"] for run in runs if (run["rung"], run["tokens"]) == (0, PROBE_TOKENS)}
+    rows = [run for run in runs if run["data"] in probes]
+    share = np.array([run["bits_per_byte"] / probes[run["data"]] for run in rows])
+    N = np.array([run["parameters"] for run in rows], float)
+    D = np.array([run["bytes"] for run in rows], float)
+    best: tuple[float, Law] | None = None
+    for alpha in np.arange(0.1, 1.01, 0.05):
+        for beta in np.arange(0.1, 1.01, 0.05):
+            columns = np.stack([np.ones(len(rows)), N**-alpha, D**-beta], axis=1)
+            numbers = np.linalg.lstsq(columns / share[:, None], np.ones(len(rows)), rcond=None)[0]
+            error = float(np.square(columns @ numbers / share - 1).sum())
+            if (numbers >= 0).all() and (best is None or error < best[0]):
+                e, a, b = (float(f"{number:.4g}") for number in numbers)
+                best = error, Law(e, a, round(float(alpha), 2), b, round(float(beta), 2))
+    if best is None:
+        raise ValueError("no rule of this form falls with size and text; train more sizes")
+    law = best[1]
+    errors = [abs(law(n, d) / s - 1) for n, d, s in zip(N, D, share, strict=True)]
+    for run, error in zip(rows, errors, strict=True):
+        say(f"{run['data']} rung {run['rung']} {run['tokens']:,}: {run['bits_per_byte']:.4f}, off by {error:.1%}")
+    return law, float(np.median(errors))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, nargs="+", default=[])
+    parser.add_argument("--rungs", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tokens", type=int, nargs="+", default=[PROBE_TOKENS, 200_000, 600_000])
+    parser.add_argument("--results", type=Path, required=True)
+    args = parser.parse_args()
+    runtime.set_threads(1)
+    runs: list[dict[str, Any]] = []
+    if args.results.exists():
+        runs = json.loads(args.results.read_text(encoding="utf-8"))["runs"]
+    done = {(run["data"], run["rung"], run["tokens"]) for run in runs}
+    for folder in args.data:
+        for rung in args.rungs:
+            for tokens in args.tokens:
+                if (folder.name, rung, tokens) not in done:
+                    say(f"{folder.name}, rung {rung}, {tokens:,} tokens")
+                    runs.append(trained(rung, tokens, folder))
+                    write_json(args.results, {"machine": runtime.machine(), "runs": runs})
+    law, error = fitted(runs)
+    write_json(
+        args.results,
+        {
+            "machine": runtime.machine(),
+            "versions": runtime.versions(),
+            "law": dataclasses.asdict(law),
+            "median_error": error,
+            "runs": runs,
+        },
+    )
+    print(f"{law}, median error {error:.1%}" if math.isfinite(error) else "no runs")
+
+
+if __name__ == "__main__":
+    main()

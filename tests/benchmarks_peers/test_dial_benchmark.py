@@ -1,0 +1,49 @@
+"""The rule that the dial follows is found again in losses made from it; a step's profile adds up."""
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+from linnet.train.dial import PROBE_TOKENS, Law
+
+SIZES, TEXTS, KNOWN = (400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000), Law(0.4, 20.0, 0.4, 60.0, 0.4)
+
+
+def run(rung: int, tokens: int, n_bytes: int, loss: float) -> dict[str, float | str]:
+    about = {"data": "tales", "rung": rung, "tokens": tokens, "parameters": SIZES[rung], "bytes": n_bytes}
+    return about | {"bits_per_byte": loss}
+
+
+@pytest.fixture
+def calibration(scripts: None) -> ModuleType:
+    return importlib.import_module("dial")
+
+
+def test_a_known_rule_is_found_again(calibration: ModuleType) -> None:
+    runs = [
+        run(rung, PROBE_TOKENS if n_bytes == TEXTS[0] else n_bytes // 3, n_bytes, 1.7 * KNOWN(SIZES[rung], n_bytes))
+        for rung in range(3)
+        for n_bytes in TEXTS
+    ]
+    law, error = calibration.fitted(runs)
+    assert error < 0.002
+    start = KNOWN(SIZES[0], TEXTS[0])
+    for parameters, n_bytes in ((900_000, 300_000), (4_700_000, 3_600_000)):
+        assert law(parameters, n_bytes) == pytest.approx(KNOWN(parameters, n_bytes) / start, rel=0.02)
+
+
+def test_losses_that_rise_with_the_text_fit_no_rule(calibration: ModuleType) -> None:
+    rising = [run(0, PROBE_TOKENS, TEXTS[0], 1.0), run(0, 2, TEXTS[1], 2.0), run(1, 3, TEXTS[1], 8.0)]
+    with pytest.raises(ValueError, match="no rule of this form"):
+        calibration.fitted(rising)
+
+
+def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
+    step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
+    small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
+    found = step_profile.profiled(time_to_loss.linnet_config("linnet-shakespeare", small), 3, compile=False)
+    assert sum(found["shares"].values()) == pytest.approx(1)
+    assert found["shares"]["matrix products"] > 0
+    medians = {part: seconds["median"] for part, seconds in found["seconds"].items()}
+    assert medians["step"] == pytest.approx(sum(medians[part] for part in step_profile.PARTS), rel=0.5)
