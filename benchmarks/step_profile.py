@@ -31,10 +31,23 @@ from linnet.train.optim import Optimizer, clip_gradients
 
 PARTS = ("forward", "backward", "clip", "optimiser")
 KINDS = {
-    "matrix products": ("mm", "bmm", "addmm", "baddbmm", "linear", "mv", "matmul"),
-    "attention": ("scaled_dot_product", "flash_attention"),
-    "many small tensors at once": ("_foreach",),
-    "copies and layout": ("copy_", "cat", "stack", "clone", "contiguous", "_to_copy", "pad", "index_select"),
+    "matrix products": ("mm", "bmm", "addmm", "baddbmm", "linear", "mv", "addmv", "matmul"),
+    "attention": ("_scaled_dot_product",),
+    "products and sums of elements": (
+        "mul",
+        "add",
+        "sub",
+        "div",
+        "lerp",
+        "sum",
+        "mean",
+        "pow",
+        "sqrt",
+        "rsqrt",
+        "clamp",
+    ),
+    "norms": ("linalg_vector_norm", "RMSNorm", "native_layer_norm"),
+    "copies and layout": ("copy_", "cat", "stack", "clone", "contiguous", "_to_copy", "pad", "index_select", "fill_"),
     "compiled kernels": ("cpp_fused", "graph", "Compiled"),
 }
 WARM_STEPS = 5

@@ -129,7 +129,7 @@ class Transformer(nn.Module):
             positions = positions - begins.cummax(dim=-1).values  # (B, T)
         for distance, share in enumerate(self.token_shift, 1):
             there = (positions >= distance).unsqueeze(-1).to(x.dtype)  # (T, 1) or (B, T, 1)
-            x = x + share * there * earlier[:, reach - distance : reach - distance + T]
+            x = torch.addcmul(x, share * there, earlier[:, reach - distance : reach - distance + T])
         return x
 
     def head(self, hidden: Tensor) -> Tensor:
