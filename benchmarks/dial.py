@@ -22,7 +22,7 @@ from linnet.console import say
 from linnet.data import Prepared
 from linnet.files import write_json
 from linnet.train.config import Config
-from linnet.train.dial import LADDER, PROBE_TOKENS, Law, block_parameters
+from linnet.train.dial import LADDER, LEAST_STEPS, PROBE_TOKENS, Law, block_parameters, for_steps, worth
 
 
 def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
@@ -30,9 +30,7 @@ def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
     data = Prepared.open(folder)
     base = from_dict(Config, read_toml(recipe_path("linnet-small")))
     config = LADDER[rung].applied(base, data.tokenizer().vocab_size)
-    steps = tokens // (config.train.batch_size * config.model.block_size)
-    warmup = max(1, min(config.schedule.warmup_steps, steps // 10))
-    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, warmup_steps=warmup))
+    config = for_steps(config, tokens // LADDER[rung].step_tokens)
     train = data.split("train")
     found = variants.measure(config, data, tokens)
     return {
@@ -46,29 +44,34 @@ def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
     }
 
 
+def is_probe(run: dict[str, Any]) -> bool:
+    """Whether the dial itself makes this run first."""
+    return (run["rung"], run["tokens"]) == (0, PROBE_TOKENS)
+
+
 def fitted(runs: list[dict[str, Any]]) -> tuple[Law, float]:
     """The rule that is nearest to all runs, and the median of its relative errors.
 
-    For each pair of exponents on a grid the other numbers follow by least squares of the relative errors; none may be
-    negative.
+    Least squares of the relative errors, with the law's exponents as they are. Runs of fewer steps than the dial would
+    allow are left out, the probes aside.
+
+    Raises:
+        ValueError: the losses do not fall with size and text.
     """
-    probes = {run["data"]: run["bits_per_byte"] for run in runs if (run["rung"], run["tokens"]) == (0, PROBE_TOKENS)}
-    rows = [run for run in runs if run["data"] in probes]
+    probes = {run["data"]: run["bits_per_byte"] for run in runs if is_probe(run)}
+    rows = [
+        run
+        for run in runs
+        if run["data"] in probes and (run["tokens"] >= LEAST_STEPS * LADDER[run["rung"]].step_tokens or is_probe(run))
+    ]
     share = np.array([run["bits_per_byte"] / probes[run["data"]] for run in rows])
     N = np.array([run["parameters"] for run in rows], float)
-    D = np.array([run["bytes"] for run in rows], float)
-    best: tuple[float, Law] | None = None
-    for alpha in np.arange(0.1, 1.01, 0.05):
-        for beta in np.arange(0.1, 1.01, 0.05):
-            columns = np.stack([np.ones(len(rows)), N**-alpha, D**-beta], axis=1)
-            numbers = np.linalg.lstsq(columns / share[:, None], np.ones(len(rows)), rcond=None)[0]
-            error = float(np.square(columns @ numbers / share - 1).sum())
-            if (numbers >= 0).all() and (best is None or error < best[0]):
-                e, a, b = (float(f"{number:.4g}") for number in numbers)
-                best = error, Law(e, a, round(float(alpha), 2), b, round(float(beta), 2))
-    if best is None:
+    D = np.array([run["bytes"] / run["readings"] * worth(run["readings"]) for run in rows], float)
+    columns = np.stack([np.ones(len(rows)), N**-Law.alpha, D**-Law.beta], axis=1)
+    numbers = np.linalg.lstsq(columns / share[:, None], np.ones(len(rows)), rcond=None)[0]
+    if not (numbers >= 0).all():
         raise ValueError("no rule of this form falls with size and text; train more sizes")
-    law = best[1]
+    law = Law(*(float(f"{number:.4g}") for number in numbers))
     errors = [abs(law(n, d) / s - 1) for n, d, s in zip(N, D, share, strict=True)]
     for run, error in zip(rows, errors, strict=True):
         say(f"{run['data']} rung {run['rung']} {run['tokens']:,}: {run['bits_per_byte']:.4f}, off by {error:.1%}")

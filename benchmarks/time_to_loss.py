@@ -46,11 +46,12 @@ MOST_PARAMETERS = 810_000
 NO_STEPS_LIMIT = 10_000_000
 _CHARACTERS = (
     "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --train.batch-size 8 --optim.matrix-lr 0.04 "
-    "--schedule.warmup-steps 10 --model.no-within-documents"  # the text is one document: there is nothing to mask
+    "--optim.newton-schulz-steps 3 --schedule.warmup-steps 10 --model.no-within-documents"
 )
+"""the text is one document, so there is nothing to mask"""
 PRESETS = {
-    "linnet-shakespeare": ("linnet-small", f"--model.n-layer 4 {_CHARACTERS}"),
-    "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS} --optim.newton-schulz-steps 3"),
+    "linnet-shakespeare": ("linnet-small", f"--model.n-layer 3 {_CHARACTERS}"),
+    "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS}"),
     "linnet-stories": ("linnet-small", ""),
 }
 """recipes of Linnet and what is changed in them"""
