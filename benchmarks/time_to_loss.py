@@ -52,7 +52,10 @@ _CHARACTERS = (
 PRESETS = {
     "linnet-shakespeare": ("linnet-small", f"--model.n-layer 3 {_CHARACTERS}"),
     "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS}"),
-    "linnet-stories": ("linnet-small", ""),
+    "linnet-stories": (
+        "linnet-small",
+        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 8",
+    ),
 }
 """recipes of Linnet and what is changed in them"""
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -97,21 +98,23 @@ TIMED = LADDER[2]
 
 @dataclass(frozen=True)
 class Law:
-    """What a model of N parameters in its blocks reaches after D bytes of text: e + a N^-alpha + b D^-beta, in parts of
-    what the smallest model reaches in the probe.
+    """What a model of N parameters in its blocks reaches after D bytes of text, in parts of what the smallest model
+    reaches in the probe: k ((a / N)^0.8 + 1 / D)^q.
 
-    Form and exponents are those of arXiv:2203.15556, approach 3: runs of minutes fit exponents from 0.15 to 0.4 about
-    equally well, so they cannot tell. The other three numbers are fitted by `benchmarks/dial.py`.
+    With little text the text is what counts, with much of it the size. Form and the ratio of exponents, 0.076 / 0.095,
+    are those of arXiv:2001.08361, equation 1.5; the three numbers are fitted by `benchmarks/dial.py`.
     """
 
-    e: float = 0.4731
-    a: float = 3.16
-    b: float = 14.55
-    alpha: float = 0.34
-    beta: float = 0.28
+    k: float = 4.54
+    a: float = 0.000355
+    q: float = 0.125
 
     def __call__(self, parameters: float, n_bytes: float) -> float:
-        return float(self.e + self.a * parameters**-self.alpha + self.b * n_bytes**-self.beta)
+        return float(self.k * self.base(parameters, n_bytes) ** self.q)
+
+    def base(self, parameters: Any, n_bytes: Any) -> Any:
+        """What is raised to the power of q; for numbers or arrays."""
+        return (self.a / parameters) ** 0.8 + 1 / n_bytes
 
 
 LAW = Law()

