@@ -77,7 +77,7 @@ def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleTyp
 
 def test_a_model_above_the_limit_is_refused(time_to_loss: ModuleType, compared: Any):
     time_to_loss.check_size(time_to_loss.linnet_config("linnet-shakespeare", []), compared.data)
-    large = time_to_loss.linnet_config("linnet-shakespeare", ["--model.n-embd", "136"])
+    large = time_to_loss.linnet_config("linnet-shakespeare", ["--model.n-embd", "160"])
     with pytest.raises(UserError, match="810,000 are allowed"):
         time_to_loss.check_size(large, compared.data)
 
