@@ -88,7 +88,7 @@ def dial(first: Train, argv: Sequence[str], end: float) -> int | None:
     for line in choice.lines():
         say(line)
     args, config = recipe_and_flags(Train, argv, "linnet train", replace(choice.config, prepare=config.prepare))
-    return run(args, config, folder, argv)
+    return run(args, config, folder, argv, data)
 
 
 def show_help(argv: Sequence[str]) -> None:
@@ -117,15 +117,16 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     return replace(config, train=replace(config.train, micro_batch_size=size))
 
 
-def run(args: Train, config: Config, folder: Path, argv: Sequence[str]) -> int | None:
-    """Prepares the data where it is not, trains, draws the curves."""
+def run(args: Train, config: Config, folder: Path, argv: Sequence[str], data: Path | None = None) -> int | None:
+    """Prepares the data where it is not (`data` is where it is), trains, draws the curves."""
     from linnet.plots import draw_run
     from linnet.train.pretrain import Interrupted, train
     from linnet.train.start import with_data
     from linnet.train.trackers import check_installed
 
     check_installed(config.train.track)
-    config, data = with_data(config, args.data, folder)
+    if data is None:
+        config, data = with_data(config, args.data, folder)
     if args.fit:
         config = fitted(config, data, folder)
     try:

@@ -175,6 +175,20 @@ def test_minutes_without_a_recipe_choose_train_and_continue(
     assert differences(Run(tmp_path / "run").config(), to_dict(config)) == {}
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_source_is_prepared_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[DataConfig] = []
+    monkeypatch.setattr("linnet.train.start.prepare", lambda config, out: (calls.append(config), prepare(config, out)))
+    (tmp_path / "text.txt").write_text("".join(f"Once there were {n} birds, and {n * n} came.\n\n" for n in range(900)))
+    words = f"train --minutes 0.15 --data {tmp_path / 'text.txt'} --run {tmp_path / 'run'} --train.compile off".split()
+    assert main(words) == 0
+    assert main(words) == 0, "the same command continues"
+    assert [config.vocab_size for config in calls] == [512]
+    assert "was trained with" not in capsys.readouterr().err
+
+
 def test_too_few_minutes_are_a_plain_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     for minutes in ("0.1", "-1", "nan", "inf"):
         assert main(["train", "--minutes", minutes, "--run", str(tmp_path / "run")]) == 2
