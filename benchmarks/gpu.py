@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import nanogpt
 import throughput
-from throughput import LEARNING_RATE, RANDOM_IDS, Case
+from throughput import LEARNING_RATE, RANDOM_IDS, Case, linnet_rows
 
 from linnet import runtime
 from linnet.console import emit, say
@@ -145,45 +145,7 @@ def peer_steps(case: Case, job: dict[str, Any], device: torch.device) -> Iterato
 @contextlib.contextmanager
 def linnet_steps(case: Case, job: dict[str, Any], device: torch.device) -> Iterator[Callable[[], None]]:
     """What does one step of Linnet's loop; as in a run, nobody reads a row's figures at each step."""
-    import numpy as np
-    import torch
-
-    from linnet.data import Batches, Split
-    from linnet.model.transformer import Transformer
-    from linnet.train.checkpoint import Position
-    from linnet.train.loop import Budget, fit
-    from linnet.train.losses import next_token_loss
-    from linnet.train.optim import LossScaler, Optimizer
-
-    torch.manual_seed(1)
-    config = case.config(own=job["side"] == "linnet-own")
-    ids = np.random.default_rng(0).integers(0, case.vocab_size, RANDOM_IDS).astype(np.uint16)
-    split = Split(
-        name="train",
-        tokens=ids,
-        mask=None,
-        offsets=np.array([0, len(ids)]),
-        characters=0,
-        bytes=0,
-        end_of_text=0,
-        vocab_size=case.vocab_size,
-    )
-    model, position = Transformer(config.model).to(device), Position()
-
-    def eager(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16):
-            return next_token_loss(model, x, y)
-
-    rows = fit(
-        Optimizer(model, config.optim),
-        torch.compile(eager, dynamic=False) if job["compile"] else eager,  # fails aloud, where Linnet would go on eager
-        Batches(split, case.block_size, seed=1),
-        config,
-        position,
-        Budget(config, position),
-        LossScaler(enabled=False),
-        device,
-    )
+    rows = linnet_rows(case, job, device.type, bfloat16=True)
     yield lambda: next(rows) and None
 
 

@@ -8,6 +8,8 @@ ReLU, Muon). Each measurement is a process of its own; all of a round come in tu
 Compiling is not timed here (benchmarks/time_to_loss.py counts it). Medians over the rounds, with the range.
 """
 
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json
@@ -16,11 +18,12 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nanogpt
 from nanogpt import Recipe
@@ -31,6 +34,9 @@ from linnet.errors import UserError
 from linnet.files import sha256, write_json
 from linnet.model.config import ModelConfig, flops_per_token
 from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from linnet.train.loop import Row
 
 LEAST_STEPS = 2
 WARM_STEPS = 2
@@ -131,8 +137,8 @@ def time_nanogpt(case: Case, job: dict[str, Any]) -> list[float]:
     return seconds
 
 
-def time_linnet(case: Case, job: dict[str, Any]) -> list[float]:
-    """Seconds of each step of Linnet's loop."""
+def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat16: bool = False) -> Iterator[Row]:
+    """The steps of Linnet's loop on random ids, without end; products in bfloat16 where that is wished for."""
     import numpy as np
     import torch
 
@@ -156,12 +162,13 @@ def time_linnet(case: Case, job: dict[str, Any]) -> list[float]:
         end_of_text=0,
         vocab_size=case.vocab_size,
     )
-    model, position = Transformer(config.model), Position()
+    model, position = Transformer(config.model).to(device), Position()
 
     def eager(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return next_token_loss(model, x, y)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            return next_token_loss(model, x, y)
 
-    rows = fit(
+    return fit(
         Optimizer(model, config.optim),
         torch.compile(eager, dynamic=False) if job["compile"] else eager,  # fails aloud, where Linnet would go on eager
         Batches(split, case.block_size, seed=1),
@@ -169,8 +176,13 @@ def time_linnet(case: Case, job: dict[str, Any]) -> list[float]:
         position,
         Budget(config, position),
         LossScaler(enabled=False),
-        torch.device("cpu"),
+        torch.device(device),
     )
+
+
+def time_linnet(case: Case, job: dict[str, Any]) -> list[float]:
+    """Seconds of each step of Linnet's loop."""
+    rows = linnet_rows(case, job)
     seconds: list[float] = []
     for row in rows:
         if row.step > WARM_STEPS:
