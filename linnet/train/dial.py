@@ -6,6 +6,7 @@ is; a rule fitted to trainings of `benchmarks/dial.py` says what each size of a 
 
 from __future__ import annotations
 
+import glob
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -137,8 +138,8 @@ def text_bytes(sources: Sequence[str]) -> int | None:
     """About how many bytes of text the sources hold, unpacked; None where that is not known before they are read."""
     total = 0
     for spec in sources:
-        path = Path(spec)
-        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        found = [Path(spec)] if Path(spec).exists() else [Path(name) for name in glob.glob(spec, recursive=True)]
+        files = [file for path in found for file in (path, *path.rglob("*")) if file.is_file()]
         if not files:
             return None
         total += sum(file.stat().st_size * (3 if file.suffix in (".gz", ".zst") else 1) for file in files)

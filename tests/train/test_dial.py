@@ -114,6 +114,7 @@ def test_packed_text_counts_as_three_times_its_size(tmp_path: Path) -> None:
     (tmp_path / "b.txt.gz").write_bytes(b"b" * 100)
     assert dial.text_bytes((str(tmp_path),)) == 400
     assert dial.text_bytes((str(tmp_path / "a.txt"),)) == 100
+    assert dial.text_bytes((str(tmp_path / "*.gz"),)) == 300
     assert dial.text_bytes(("hf:owner/name",)) is None
 
 
