@@ -79,58 +79,6 @@ def peak_of(gpu: str) -> float | None:
     )
 
 
-class Peer:
-    """nanoGPT, one iteration at a time, as its train.py does it on a GPU.
-
-    Args:
-        ids: a file of uint16 token ids, as its prepare scripts write.
-    """
-
-    def __init__(self, checkout: Path, case: Case, ids: Path, device: torch.device, *, compile: bool) -> None:
-        import torch
-
-        torch.manual_seed(nanogpt.ITS_SEED)
-        torch.backends.cuda.matmul.allow_tf32 = True
-        torch.backends.cudnn.allow_tf32 = True
-        self.recipe, self.ids, self.device = case.recipe(), ids, device
-        module = nanogpt.load(checkout)
-        shape = {name: getattr(self.recipe, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")}
-        self.model = module.GPT(module.GPTConfig(**shape, dropout=self.recipe.dropout, vocab_size=case.vocab_size))
-        self.model.to(device)
-        betas = self.recipe.beta1, self.recipe.beta2
-        self.optimizer = self.model.configure_optimizers(self.recipe.weight_decay, LEARNING_RATE, betas, device.type)
-        self.forward = torch.compile(self.model) if compile else self.model
-        self.x, self.y = self.batch()
-
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T) inputs and labels of random windows, on their way to the device."""
-        import numpy as np
-        import torch
-
-        data = np.memmap(self.ids, np.uint16, mode="r")
-        T = self.recipe.block_size
-        starts = torch.randint(len(data) - T, (self.recipe.batch_size,)).tolist()
-        x, y = (
-            torch.stack([torch.from_numpy(data[at + shift : at + shift + T].astype(np.int64)) for at in starts])
-            for shift in (0, 1)
-        )
-        if self.device.type == "cuda":
-            x, y = x.pin_memory(), y.pin_memory()
-        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
-
-    def step(self) -> None:
-        """One iteration. The next batch is fetched before the backward pass."""
-        import torch
-
-        with torch.autocast(self.device.type, torch.bfloat16):
-            _, loss = self.forward(self.x, self.y)
-        self.x, self.y = self.batch()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
-
 @contextlib.contextmanager
 def peer_steps(case: Case, job: dict[str, Any], device: torch.device) -> Iterator[Callable[[], None]]:
     """What does one step of nanoGPT."""
@@ -139,7 +87,21 @@ def peer_steps(case: Case, job: dict[str, Any], device: torch.device) -> Iterato
     with tempfile.TemporaryDirectory() as folder:
         ids = np.random.default_rng(0).integers(0, case.vocab_size, RANDOM_IDS)
         file = nanogpt.write_ids(Path(folder) / "train.bin", ids)
-        yield Peer(Path(job["checkout"]), case, file, device, compile=job["compile"]).step
+        training = nanogpt.Training(
+            Path(job["checkout"]),
+            case.recipe(),
+            case.vocab_size,
+            file,
+            seed=nanogpt.ITS_SEED,
+            compile=job["compile"],
+            device=device.type,
+            bfloat16=True,
+        )
+
+        def step() -> None:
+            training.step(LEARNING_RATE)  # its loss is left on the device: reading it would be waiting
+
+        yield step
 
 
 @contextlib.contextmanager

@@ -93,23 +93,39 @@ def learning_rate(recipe: Recipe, iteration: int, done: float | None = None) -> 
 
 
 class Training:
-    """nanoGPT's model, optimiser and batches, one iteration at a time, on the CPU.
+    """nanoGPT's model, optimiser and batches, one iteration at a time, as its train.py does it.
 
     Args:
         ids: a file of uint16 token ids, as its prepare scripts write.
         compile: whether `torch.compile` is applied, as train.py does by default.
+        device: "cpu" or "cuda"; on a GPU TF32 is allowed, and batches are pinned.
+        bfloat16: whether products are in bfloat16, as on a GPU by default.
     """
 
-    def __init__(self, checkout: Path, recipe: Recipe, vocab_size: int, ids: Path, *, seed: int, compile: bool) -> None:
+    def __init__(
+        self,
+        checkout: Path,
+        recipe: Recipe,
+        vocab_size: int,
+        ids: Path,
+        *,
+        seed: int,
+        compile: bool,
+        device: str = "cpu",
+        bfloat16: bool = False,
+    ) -> None:
         import torch
 
-        self.recipe, self.ids = recipe, ids
+        self.recipe, self.ids, self.device, self.bfloat16 = recipe, ids, device, bfloat16
+        if device == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         module = load(checkout)
         torch.manual_seed(seed)
         shape = {name: getattr(recipe, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "bias")}
         self.model = module.GPT(module.GPTConfig(**shape, dropout=recipe.dropout, vocab_size=vocab_size))
+        self.model.to(device)
         betas = recipe.beta1, recipe.beta2
-        self.optimizer = self.model.configure_optimizers(recipe.weight_decay, recipe.learning_rate, betas, "cpu")
+        self.optimizer = self.model.configure_optimizers(recipe.weight_decay, recipe.learning_rate, betas, device)
         self.forward = torch.compile(self.model) if compile else self.model
         self.x, self.y = self.batch()
 
@@ -119,7 +135,7 @@ class Training:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """(B, T) inputs and labels of random windows."""
+        """(B, T) inputs and labels of random windows, on their way to the device."""
         import numpy as np
         import torch
 
@@ -132,7 +148,9 @@ class Training:
             )
             for shift in (0, 1)
         )
-        return x, y
+        if self.device == "cuda":
+            x, y = x.pin_memory(), y.pin_memory()
+        return x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
     def step(self, lr: float) -> Tensor:
         """One iteration at this learning rate; returns its loss. The next batch is read before the backward pass."""
@@ -140,7 +158,8 @@ class Training:
 
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        _, loss = self.forward(self.x, self.y)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
+            _, loss = self.forward(self.x, self.y)
         self.x, self.y = self.batch()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.grad_clip)

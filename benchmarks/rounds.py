@@ -1,8 +1,18 @@
-"""What the rounds of benchmarks/time_to_loss.py say: when a loss was reached, what it was at a time."""
+"""What the rounds of benchmarks/time_to_loss.py say: when a loss was reached, what it was at a time.
 
+`python benchmarks/rounds.py RESULTS.json PICTURE.png` draws the curves of a results file.
+"""
+
+import json
 import math
+import sys
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+from nanogpt import guarded
+
+from linnet.errors import UserError
 
 
 def crossing(looks: list[dict[str, Any]], target: float) -> float | None:
@@ -62,3 +72,42 @@ def shown(found: dict[str, Any], bits: bool) -> list[tuple[str, str]]:
         middle, least, most = (f"{value[key] * factor:.{digits}f}" for key in ("median", "least", "most"))
         rows.append((label, f"{middle} {unit_of} ({least} to {most})".replace("  ", " ")))
     return rows
+
+
+def draw(found: dict[str, Any], picture: Path) -> None:
+    """The loss of every run over the minutes since its process began; each one's lowest is named."""
+    from linnet.plots.figures import LIGHT, legend, new_figure, save_png, style
+
+    figure = new_figure(7.5, 4.2, LIGHT, panels=False)
+    axes = figure.add_subplot()
+    style(axes, LIGHT, f"Time to loss: {found['text']}", found["unit"], "minutes since the process began")
+    names = list(dict.fromkeys(run["name"] for run in found["runs"]))
+    colours = (LIGHT.val, LIGHT.train, LIGHT.other, LIGHT.ink)
+    for run in found["runs"]:
+        place = names.index(run["name"])
+        first = run is next(other for other in found["runs"] if other["name"] == run["name"])
+        minutes, nats = [look["seconds"] / 60 for look in run["looks"]], [look["nats"] for look in run["looks"]]
+        label = run["name"] if first else None
+        axes.plot(minutes, nats, "o-", color=colours[place % len(colours)], markersize=3, linewidth=1.2, label=label)
+        if len(found["runs"]) == 1:
+            best = min(range(len(nats)), key=nats.__getitem__)
+            text = f"{nats[best]:.4f} after {minutes[best]:.1f} minutes"
+            axes.annotate(text, (minutes[best], nats[best]), (0, -14), textcoords="offset points", ha="center")
+    legend(axes, LIGHT)
+    save_png(figure, picture)
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        raise UserError("usage: python benchmarks/rounds.py RESULTS.json PICTURE.png")
+    file = Path(sys.argv[1])
+    try:
+        found = json.loads(file.read_text())
+        found["runs"][0]["looks"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{file} holds no results of benchmarks/time_to_loss.py ({type(error).__name__})") from None
+    draw(found, Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "threads.json"
-SPINS = {"library": None, "linnet": "1000", "none": "0"}
+SPINS = {"library": None, "linnet": "4000", "none": "0"}
 STRETCHES, STEPS = 5, 40
 
 

@@ -52,6 +52,11 @@ _CHARACTERS = (
 PRESETS = {
     "linnet-shakespeare": ("linnet-small", f"--model.n-layer 3 {_CHARACTERS}"),
     "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS}"),
+    "linnet-shakespeare-long": (
+        "linnet-small",
+        "--model.n-layer 6 --model.n-embd 192 --model.n-head 6 --model.block-size 256 --train.batch-size 8 "
+        "--optim.weight-decay 0.1 --model.no-within-documents",
+    ),
     "linnet-stories": (
         "linnet-small",
         "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 8",
@@ -90,7 +95,7 @@ class Comparison:
     """of a nanoGPT run; None leaves it its own number of iterations"""
 
 
-def characters(text_file: Path, work: Path, iterations: int, modes: list[str]) -> Comparison:
+def characters(text_file: Path, work: Path, iterations: int, modes: list[str], window: int = WINDOW) -> Comparison:
     """The characters of a text, its last tenth held out, written for both sides.
 
     nanoGPT's ids are those of its own prepare script: the characters by code point. Linnet's vocabulary has U+FFFD
@@ -127,7 +132,7 @@ def characters(text_file: Path, work: Path, iterations: int, modes: list[str]) -
     )
     own_file = write_ids(work / "linnet-val.bin", own)
     return Comparison(
-        data=data.folder, score_ids=own_file, window=WINDOW, units=len(own) - 1, peers=peers, seconds=None
+        data=data.folder, score_ids=own_file, window=window, units=len(own) - 1, peers=peers, seconds=None
     )
 
 
@@ -306,6 +311,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--iterations", type=int, default=Recipe().max_iters, help="of nanoGPT; fewer to try this out")
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--every", type=float, help="seconds from look to look (15; 30 with --bytes)")
+    parser.add_argument("--window", type=int, default=WINDOW, help="inputs of a scored window of characters")
     parser.add_argument("--seeds", type=int, default=3, help="rounds")
     parser.add_argument("--threads", type=int, help="of both sides; unset leaves each its own choice")
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
@@ -320,7 +326,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     if args.alone and args.linnet_minutes is None:
         raise UserError("--alone needs --linnet-minutes")
     args.every = args.every or (30.0 if args.bytes else 15.0)
-    for name in ("linnet_minutes", "minutes", "iterations", "every", "seeds", "threads"):
+    for name in ("linnet_minutes", "minutes", "iterations", "every", "window", "seeds", "threads"):
         if (value := getattr(args, name)) is not None and not 0 < value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}")
     return args
@@ -345,7 +351,7 @@ def main() -> None:
         if args.bytes:
             comparison = stories(args.text, work, args.minutes)
         else:
-            comparison = characters(args.text, work, args.iterations, args.modes)
+            comparison = characters(args.text, work, args.iterations, args.modes, args.window)
             if not args.alone:
                 for chosen in (config, quick):
                     check_size(chosen, comparison.data)

@@ -81,7 +81,7 @@ def share_cores() -> None:
     Whoever has set these variables has chosen otherwise.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 
 def set_threads(count: int | None) -> int:

@@ -15,10 +15,12 @@ _KEPT_EPOCHS = 2
 
 
 class Batches:
-    """Training windows in an order that is drawn anew each epoch.
+    """Training windows, whose order and whose borders are drawn anew each epoch.
 
-    Window w has the inputs tokens[w*T : w*T + T] and, as labels, each one's next token. So windows do not overlap,
-    they cross the borders of documents (end tokens stand there), and a ragged end of the split is left out.
+    In the first epoch window w has the inputs tokens[w*T : w*T + T] and, as labels, each one's next token; in later ones
+    all windows begin some positions further on, and the text goes round from its end to its beginning. So windows of
+    an epoch do not overlap, they cross the borders of documents (end tokens stand there), a ragged end is left out, and
+    what is read again is cut elsewhere: always the same windows would be learned by heart sooner.
 
     Args:
         split: where the tokens are.
@@ -41,17 +43,25 @@ class Batches:
                 f"the {split.name} split has {len(split.tokens):,} tokens; one window of block_size {block_size:,} "
                 f"needs {block_size + 1:,}; give more text or a smaller block_size"
             )
-        self._orders: dict[int, np.ndarray] = {}
+        self._epochs: dict[int, tuple[np.ndarray, int]] = {}
 
     def order(self, epoch: int) -> np.ndarray:
         """(windows,) the windows of an epoch in their order; each stands there once."""
-        if epoch not in self._orders:
+        return self._drawn(epoch)[0]
+
+    def offset(self, epoch: int) -> int:
+        """Where the first window of an epoch begins, 0 to T - 1."""
+        return self._drawn(epoch)[1]
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, int]:
+        if epoch not in self._epochs:
             # raw draws and a stable sort: numpy promises the same raw draws in every version, not the same shuffles
-            draws = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(self.windows)
-            while len(self._orders) >= _KEPT_EPOCHS:
-                del self._orders[next(iter(self._orders))]
-            self._orders[epoch] = np.argsort(draws, kind="stable")
-        return self._orders[epoch]
+            draws = np.random.Philox(np.random.SeedSequence([self.seed, epoch])).random_raw(self.windows + 1)
+            while len(self._epochs) >= _KEPT_EPOCHS:
+                del self._epochs[next(iter(self._epochs))]
+            offset = int(draws[-1] % self.block_size) if epoch else 0
+            self._epochs[epoch] = np.argsort(draws[:-1], kind="stable"), offset
+        return self._epochs[epoch]
 
     def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and labels of the samples first_sample .. first_sample + count - 1.
@@ -63,11 +73,11 @@ class Batches:
             (count, T) inputs and (count, T) labels, both int64; IGNORED where a label is not learned.
         """
         epochs, places = np.divmod(np.arange(first_sample, first_sample + count), self.windows)
-        windows = np.empty(count, np.int64)
+        starts = np.empty(count, np.int64)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
-            windows[here] = self.order(epoch)[places[here]]
-        positions = windows[:, None] * self.block_size + np.arange(self.block_size + 1)  # (count, T + 1)
+            starts[here] = self.order(epoch)[places[here]] * self.block_size + self.offset(epoch)
+        positions = (starts[:, None] + np.arange(self.block_size + 1)) % len(self.split.tokens)  # (count, T + 1)
         tokens = self.split.tokens[positions].astype(np.int64)
         x, y = tokens[:, :-1], tokens[:, 1:]
         if self.mask is not None:

@@ -153,8 +153,8 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
     return 6 * weights + 12 * config.n_layer * C * (context or config.block_size)
 
 
-LOGITS_AT_ONCE = 1 << 25
-"""most logits held in one piece in training: larger products go through the head in chunks, computed twice"""
+LOGITS_AT_ONCE = 1 << 24
+"""most logits held in one piece in training: with more of them the head works through its rows in pieces"""
 
 LOGITS_AT_ONCE_ON_GPU = 1 << 30
 """the same where memory is quick and large, and products are better few than small"""
@@ -175,6 +175,6 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     if written_out:
         per_token += config.n_head * T * (4 if dropping else 2)
     logits, at_once = tokens * config.vocab_size, LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE
-    at_work = 3 * logits if logits <= at_once else 4 * at_once
+    at_work = 3 * logits if logits <= at_once else 2 * at_once + config.vocab_size * C
     weights = parameter_count(config)
     return 4 * (4 * weights + max(tokens * config.n_layer * per_token + at_work, weights))

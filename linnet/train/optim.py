@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from linnet.train.config import OptimConfig
 
 
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+"""of the Newton-Schulz iteration: x becomes a x + b x³ + c x⁵, for each singular value x"""
+
+EPSILON = 1e-8
+"""keeps AdamW from dividing by zero"""
+
+
 def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
     """Each matrix of `G` with its singular values moved to about one: the nearest orthogonal matrix, roughly.
 
@@ -25,15 +32,102 @@ def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
         (N, rows, columns); singular values lie within about 0.7 to 1.2.
     Source: a quintic Newton-Schulz iteration with the coefficients of K. Jordan, "Muon" (2024).
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
     wide = G.shape[-2] <= G.shape[-1]
     X = G if wide else G.mT  # the iteration multiplies by the smaller side's square
     X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # in half precision small singular values would be lost in the squares, and square matrices have nothing to gain
+    by_squares = X.dtype == torch.float32 and X.shape[-1] >= 2 * X.shape[-2] and steps > 1
+    X = _orthogonal_by_squares(X, steps) if by_squares else _orthogonal(X, steps)
+    return X if wide else X.mT
+
+
+def _orthogonal(X: Tensor, steps: int) -> Tensor:
+    """The iteration as it is written: X becomes (a + b A + c A²) X, with A = X Xᵀ."""
+    a, b, c = COEFFICIENTS
     for _ in range(steps):
         A = X @ X.mT
         B = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A²
         X = torch.baddbmm(X, B, X, beta=a)  # a X + B X
-    return X if wide else X.mT
+    return X
+
+
+def _orthogonal_by_squares(X: Tensor, steps: int) -> Tensor:
+    """The same from products of the smaller side's squares alone.
+
+    With P = a + b A + c A² a step makes P X of X, so P A P of A: the steps' factors P are multiplied together, and X is
+    multiplied once, at the end.
+    """
+    A = X @ X.mT
+    factor = P = _step_factor(A)
+    for _ in range(steps - 1):
+        A = P @ A @ P
+        P = _step_factor(A)
+        factor = P @ factor
+    return factor @ X
+
+
+def _step_factor(A: Tensor) -> Tensor:
+    """What a step multiplies X with: a + b A + c A²."""
+    a, b, c = COEFFICIENTS
+    P = torch.baddbmm(A, A, A, beta=b, alpha=c)
+    P.diagonal(dim1=-2, dim2=-1).add_(a)
+    return P
+
+
+def adamw(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    count: int,
+    lr: float,
+    betas: tuple[float, float],
+    decay: float,
+) -> None:
+    """Adam with decoupled weight decay, in place. Source: arXiv:1711.05101, algorithm 2.
+
+    Args:
+        weights, gradients, means, squares: tensors of equal shapes, one of each for a parameter.
+        count: steps taken, with this one.
+        betas: decay of the gradient's mean and of its square.
+    """
+    torch._foreach_lerp_(means, gradients, 1 - betas[0])
+    torch._foreach_mul_(squares, betas[1])
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
+    torch._foreach_mul_(weights, 1 - lr * decay)
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, math.sqrt(1 - betas[1] ** count))
+    torch._foreach_add_(denominators, EPSILON)
+    torch._foreach_addcdiv_(weights, means, denominators, -lr / (1 - betas[0] ** count))
+
+
+def fused_adamw(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    count: int,
+    lr: float,
+    betas: tuple[float, float],
+    decay: float,
+) -> None:
+    """`adamw` as one kernel, which reads and writes each number once; for CPUs and CUDA."""
+    counts = [torch.full((), float(count), device=weights[0].device)] * len(weights)
+    torch._fused_adamw_(
+        weights,
+        gradients,
+        means,
+        squares,
+        [],
+        counts,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 class Optimizer:
@@ -106,7 +200,7 @@ class Optimizer:
         torch._foreach_add_(weights, list(updates.unbind()), alpha=-size)
 
     def _adamw(self, names: list[str], lr: float, decay: float) -> None:
-        """Adam with decoupled weight decay. Source: arXiv:1711.05101, algorithm 2."""
+        """`adamw` for the parameters of one decay; in a single pass over memory where PyTorch has a kernel for it."""
         names = [name for name in names if self.parameters[name].grad is not None]
         if not names:
             return
@@ -114,18 +208,10 @@ class Optimizer:
         gradients = [_gradient(weight) for weight in weights]
         means = [self.state[f"{name}.mean"] for name in names]
         squares = [self.state[f"{name}.square"] for name in names]
-        beta1, beta2 = self.config.beta1, self.config.beta2
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        if decay:
-            torch._foreach_mul_(weights, 1 - lr * decay)
-        correction1 = 1 - beta1**self.step_count
-        correction2 = math.sqrt(1 - beta2**self.step_count)
-        denominators = torch._foreach_sqrt(squares)
-        torch._foreach_div_(denominators, correction2)
-        torch._foreach_add_(denominators, 1e-8)
-        torch._foreach_addcdiv_(weights, means, denominators, -lr / correction1)
+        betas = self.config.beta1, self.config.beta2
+        one_pass = weights[0].device.type in ("cpu", "cuda")
+        step = fused_adamw if one_pass else adamw
+        step(weights, gradients, means, squares, self.step_count, lr, betas, decay)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All states by name, and the count of steps taken."""

@@ -70,6 +70,7 @@ def dial(first: Train, argv: Sequence[str], end: float) -> int | None:
 
     folder = first.run or Path("runs") / (Path(first.data).stem if first.data else "dial")
     if (folder / "config.toml").exists():
+        say(f"{folder} goes on with the settings and the time it began with; --train.max-minutes N gives it more")
         args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, Run.open(folder).config()))
         return run(args, config, folder, argv)
     minutes = first.minutes
@@ -87,7 +88,10 @@ def dial(first: Train, argv: Sequence[str], end: float) -> int | None:
     choice = dial.choose(config, prepared, end - LAST_SECONDS - time.monotonic(), measured)
     for line in choice.lines():
         say(line)
-    args, config = recipe_and_flags(Train, argv, "linnet train", replace(choice.config, prepare=config.prepare))
+    chosen = replace(choice.config, prepare=config.prepare)
+    args, config = recipe_and_flags(Train, argv, "linnet train", chosen)
+    if config != chosen:
+        say("flags change some of this; what is expected holds for the choice without them")
     return run(args, config, folder, argv, data)
 
 

@@ -100,18 +100,6 @@ def test_each_side_trains_in_small_on_a_cpu(gpu: ModuleType, stand_in: Path, tin
     assert all(seconds > 0 for seconds in found)
 
 
-def test_the_peer_learns_what_it_is_given(gpu: ModuleType, nanogpt: ModuleType, stand_in: Path, tmp_path: Path):
-    case = gpu.Case(n_layer=1, n_head=1, n_embd=8, vocab_size=10, batch_size=4, block_size=8)
-    file = nanogpt.write_ids(tmp_path / "train.bin", [1, 2, 3] * 50)
-    peer = gpu.Peer(stand_in, case, file, CPU, compile=False)
-    before = [parameter.detach().clone() for parameter in peer.model.parameters()]
-    assert torch.equal((peer.x % 3) + 1, peer.y)
-    first = peer.x
-    peer.step()
-    assert peer.x is not first
-    assert not any(torch.equal(a, b) for a, b in zip(before, peer.model.parameters(), strict=True))
-
-
 def test_a_child_writes_one_line_of_its_stretches(
     gpu: ModuleType, tiny: Any, stand_in: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -67,9 +67,10 @@ def test_labels_are_the_inputs_one_place_on(nanogpt: ModuleType, stand_in: Path,
     training = nanogpt.Training(stand_in, nanogpt.Recipe(block_size=7), 100, file, seed=1, compile=False)
     assert training.x.shape == (12, 7)
     assert torch.equal(training.y, training.x + 1)
-    first = training.x
+    first, before = training.x, [parameter.detach().clone() for parameter in training.model.parameters()]
     training.step(0.1)
     assert not torch.equal(training.x, first), "each iteration reads windows of its own"
+    assert not any(torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
 
 
 def test_ids_too_large_for_its_files_are_refused(nanogpt: ModuleType, tmp_path: Path):

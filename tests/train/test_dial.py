@@ -167,12 +167,15 @@ def test_minutes_without_a_recipe_choose_train_and_continue(
     assert json.loads(said.out)["step"] > 0
     assert "chosen: " in said.err
     assert "bits per byte" in said.err
+    assert "flags change some of this" not in said.err
     config = from_dict(Config, Run(tmp_path / "run").config())
     assert config.optim.lr == 0.03  # flags win over what is chosen
     assert config.model.n_layer in {rung.n_layer for rung in LADDER}
     assert 0.5 * 12 < took < 2 * 12  # a loaded machine may be slow; the benchmark holds the tenth
     assert main(words) == 0
-    assert "chosen: " not in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "chosen: " not in said.err
+    assert "goes on with the settings and the time it began with" in said.err
     assert differences(Run(tmp_path / "run").config(), to_dict(config)) == {}
 
 
@@ -184,10 +187,13 @@ def test_a_source_is_prepared_once(
     monkeypatch.setattr("linnet.train.start.prepare", lambda config, out: (calls.append(config), prepare(config, out)))
     (tmp_path / "text.txt").write_text("".join(f"Once there were {n} birds, and {n * n} came.\n\n" for n in range(900)))
     words = f"train --minutes 0.15 --data {tmp_path / 'text.txt'} --run {tmp_path / 'run'} --train.compile off".split()
+    words += ["--train.batch-size", "4"]
     assert main(words) == 0
     assert main(words) == 0, "the same command continues"
     assert [config.vocab_size for config in calls] == [512]
-    assert "was trained with" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "was trained with" not in said
+    assert said.count("flags change some of this") == 1
 
 
 def test_too_few_minutes_are_a_plain_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

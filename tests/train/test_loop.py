@@ -13,11 +13,12 @@ from linnet import runtime
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
+from linnet.train import optim
 from linnet.train.checkpoint import Position
 from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
 from linnet.train.loop import Budget, Figures, Loss, Row, fit
 from linnet.train.losses import IGNORE, next_token_loss
-from linnet.train.optim import LossScaler, Optimizer, clip_gradients, newton_schulz
+from linnet.train.optim import LossScaler, Optimizer, adamw, clip_gradients, newton_schulz
 from linnet.train.schedule import lr_scale
 
 MODEL = ModelConfig(vocab_size=32, block_size=8, n_layer=2, n_head=2, n_embd=16)
@@ -246,7 +247,10 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice() -> None:
         run(small(), RaggedBatches(), spoilt(math.nan, range(99)))
 
 
-def test_adamw_equals_pytorchs() -> None:
+@pytest.mark.parametrize("one_pass", [True, False])
+def test_adamw_equals_pytorchs(one_pass: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not one_pass:  # what devices without the kernel take
+        monkeypatch.setattr("linnet.train.optim.fused_adamw", adamw)
     torch.manual_seed(0)
     ours, theirs = Transformer(MODEL), Transformer(MODEL)
     theirs.load_state_dict(ours.state_dict())
@@ -275,6 +279,24 @@ def test_newton_schulz_moves_singular_values_to_about_one(shape: tuple[int, ...]
     values = torch.linalg.svdvals(found)
     assert float(values.min()) > 0.5
     assert float(values.max()) < 1.3
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 48), (1, 64, 16), (3, 128, 512)], ids=str)
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_newton_schulz_by_squares_equals_the_iteration_as_written(
+    shape: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    even = torch.randn(shape)
+    uneven = even.clone()
+    uneven[..., 1:, :] *= 1e-3  # one large direction and many small ones; their squares are near float32's end
+    found = [newton_schulz(G, steps) for G in (even, uneven)]
+    calls: list[int] = []
+    plain = optim._orthogonal
+    monkeypatch.setattr(optim, "_orthogonal_by_squares", lambda X, n: (calls.append(n), plain(X, n))[1])
+    torch.testing.assert_close(found[0], newton_schulz(even, steps), rtol=1e-3, atol=2e-5)
+    torch.testing.assert_close(found[1], newton_schulz(uneven, steps), rtol=0, atol=2e-3)
+    assert calls == [steps, steps]
 
 
 def test_muon_takes_the_blocks_matrices_and_adamw_the_rest() -> None:
