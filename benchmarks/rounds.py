@@ -92,7 +92,9 @@ def draw(found: dict[str, Any], picture: Path) -> None:
         if len(found["runs"]) == 1:
             best = min(range(len(nats)), key=nats.__getitem__)
             text = f"{nats[best]:.4f} after {minutes[best]:.1f} minutes"
-            axes.annotate(text, (minutes[best], nats[best]), (0, -14), textcoords="offset points", ha="center")
+            where = {"textcoords": "offset points", "ha": "center", "color": LIGHT.ink}
+            axes.annotate(text, (minutes[best], nats[best]), (0, -16), **where)
+    axes.margins(y=0.12)
     legend(axes, LIGHT)
     save_png(figure, picture)
 

@@ -5,8 +5,8 @@ of the text is validation; every character of it but the first is scored once, i
 for both. The clock runs from the start of the process; importing, compiling (with an empty cache) and scoring are in
 it, and both are scored at the same seconds and at their end. What is outside it, for both: turning the text into ids,
 and writing checkpoints. nanoGPT has its own recipe for a CPU, in the first round eager and compiled, then as was
-better. Linnet trains twice a round: for a fifth of nanoGPT's time (--linnet-minutes says otherwise), which answers when
-nanoGPT's final loss is reached, and for all of it, which answers what the loss is when nanoGPT has finished. Its
+better. Linnet trains twice a round: for a seventh of nanoGPT's time (--linnet-minutes says otherwise), which answers
+when nanoGPT's final loss is reached, and for all of it, which answers what the loss is when nanoGPT has finished. Its
 learning rate comes down within the time that it is given, and its size fits that time: --short-recipe and --recipe,
 neither larger than nanoGPT's model. Flags of `linnet train` change both: `--optim.lr 0.01`. With --alone Linnet trains
 without a peer, for --linnet-minutes, to try settings.
@@ -93,6 +93,8 @@ class Comparison:
     peers: tuple[Peer, ...]
     seconds: float | None
     """of a nanoGPT run; None leaves it its own number of iterations"""
+    short_share: float
+    """of nanoGPT's time, for Linnet's short run"""
 
 
 def characters(text_file: Path, work: Path, iterations: int, modes: list[str], window: int = WINDOW) -> Comparison:
@@ -132,7 +134,13 @@ def characters(text_file: Path, work: Path, iterations: int, modes: list[str], w
     )
     own_file = write_ids(work / "linnet-val.bin", own)
     return Comparison(
-        data=data.folder, score_ids=own_file, window=window, units=len(own) - 1, peers=peers, seconds=None
+        data=data.folder,
+        score_ids=own_file,
+        window=window,
+        units=len(own) - 1,
+        peers=peers,
+        seconds=None,
+        short_share=1 / 7,
     )
 
 
@@ -178,6 +186,7 @@ def stories(text_file: Path, work: Path, minutes: float) -> Comparison:
         units=folders["bpe"].split("test").bytes,
         peers=tuple(peers),
         seconds=60 * minutes,
+        short_share=1 / 5,
     )
 
 
@@ -286,7 +295,7 @@ def measure(
         peer_run, best = min(tried, key=lambda pair: pair[0]["looks"][-1][by])
         peers = [best]
         whole_s = peer_run["looks"][-1]["seconds"]
-        short_s = whole_s / 5 if args.linnet_minutes is None else 60 * args.linnet_minutes
+        short_s = whole_s * comparison.short_share if args.linnet_minutes is None else 60 * args.linnet_minutes
         short, whole = runner.linnet(quick, short_s, seed), runner.linnet(config, whole_s, seed)
         runs += [*(run for run, _ in tried), short, whole]
         rounds.append(figures_of(peer_run, short, whole))

@@ -17,10 +17,10 @@ _KEPT_EPOCHS = 2
 class Batches:
     """Training windows, whose order and whose borders are drawn anew each epoch.
 
-    In the first epoch window w has the inputs tokens[w*T : w*T + T] and, as labels, each one's next token; in later ones
-    all windows begin some positions further on, and the text goes round from its end to its beginning. So windows of
-    an epoch do not overlap, they cross the borders of documents (end tokens stand there), a ragged end is left out, and
-    what is read again is cut elsewhere: always the same windows would be learned by heart sooner.
+    In the first epoch window w has the inputs tokens[w*T : w*T + T] and, as labels, each one's next token; in later
+    ones all windows begin some positions further on, and the text goes round from its end to its beginning. So windows
+    of an epoch do not overlap, they cross the borders of documents (end tokens stand there), a ragged end is left out,
+    and what is read again is cut elsewhere: always the same windows would be learned by heart sooner.
 
     Args:
         split: where the tokens are.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from linnet.config import dumps
 from linnet.data import Prepared
@@ -66,6 +67,23 @@ def test_a_round_that_never_crosses_leaves_no_median(rounds: ModuleType):
     three = [{"ratio": 3.0}, {"ratio": None}, {"ratio": 5.0}]
     assert rounds.summary(three) == {"ratio": None, "rounds_without_ratio": 1}
     assert rounds.summary([{"ratio": 3.0}, {"ratio": 5.0}]) == {"ratio": {"median": 4.0, "least": 3, "most": 5}}
+
+
+def test_the_curves_of_a_results_file_are_drawn(rounds: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, picture = tmp_path / "results.json", tmp_path / "curves.png"
+    monkeypatch.setattr(sys, "argv", ["rounds.py", str(file), str(picture)])
+    for content in ("{", '{"runs": []}', "[]"):
+        file.write_text(content)
+        with pytest.raises(UserError, match="holds no results"):
+            rounds.main()
+    runs = [{"name": "nanoGPT", "looks": LOOKS}, {"name": "Linnet", "looks": LOOKS}]
+    for count in (1, 2):
+        file.write_text(json.dumps({"text": "verse.txt", "unit": "nats per character", "runs": runs[:count]}))
+        rounds.main()
+        with Image.open(picture) as drawn:
+            assert drawn.size == (1125, 630)
+            assert len(drawn.convert("RGB").getcolors(1 << 20)) > 20
+        picture.unlink()
 
 
 def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleType):

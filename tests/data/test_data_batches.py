@@ -35,8 +35,24 @@ def test_a_ragged_end_is_left_out(in_memory, tokens, windows):
 def test_each_window_comes_once_an_epoch(in_memory):
     batches = Batches(in_memory(range(50)), block_size=4, seed=3)
     for epoch in range(5):
-        x, _ = batches.batch(epoch * batches.windows, batches.windows)
-        assert sorted(x[:, 0].tolist()) == [4 * window for window in range(batches.windows)]
+        x, y = batches.batch(epoch * batches.windows, batches.windows)
+        offset = batches.offset(epoch)
+        assert sorted(x[:, 0].tolist()) == sorted((offset + 4 * window) % 50 for window in range(batches.windows))
+        assert len(np.unique(y)) == y.size, "no token is learned twice in an epoch"
+        np.testing.assert_array_equal(y, (x + 1) % 50)  # the text goes round
+
+
+@pytest.mark.trap(8)
+def test_what_is_read_again_is_cut_elsewhere(in_memory):
+    batches = Batches(in_memory(range(50)), block_size=4, seed=3)
+    offsets = [batches.offset(epoch) for epoch in range(40)]
+    assert offsets[0] == 0
+    assert set(offsets) == {0, 1, 2, 3}
+    left_out = [
+        set(range(50)) - set(batches.batch(epoch * batches.windows, batches.windows)[1].ravel().tolist())
+        for epoch in range(40)
+    ]
+    assert set.intersection(*left_out) == set(), "no place is left out in every epoch"
 
 
 @pytest.mark.trap(8)
@@ -71,11 +87,13 @@ def test_epochs_and_seeds_have_orders_of_their_own(in_memory):
 def test_a_batch_may_hold_several_epochs(in_memory):
     batches = Batches(in_memory(range(10)), block_size=3)
     x, _ = batches.batch(3, 3 * 4)
-    assert sorted(np.unique(x[:, 0], return_counts=True)[1].tolist()) == [4, 4, 4]
+    for epoch, rows in enumerate(x.reshape(4, 3, 3), 1):
+        assert sorted(rows[:, 0].tolist()) == sorted((batches.offset(epoch) + 3 * window) % 10 for window in range(3))
 
 
 def test_the_order_is_the_same_in_every_version(in_memory):
     assert Batches(in_memory(range(17)), 2, seed=5).order(0).tolist() == [3, 6, 2, 4, 5, 7, 0, 1]
+    assert [Batches(in_memory(range(17)), 8, seed=5).offset(epoch) for epoch in range(6)] == [0, 4, 4, 7, 1, 3]
 
 
 def test_fewer_tokens_than_a_window_is_an_error_with_the_numbers(in_memory):
