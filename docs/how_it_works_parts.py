@@ -173,10 +173,8 @@ def shard_of(split: Split, fingerprint: str) -> dict[str, Any]:
 def windows_of(split: Split, tokenizer: BPETokenizer, batches: Batches) -> dict[str, Any]:
     """The first windows of the split, and the order of the first epochs."""
     T = batches.block_size
-    rows = []
-    for start in (0, T):
-        tokens = tokens_of(tokenizer, split.tokens[start : start + T + 1].tolist())
-        rows.append({"inputs": tokens[:-1], "labels": tokens[1:]})
+    pieces = [tokens_of(tokenizer, split.tokens[start : start + T + 1].tolist()) for start in (0, T)]
+    rows = [{"inputs": tokens[:-1], "labels": tokens[1:]} for tokens in pieces]
     x, y = batches.batch(0, CONFIG.train.batch_size)
     assert (x[:, 1:] == y[:, :-1]).all()
     orders = [batches.order(epoch)[:8].tolist() for epoch in (0, 1)]
@@ -216,9 +214,7 @@ def trained(
 class Unmoved(Batches):
     """Windows that every epoch cuts at the same places."""
 
-    def offset(self, epoch: int) -> int:
-        """None."""
-        return 0
+    offset = staticmethod(lambda epoch: 0)
 
 
 def trapped(split: Split, ids: list[int], kind: type[Batches]) -> float:
