@@ -15,8 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from linnet import runtime
+
 RESULTS = Path(__file__).parent / "results" / "threads.json"
-SPINS = {"library": None, "linnet": "4000", "none": "0"}
+SPINS = {"library": None, "linnet": runtime.SPINS, "none": "0"}
 STRETCHES, STEPS = 5, 40
 
 
@@ -75,8 +77,6 @@ def main() -> None:
     if args.threads:
         print(json.dumps(stretches(args.threads)))
         return
-    from linnet import runtime
-
     found: dict[str, Any] = {"machine": runtime.machine(), "versions": runtime.versions(), "date": time.strftime("%F")}
     for busy in (False, True):
         for name, spin in SPINS.items():

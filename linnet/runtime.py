@@ -73,6 +73,10 @@ def works_by_itself(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+SPINS = "4000"
+"""turns of a waiting thread before it sleeps: at most some tenths of a millisecond, longer than most waits of a step"""
+
+
 def share_cores() -> None:
     """Lets threads that wait for each other sleep soon instead of spinning; call it before torch is imported.
 
@@ -81,7 +85,7 @@ def share_cores() -> None:
     Whoever has set these variables has chosen otherwise.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def set_threads(count: int | None) -> int:

@@ -22,6 +22,9 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 EPSILON = 1e-8
 """keeps AdamW from dividing by zero"""
 
+ONE_PASS_DEVICES = ("cpu", "cuda")
+"""for which PyTorch has AdamW as one kernel"""
+
 
 def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
     """Each matrix of `G` with its singular values moved to about one: the nearest orthogonal matrix, roughly.
@@ -79,10 +82,12 @@ def adamw(
     gradients: list[Tensor],
     means: list[Tensor],
     squares: list[Tensor],
+    *,
     count: int,
     lr: float,
     betas: tuple[float, float],
     decay: float,
+    one_pass: bool,
 ) -> None:
     """Adam with decoupled weight decay, in place. Source: arXiv:1711.05101, algorithm 2.
 
@@ -90,7 +95,26 @@ def adamw(
         weights, gradients, means, squares: tensors of equal shapes, one of each for a parameter.
         count: steps taken, with this one.
         betas: decay of the gradient's mean and of its square.
+        one_pass: by PyTorch's kernel, which reads and writes each number once; the formulas below otherwise.
     """
+    if one_pass:
+        counts = [torch.full((), float(count), device=weights[0].device)] * len(weights)
+        torch._fused_adamw_(
+            weights,
+            gradients,
+            means,
+            squares,
+            [],
+            counts,
+            lr=lr,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        return
     torch._foreach_lerp_(means, gradients, 1 - betas[0])
     torch._foreach_mul_(squares, betas[1])
     torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
@@ -99,35 +123,6 @@ def adamw(
     torch._foreach_div_(denominators, math.sqrt(1 - betas[1] ** count))
     torch._foreach_add_(denominators, EPSILON)
     torch._foreach_addcdiv_(weights, means, denominators, -lr / (1 - betas[0] ** count))
-
-
-def fused_adamw(
-    weights: list[Tensor],
-    gradients: list[Tensor],
-    means: list[Tensor],
-    squares: list[Tensor],
-    count: int,
-    lr: float,
-    betas: tuple[float, float],
-    decay: float,
-) -> None:
-    """`adamw` as one kernel, which reads and writes each number once; for CPUs and CUDA."""
-    counts = [torch.full((), float(count), device=weights[0].device)] * len(weights)
-    torch._fused_adamw_(
-        weights,
-        gradients,
-        means,
-        squares,
-        [],
-        counts,
-        lr=lr,
-        beta1=betas[0],
-        beta2=betas[1],
-        weight_decay=decay,
-        eps=EPSILON,
-        amsgrad=False,
-        maximize=False,
-    )
 
 
 class Optimizer:
@@ -200,7 +195,7 @@ class Optimizer:
         torch._foreach_add_(weights, list(updates.unbind()), alpha=-size)
 
     def _adamw(self, names: list[str], lr: float, decay: float) -> None:
-        """`adamw` for the parameters of one decay; in a single pass over memory where PyTorch has a kernel for it."""
+        """`adamw` for the parameters of one decay."""
         names = [name for name in names if self.parameters[name].grad is not None]
         if not names:
             return
@@ -209,9 +204,18 @@ class Optimizer:
         means = [self.state[f"{name}.mean"] for name in names]
         squares = [self.state[f"{name}.square"] for name in names]
         betas = self.config.beta1, self.config.beta2
-        one_pass = weights[0].device.type in ("cpu", "cuda")
-        step = fused_adamw if one_pass else adamw
-        step(weights, gradients, means, squares, self.step_count, lr, betas, decay)
+        one_pass = weights[0].device.type in ONE_PASS_DEVICES
+        adamw(
+            weights,
+            gradients,
+            means,
+            squares,
+            count=self.step_count,
+            lr=lr,
+            betas=betas,
+            decay=decay,
+            one_pass=one_pass,
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         """All states by name, and the count of steps taken."""
