@@ -111,6 +111,15 @@ def test_only_answers_are_labels_when_asked(in_memory):
     assert not rest
 
 
+def test_the_mask_moves_with_the_windows(in_memory):
+    mask = np.arange(50) % 3 == 1
+    batches = Batches(in_memory(range(50), mask=mask.tolist()), 4, seed=3, assistant_only=True)
+    for epoch in range(6):
+        x, y = batches.batch(epoch * batches.windows, batches.windows)
+        following = (x + 1) % 50
+        np.testing.assert_array_equal(y, np.where(mask[following], following, -100))
+
+
 def test_a_text_without_dialogues_has_labels_everywhere(in_memory):
     assert (Batches(in_memory(range(9)), 4, assistant_only=True).batch(0, 2)[1] >= 0).all()
 
