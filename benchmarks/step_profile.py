@@ -1,18 +1,23 @@
-"""Where the time of a training step goes: `python benchmarks/step_profile.py [--recipe R] [--data D] [--json] [flags]`.
+"""Where the time of a training step goes: `python benchmarks/step_profile.py [--recipe R] [--ways W ...] [flags]`.
 
 Runs steps of a recipe (flags of `linnet train` change it) on random ids and says how long forward pass, backward pass,
 clipping and optimiser take, the median of all steps with the least and most, and which kinds of operations their time
-goes to, by PyTorch's profiler. `--plain` takes the plain formulas where `linnet.model.fused` has its own derivatives;
-`--compile` compiles, as long runs do. Measure on a machine that does nothing else.
+goes to, by PyTorch's profiler. Ways are eager (as short runs train), plain (without the derivatives of
+`linnet.model.fused`) and compiled (as long runs train). Several are taken step by step in turn, so that a slow minute
+hits all alike: each is told as a ratio to the first, the median of the pairs with its quartiles. Measure on a machine
+that does nothing else.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Any
 
 import torch
@@ -51,6 +56,7 @@ KINDS = {
     "compiled kernels": ("cpp_fused", "graph", "Compiled"),
 }
 WARM_STEPS = 5
+WAYS = ("eager", "plain", "compiled")
 
 
 def kind_of(name: str) -> str:
@@ -62,46 +68,75 @@ def kind_of(name: str) -> str:
     return "everything else"
 
 
-def profiled(config: Config, steps: int, *, compile: bool) -> dict[str, Any]:
-    """Seconds of the parts of a step, and the share of each kind of operation in the time of all."""
-    torch.manual_seed(1)
-    model = Transformer(config.model)
-    optimizer = Optimizer(model, config.optim)
-    loss = (compiled if compile else lambda f: f)(lambda x, y: next_token_loss(model, x, y))
-    shape = config.train.batch_size, config.model.block_size
-    x, y = torch.randint(0, config.model.vocab_size, (2, *shape))
-    parameters = list(optimizer.parameters.values())
-    seconds: dict[str, list[float]] = {part: [] for part in (*PARTS, "step")}
+class Way:
+    """One way to compute the steps of a model, and the seconds of each part of those so far."""
 
-    def step() -> None:
+    def __init__(self, name: str, config: Config) -> None:
+        torch.manual_seed(1)
+        self.fused = name != "plain"
+        self.config, self.model = config, Transformer(config.model)
+        self.optimizer = Optimizer(self.model, config.optim)
+        eager = partial(next_token_loss, self.model)
+        self.loss = compiled(eager) if name == "compiled" else eager
+        self.x, self.y = torch.randint(
+            0, config.model.vocab_size, (2, config.train.batch_size, config.model.block_size)
+        )
+        self.seconds: dict[str, list[float]] = {part: [] for part in (*PARTS, "step")}
+
+    def step(self) -> None:
+        """One step, with its parts timed."""
+        suits = fused.suits
+        if not self.fused:
+            fused.suits = lambda x: False
         marks = [time.perf_counter()]
-        optimizer.zero_grad()
-        total = loss(x, y) / y.numel()
+        self.optimizer.zero_grad()
+        total = self.loss(self.x, self.y) / self.y.numel()
         marks.append(time.perf_counter())
         total.backward()
         marks.append(time.perf_counter())
-        clip_gradients(parameters, config.train.clip)
+        clip_gradients(list(self.optimizer.parameters.values()), self.config.train.clip)
         marks.append(time.perf_counter())
-        optimizer.step(1e-6)
+        self.optimizer.step(1e-6)
         marks.append(time.perf_counter())
+        fused.suits = suits
         for part, start, end in zip(PARTS, marks, marks[1:], strict=False):
-            seconds[part].append(end - start)
-        seconds["step"].append(marks[-1] - marks[0])
+            self.seconds[part].append(end - start)
+        self.seconds["step"].append(marks[-1] - marks[0])
 
-    for _ in range(WARM_STEPS):
-        step()
-    seconds = {part: [] for part in seconds}
-    for _ in range(steps):
-        step()
-    times = {part: {"median": median(s), "least": min(s), "most": max(s)} for part, s in seconds.items()}
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        for _ in range(min(steps, 10)):
-            step()
-    kinds: dict[str, float] = defaultdict(float)
-    for event in profile.key_averages():
-        kinds[kind_of(event.key)] += event.self_cpu_time_total
-    whole = sum(kinds.values())
-    return {"seconds": times, "shares": {kind: kinds[kind] / whole for kind in sorted(kinds, key=lambda k: -kinds[k])}}
+    def shares(self, steps: int) -> dict[str, float]:
+        """The share of each kind of operation in the time of some steps, largest first."""
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            for _ in range(steps):
+                self.step()
+        kinds: dict[str, float] = defaultdict(float)
+        for event in profile.key_averages():
+            kinds[kind_of(event.key)] += event.self_cpu_time_total
+        whole = sum(kinds.values())
+        return {kind: kinds[kind] / whole for kind in sorted(kinds, key=lambda k: -kinds[k])}
+
+
+def profiled(names: Sequence[str], config: Config, steps: int) -> dict[str, Any]:
+    """Of each way: seconds of the parts of a step, shares of kinds of operations, and its speed beside the first's."""
+    ways = {name: Way(name, config) for name in names}
+    for number in range(WARM_STEPS + steps):
+        for way in ways.values():
+            if number == WARM_STEPS:
+                way.seconds = {part: [] for part in way.seconds}
+            way.step()
+    first = ways[names[0]].seconds["step"]
+    found: dict[str, Any] = {}
+    for name, way in ways.items():
+        ratios = [one / this for one, this in zip(first, way.seconds["step"], strict=True)]
+        low, middle, high = quantiles(ratios, n=4, method="inclusive")
+        found[name] = {
+            "seconds": {
+                part: {"median": median(s), "least": min(s), "most": max(s)} for part, s in way.seconds.items()
+            },
+            "speed": {"median": middle, "quartiles": [low, high]},
+        }
+    for name, way in ways.items():
+        found[name]["shares"] = way.shares(min(steps, 10))
+    return found
 
 
 def main() -> None:
@@ -110,39 +145,38 @@ def main() -> None:
     )
     parser.add_argument("--recipe", default="linnet-shakespeare", help="a recipe or a preset of time_to_loss.py")
     parser.add_argument("--vocab-size", type=int, default=70)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=40, help="of each way, two at least")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--plain", action="store_true", help="without the derivatives of linnet.model.fused")
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["eager"])
     parser.add_argument("--results", type=Path, help="a JSON file that the figures are added to")
     parser.add_argument("--json", action="store_true")
     args, flags = parser.parse_known_args()
     threads = runtime.set_threads(args.threads)
     config = linnet_config(args.recipe, [*flags, "--model.vocab-size", str(args.vocab_size)])
-    if args.plain:
-        fused.suits = lambda x: False
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": runtime.machine(),
         "versions": runtime.versions(),
         "arguments": " ".join(sys.argv[1:]),
         "threads": threads,
-        **profiled(config, args.steps, compile=args.compile),
+        "ways": profiled(args.ways, config, args.steps),
     }
     if args.results:
-        import json
-
         before = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else []
         write_json(args.results, [*before, found])
     if args.json:
         emit(found)
         return
-    rows = [
-        (part, f"{1e3 * s['median']:.1f} ms ({1e3 * s['least']:.1f} to {1e3 * s['most']:.1f})")
-        for part, s in found["seconds"].items()
-    ]
-    table("a training step; median (least to most)", rows)
-    table("where its time goes", [(kind, f"{share:.0%}") for kind, share in found["shares"].items()])
+    for name, told in found["ways"].items():
+        rows = [
+            (part, f"{1e3 * s['median']:.1f} ms ({1e3 * s['least']:.1f} to {1e3 * s['most']:.1f})")
+            for part, s in told["seconds"].items()
+        ]
+        if name != args.ways[0]:
+            low, high = told["speed"]["quartiles"]
+            rows.append((f"speed beside {args.ways[0]}", f"{told['speed']['median']:.2f} ({low:.2f} to {high:.2f})"))
+        table(f"a training step, {name}; median (least to most)", rows)
+        table("where its time goes", [(kind, f"{share:.0%}") for kind, share in told["shares"].items()])
 
 
 if __name__ == "__main__":

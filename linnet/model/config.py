@@ -153,11 +153,20 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> int:
     return 6 * weights + 12 * config.n_layer * C * (context or config.block_size)
 
 
-LOGITS_AT_ONCE = 1 << 24
-"""most logits held in one piece in training: with more of them the head works through its rows in pieces"""
+LOGITS_AT_ONCE = 1 << 20
+"""most logits held in one piece in training: with more of them the head works through its rows in pieces, which stay in
+the processor's cache"""
+
+LEAST_ROWS_AT_ONCE = 512
+"""of a piece, however many ids there are: products of fewer rows read the weights more often than they use them"""
 
 LOGITS_AT_ONCE_ON_GPU = 1 << 30
-"""the same where memory is quick and large, and products are better few than small"""
+"""LOGITS_AT_ONCE where memory is quick and large, and products are better few than small"""
+
+
+def head_rows(vocab_size: int, *, on_gpu: bool = False) -> int:
+    """Most positions whose logits are held at once in training."""
+    return max(LEAST_ROWS_AT_ONCE, (LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE) // vocab_size)
 
 
 def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool = False) -> int:
@@ -174,7 +183,7 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     written_out = config.attention == "manual" or (dropping and not on_gpu)
     if written_out:
         per_token += config.n_head * T * (4 if dropping else 2)
-    logits, at_once = tokens * config.vocab_size, LOGITS_AT_ONCE_ON_GPU if on_gpu else LOGITS_AT_ONCE
-    at_work = 3 * logits if logits <= at_once else 2 * at_once + config.vocab_size * C
+    rows, V = head_rows(config.vocab_size, on_gpu=on_gpu), config.vocab_size
+    at_work = 3 * tokens * V if tokens <= rows else 2 * rows * V + V * C
     weights = parameter_count(config)
     return 4 * (4 * weights + max(tokens * config.n_layer * per_token + at_work, weights))

@@ -1,7 +1,7 @@
 """Norms, rotation and ReLU² for training without a compiler: the same numbers from fewer passes over memory.
 
 Eagerly, PyTorch runs each of these as a chain of small operations, and its backward pass as a longer one. Here each is
-one function with its derivative written out (`benchmarks/step_profile.py`, with and without `--plain`). They are taken
+one function with its derivative written out (`benchmarks/step_profile.py --ways eager plain`). They are taken
 for float32 on a CPU; the plain formulas in `layers` hold everywhere else, are what a compiler gets to see, and what
 tests compare these with.
 """

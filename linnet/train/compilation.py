@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 
     from linnet.train.loop import Loss
 
+COMPILE_SECONDS = 40.0
+"""from an empty cache, on two cores"""
+
+COMPILED_GAIN = 1.2
+"""how many steps are compiled ones in the time of one: `benchmarks/step_profile.py --ways eager compiled`"""
+
+WORTH_COMPILING_MINUTES = 4.0
+"""COMPILE_SECONDS / (1 - 1 / COMPILED_GAIN): a shorter run is further uncompiled when its time is over"""
+
+WORTH_COMPILING_FLOP = 1.4e13
+"""what takes so long on two cores, for runs that steps end; a GPU is done in a second"""
+
+WORTH_COMPILING_FLOP_ON_GPU = 5e15
+"""an estimate: a minute of a fast GPU on a small model"""
+
+
+def worth_compiling(minutes: float | None, flop: float, *, on_gpu: bool) -> bool:
+    """Whether a run gains by compiling its step.
+
+    Args:
+        minutes: after which it ends; None if only its steps end it.
+        flop: of all its steps.
+    """
+    enough = WORTH_COMPILING_FLOP_ON_GPU if on_gpu else WORTH_COMPILING_FLOP
+    return flop > enough and (minutes is None or minutes >= WORTH_COMPILING_MINUTES)
+
 
 def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss:
     """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails.

@@ -25,6 +25,7 @@ from linnet.evaluate.loss import window_sums
 from linnet.model.config import ModelConfig, flops_per_token, parameter_table
 from linnet.model.transformer import Transformer
 from linnet.train.checkpoint import Position
+from linnet.train.compilation import COMPILE_SECONDS, COMPILED_GAIN, worth_compiling
 from linnet.train.config import Config
 from linnet.train.loop import Budget, fit
 from linnet.train.losses import next_token_loss
@@ -51,12 +52,6 @@ LEAST_WINDOWS = 20
 
 PROBE_TOKENS, PROBE_SECONDS, TIMED_STEPS = 60_000, 12.0, 3
 PROBE_WINDOWS = 128
-
-COMPILE_SECONDS = 38.0
-"""from an empty cache, on two cores"""
-COMPILED_OVERHEAD = 0.4
-"""an estimate of the share that compiling leaves of what a step costs beside its arithmetic; it moves what is expected,
-while the run itself ends by the clock"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,13 +169,9 @@ class Measured:
     """of text that the probe read"""
 
     def tokens_in(self, seconds: float, config: Config, *, compiles: bool) -> float:
-        """How many tokens a model can be trained on in so many seconds, compiled or not, whichever is more."""
-        arithmetic = flops_per_token(config.model) / self.flops_per_s
-        eager = seconds / (self.overhead_s + arithmetic)
-        if not compiles:
-            return eager
-        left = max(0.0, seconds - COMPILE_SECONDS)
-        return max(eager, left / (COMPILED_OVERHEAD * self.overhead_s + arithmetic))
+        """How many tokens a model can be trained on in so many seconds."""
+        a_token = self.overhead_s + flops_per_token(config.model) / self.flops_per_s
+        return max(0.0, seconds - COMPILE_SECONDS) * COMPILED_GAIN / a_token if compiles else seconds / a_token
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +293,12 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     """
     split, vocab_size = prepared.split("train"), prepared.tokenizer().vocab_size
     device = runtime.pick_device(base.train.device)
-    compiles = base.train.compile != "off" and runtime.why_not_compile(device) is None
+    wish = base.train.compile
+    compiles = (
+        wish != "off"
+        and runtime.why_not_compile(device) is None
+        and (wish == "on" or worth_compiling(seconds / 60, math.inf, on_gpu=device.type == "cuda"))
+    )
     memory = runtime.available_memory(device)
     smallest = LADDER[0].applied(base, vocab_size)
     if measured.tokens_in(seconds, smallest, compiles=compiles) < LADDER[0].step_tokens:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linnet.model.config import LOGITS_AT_ONCE, LOGITS_AT_ONCE_ON_GPU
+from linnet.model.config import head_rows
 
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
@@ -32,8 +32,7 @@ def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
     """
     hidden = model.hidden(x).flatten(0, 1)  # (B·T, C)
     labels = y.flatten()
-    at_once = LOGITS_AT_ONCE_ON_GPU if hidden.is_cuda else LOGITS_AT_ONCE
-    rows = max(1, at_once // model.config.vocab_size)
+    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
     if rows >= labels.numel():
         return cross_entropy_sum(model.head(hidden), labels)
     return cross_entropy_in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
@@ -44,6 +43,7 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
 
 
+@torch.compiler.disable  # compiling gains nothing here, and takes longer the more pieces there are
 def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
     """`cross_entropy_sum` of a linear head, of `rows` rows at a time; it never holds the logits of more.
 
@@ -52,6 +52,18 @@ def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None,
     """
     total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
     return total
+
+
+def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, buffers: tuple[Tensor, Tensor] | None) -> Tensor:
+    """(n, V) float32 of a linear head, for (n, C); in `buffers` of n rows or more, if there are any."""
+    if buffers is None:
+        return F.linear(hidden, weight, bias).float().log_softmax(dim=-1)
+    logits, log_probs = (buffer[: len(hidden)] for buffer in buffers)
+    if bias is None:
+        torch.mm(hidden, weight.mT, out=logits)
+    else:
+        torch.addmm(bias, hidden, weight.mT, out=logits)
+    return torch.log_softmax(logits, dim=-1, out=log_probs)
 
 
 class _PieceByPiece(torch.autograd.Function):
@@ -67,24 +79,28 @@ class _PieceByPiece(torch.autograd.Function):
         to_weight = torch.zeros_like(weight) if learns else None
         to_bias = torch.zeros_like(bias) if learns and bias is not None else None
         # autocast multiplies in its own precision, but not into a tensor that is there; adding up stays in the weights'
-        in_place = not torch.is_autocast_enabled(hidden.device.type)
+        plain = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+        # fresh memory comes page by page, which takes as long as the arithmetic: all pieces are written to the same
+        size = min(rows, len(hidden)), len(weight)
+        buffers = (hidden.new_empty(size), hidden.new_empty(size)) if plain else None
         to_hidden = []
         for piece, wanted in zip(hidden.split(rows), labels.split(rows), strict=True):
-            log_probs = F.linear(piece, weight, bias).float().log_softmax(dim=-1)  # (n, V)
-            label, learned = wanted.clamp_min(0).unsqueeze(-1), (wanted != IGNORE).unsqueeze(-1)  # (n, 1)
+            log_probs = _log_probs(piece, weight, bias, buffers)
+            label = wanted.clamp_min(0).unsqueeze(-1)  # (n, 1)
+            learned = (wanted != IGNORE).unsqueeze(-1).to(piece.dtype)  # (n, 1)
             total = total - (log_probs.gather(-1, label) * learned).sum()
             if to_weight is None:
                 continue
             minus_one = torch.full_like(label, -1, dtype=log_probs.dtype)
-            grad = log_probs.exp_().scatter_add_(-1, label, minus_one).mul_(learned)  # (n, V)
+            # rows without a label are taken out where rows are short: of what the gradient (n, V) is multiplied with
+            grad = log_probs.exp_().scatter_add_(-1, label, minus_one).to(piece.dtype)
             if to_bias is not None:
-                to_bias += grad.sum(dim=0)
-            grad = grad.to(piece.dtype)
-            if in_place:
-                to_weight.addmm_(grad.mT, piece)
+                to_bias += (learned.mT @ grad)[0]
+            if plain:
+                to_weight.addmm_(grad.mT, piece * learned)
             else:
-                to_weight += grad.mT @ piece
-            to_hidden.append(grad @ weight)
+                to_weight += grad.mT @ (piece * learned)
+            to_hidden.append((grad @ weight) * learned)
         if learns:
             ctx.save_for_backward(torch.cat(to_hidden), to_weight, to_bias)
         return total

@@ -29,7 +29,7 @@ from linnet.model.transformer import Transformer
 from linnet.run import Run
 from linnet.train.checkpoint import Position, latest_good, restore, save
 from linnet.train.coach import Coach
-from linnet.train.compilation import compiled
+from linnet.train.compilation import compiled, worth_compiling
 from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
 from linnet.train.display import Display, make_display
 from linnet.train.log import MetricsLog, evaluation_row, perplexity
@@ -42,9 +42,6 @@ from linnet.train.trackers import check_installed, open_tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WORTH_COMPILING_FLOP = 8e12
-"""a run with fewer operations is over before compiling has paid for itself"""
 
 FIRST_EVALUATION = 0.3
 """in a run that is bounded by time: the share of it that is done"""
@@ -224,10 +221,10 @@ class Session:
         if reason is not None:
             say(f"training uncompiled, which is slower: {reason}")
             return False
-        tokens = self.config.train.steps * self.config.train.batch_size * self.config.model.block_size
-        minutes = self.config.train.max_minutes
-        long_enough = tokens * flops_per_token(self.config.model) > WORTH_COMPILING_FLOP
-        return wish == "on" or (long_enough and (minutes is None or minutes >= 2))
+        train = self.config.train
+        tokens = train.steps * train.batch_size * self.config.model.block_size
+        flop, on_gpu = tokens * flops_per_token(self.config.model), self.device.type == "cuda"
+        return wish == "on" or worth_compiling(train.max_minutes, flop, on_gpu=on_gpu)
 
     def train(self, signals: list[int], display: Display) -> None:
         """Runs the loop and says how it ended; a finished run is left alone."""

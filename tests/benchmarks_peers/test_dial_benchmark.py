@@ -4,7 +4,9 @@ import importlib
 from types import ModuleType
 
 import pytest
+import torch
 
+from linnet.model import fused
 from linnet.train.dial import PROBE_TOKENS, Law
 
 SIZES, TEXTS, KNOWN = (400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000), Law(2.0, 0.001, 0.13)
@@ -37,10 +39,30 @@ def test_a_known_rule_is_found_again(calibration: ModuleType) -> None:
 def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
     step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
     small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
-    found = step_profile.profiled(time_to_loss.linnet_config("linnet-shakespeare", small), 3, compile=False)
-    assert sum(found["shares"].values()) == pytest.approx(1)
-    assert found["shares"]["matrix products"] > 0
-    parts = [found["seconds"][part] for part in step_profile.PARTS]
-    whole = found["seconds"]["step"]
-    assert sum(part["least"] for part in parts) <= whole["least"] <= whole["median"] <= whole["most"]
-    assert whole["most"] <= sum(part["most"] for part in parts) * (1 + 1e-9)
+    ways = step_profile.profiled(["eager", "plain"], time_to_loss.linnet_config("linnet-shakespeare", small), 3)
+    for found in ways.values():
+        assert sum(found["shares"].values()) == pytest.approx(1)
+        assert found["shares"]["matrix products"] > 0
+        parts = [found["seconds"][part] for part in step_profile.PARTS]
+        whole = found["seconds"]["step"]
+        assert sum(part["least"] for part in parts) <= whole["least"] <= whole["median"] <= whole["most"]
+        assert whole["most"] <= sum(part["most"] for part in parts) * (1 + 1e-9)
+    assert ways["eager"]["speed"]["median"] == 1
+    low, high = ways["plain"]["speed"]["quartiles"]
+    assert 0 < low <= ways["plain"]["speed"]["median"] <= high
+
+
+def test_the_ways_of_a_step_differ_in_how_and_not_in_what(scripts: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
+    small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
+    config = time_to_loss.linnet_config("linnet-shakespeare", small)
+    calls: list[str] = []
+    true_suits = fused.suits
+    monkeypatch.setattr(fused, "suits", lambda x: calls.append(name) or true_suits(x))
+    weights = {}
+    for name in ("eager", "plain"):
+        way = step_profile.Way(name, config)
+        way.step()
+        weights[name] = way.model.token_embedding.weight.detach()
+    assert set(calls) == {"eager"}
+    torch.testing.assert_close(weights["eager"], weights["plain"])

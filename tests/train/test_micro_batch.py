@@ -117,7 +117,7 @@ def test_memory_grows_with_windows_and_never_lies_below_weights_gradients_and_st
     assert sizes == sorted(set(sizes))
     assert sizes[0] > 16 * parameter_count(MODEL)
     huge = dataclasses.replace(MODEL, vocab_size=1 << 20)
-    assert training_bytes(huge, 64) < training_bytes(huge, 64, on_gpu=True)  # a CPU cuts the head into chunks sooner
+    assert training_bytes(huge, 128) < training_bytes(huge, 128, on_gpu=True)  # a CPU cuts the head into chunks sooner
     dropping = dataclasses.replace(MODEL, dropout=0.1, block_size=512)
     assert training_bytes(dropping, 8) > training_bytes(dropping, 8, on_gpu=True)  # a GPU's attention is fused
 
