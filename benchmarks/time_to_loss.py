@@ -45,13 +45,19 @@ WINDOW = 64
 MOST_PARAMETERS = 810_000
 NO_STEPS_LIMIT = 10_000_000
 _CHARACTERS = (
-    "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --train.batch-size 8 --optim.matrix-lr 0.04 "
-    "--optim.newton-schulz-steps 3 --schedule.warmup-steps 10 --model.no-within-documents"
+    "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --optim.newton-schulz-steps 3 "
+    "--schedule.warmup-steps 10 --model.no-within-documents"
 )
 """the text is one document, so there is nothing to mask"""
 PRESETS = {
-    "linnet-shakespeare": ("linnet-small", f"--model.n-layer 3 {_CHARACTERS}"),
-    "linnet-shakespeare-quick": ("linnet-small", f"--model.n-layer 2 {_CHARACTERS}"),
+    "linnet-shakespeare": (
+        "linnet-small",
+        f"{_CHARACTERS} --model.n-layer 3 --train.batch-size 32 --optim.matrix-lr 0.03",
+    ),
+    "linnet-shakespeare-quick": (
+        "linnet-small",
+        f"{_CHARACTERS} --model.n-layer 2 --train.batch-size 8 --optim.matrix-lr 0.04",
+    ),
     "linnet-shakespeare-long": (
         "linnet-small",
         "--model.n-layer 6 --model.n-embd 192 --model.n-head 6 --model.block-size 256 --train.batch-size 8 "
