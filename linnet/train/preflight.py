@@ -46,7 +46,7 @@ class Preflight:
     def _reading(self) -> str:
         """How much of the training split will be read, as far as that is known before the first step."""
         if self.max_minutes is not None:
-            return f"as many steps as fit into {self.max_minutes:g} minutes, or all {self.steps:,}"
+            return f"as many steps as fit into {self.max_minutes:.3g} minutes, or all {self.steps:,}"
         return f"{self.steps:,} steps read the training split {self.epochs:.1f} times"
 
     def announce(self) -> None:
