@@ -204,7 +204,10 @@ def grow(pieces: Generator[str, None, None], start: str = "") -> None:
     """Shows a text as it comes, as plain text: a model's stars and dollars are no markup."""
     box = st.empty()
     said = start
+    box.text(said)
     with contextlib.closing(pieces):  # when the visitor stops it, here and now
         for piece in pieces:
             said += piece
             box.text(said)
+    if said == start:
+        st.caption("The model ended its text at once.")

@@ -190,6 +190,22 @@ def test_a_run_without_dialogues_continues_a_text(runs: Path) -> None:
     assert [text.value for text in page.run().text] == [whole]
 
 
+def silent() -> None:
+    from linnet.lab.page import grow
+
+    grow((piece for piece in ()), "Once upon a time")
+
+
+def test_what_was_typed_stays_where_the_model_adds_nothing() -> None:
+    pytest.importorskip("streamlit")
+    from streamlit.testing.v1 import AppTest
+
+    page = AppTest.from_function(silent).run()
+    assert not page.exception
+    assert [text.value for text in page.text] == ["Once upon a time"]
+    assert [caption.value for caption in page.caption] == ["The model ended its text at once."]
+
+
 @pytest.mark.parametrize(("run", "problem"), [("empty", "no checkpoint"), ("damaged", "is damaged")])
 def test_a_run_that_cannot_be_loaded_is_shown_as_such(runs: Path, run: str, problem: str) -> None:
     page = drawn(runs, run)
