@@ -3,14 +3,17 @@
 Runs steps of a recipe (flags of `linnet train` change it) on random ids and says how long forward pass, backward pass,
 clipping and optimiser take, the median of all steps with the least and most, and which kinds of operations their time
 goes to, by PyTorch's profiler. Ways are eager (as short runs train), plain (without the derivatives of
-`linnet.model.fused`) and compiled (as long runs train). Several are taken step by step in turn, so that a slow minute
-hits all alike: each is told as a ratio to the first, the median of the pairs with its quartiles. Measure on a machine
-that does nothing else.
+`linnet.model.fused`), whole (with all logits at once) and compiled (as long runs train; with --cold from an empty
+cache, so that its first step tells how long compiling takes). Several are taken step by step in turn, so that a slow
+minute hits all alike: each is told as a ratio to the first, the median of the pairs with its quartiles. Measure on a
+machine that does nothing else.
 """
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -26,9 +29,11 @@ from time_to_loss import linnet_config
 
 from linnet import runtime
 from linnet.console import emit, table
+from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.model import fused
 from linnet.model.transformer import Transformer
+from linnet.train import losses
 from linnet.train.compilation import compiled
 from linnet.train.config import Config
 from linnet.train.losses import next_token_loss
@@ -56,7 +61,7 @@ KINDS = {
     "compiled kernels": ("cpp_fused", "graph", "Compiled"),
 }
 WARM_STEPS = 5
-WAYS = ("eager", "plain", "compiled")
+WAYS = ("eager", "plain", "whole", "compiled")
 
 
 def kind_of(name: str) -> str:
@@ -73,7 +78,7 @@ class Way:
 
     def __init__(self, name: str, config: Config) -> None:
         torch.manual_seed(1)
-        self.fused = name != "plain"
+        self.name = name
         self.config, self.model = config, Transformer(config.model)
         self.optimizer = Optimizer(self.model, config.optim)
         eager = partial(next_token_loss, self.model)
@@ -85,9 +90,11 @@ class Way:
 
     def step(self) -> None:
         """One step, with its parts timed."""
-        suits = fused.suits
-        if not self.fused:
+        suits, head_rows = fused.suits, losses.head_rows
+        if self.name == "plain":
             fused.suits = lambda x: False
+        if self.name == "whole":
+            losses.head_rows = lambda vocab_size, **_: self.y.numel()
         marks = [time.perf_counter()]
         self.optimizer.zero_grad()
         total = self.loss(self.x, self.y) / self.y.numel()
@@ -98,7 +105,7 @@ class Way:
         marks.append(time.perf_counter())
         self.optimizer.step(1e-6)
         marks.append(time.perf_counter())
-        fused.suits = suits
+        fused.suits, losses.head_rows = suits, head_rows
         for part, start, end in zip(PARTS, marks, marks[1:], strict=False):
             self.seconds[part].append(end - start)
         self.seconds["step"].append(marks[-1] - marks[0])
@@ -118,9 +125,11 @@ class Way:
 def profiled(names: Sequence[str], config: Config, steps: int) -> dict[str, Any]:
     """Of each way: seconds of the parts of a step, shares of kinds of operations, and its speed beside the first's."""
     ways = {name: Way(name, config) for name in names}
+    first_steps = {}
     for number in range(WARM_STEPS + steps):
-        for way in ways.values():
+        for name, way in ways.items():
             if number == WARM_STEPS:
+                first_steps[name] = way.seconds["step"][0]
                 way.seconds = {part: [] for part in way.seconds}
             way.step()
     first = ways[names[0]].seconds["step"]
@@ -133,6 +142,7 @@ def profiled(names: Sequence[str], config: Config, steps: int) -> dict[str, Any]
                 part: {"median": median(s), "least": min(s), "most": max(s)} for part, s in way.seconds.items()
             },
             "speed": {"median": middle, "quartiles": [low, high]},
+            "first_step": first_steps[name],
         }
     for name, way in ways.items():
         found[name]["shares"] = way.shares(min(steps, 10))
@@ -150,7 +160,13 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["eager"])
     parser.add_argument("--results", type=Path, help="a JSON file that the figures are added to")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--cold", action="store_true", help="compile from an empty cache")
     args, flags = parser.parse_known_args()
+    if args.steps < 2:
+        raise UserError(f"--steps must be at least 2, got {args.steps}")
+    if args.cold:
+        folder = tempfile.TemporaryDirectory()  # goes with the process
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder.name
     threads = runtime.set_threads(args.threads)
     config = linnet_config(args.recipe, [*flags, "--model.vocab-size", str(args.vocab_size)])
     found = {
@@ -172,6 +188,7 @@ def main() -> None:
             (part, f"{1e3 * s['median']:.1f} ms ({1e3 * s['least']:.1f} to {1e3 * s['most']:.1f})")
             for part, s in told["seconds"].items()
         ]
+        rows.append(("the first step of all", f"{told['first_step']:.2f} s"))
         if name != args.ways[0]:
             low, high = told["speed"]["quartiles"]
             rows.append((f"speed beside {args.ways[0]}", f"{told['speed']['median']:.2f} ({low:.2f} to {high:.2f})"))

@@ -8,14 +8,23 @@ Without --variant, the recipe alone. Figures go to the file that --results names
 
 With --data FOLDER (prepared by `linnet prepare`) the variants learn that text instead, and what counts is the loss of
 its whole validation split, in bits per byte.
+
+Besides the keys of a recipe, a variant may name what Linnet itself has not, to see if it should: `try.windows_from` and
+`try.context_from` (a ramp: the first third of the tokens in steps of that many windows, or in windows of that many
+tokens, the second third half-way to the recipe's), `try.average` (the mean of the weights over that last share of the
+run) and `try.fixed_borders` (each epoch cuts the text at the same places). `train.compile="off"` spares the half minute
+of compiling where a variant is done in a minute.
 """
 
 import argparse
 import dataclasses
 import itertools
 import json
+import math
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,7 +36,7 @@ from linnet.assess import exam
 from linnet.config import from_dict, read_toml, recipe_path, to_dict
 from linnet.console import say
 from linnet.corpus.names import PEOPLE
-from linnet.data import Batches, Prepared, prepare
+from linnet.data import Batches, Prepared, Split, prepare
 from linnet.errors import UserError
 from linnet.evaluate.loss import evaluate
 from linnet.files import write_json
@@ -38,7 +47,7 @@ from linnet.tokenizers import ChatTemplate
 from linnet.train.checkpoint import Position
 from linnet.train.compilation import compiled
 from linnet.train.config import Config
-from linnet.train.loop import Budget, fit
+from linnet.train.loop import Budget, Row, fit
 from linnet.train.losses import next_token_loss
 from linnet.train.optim import LossScaler, Optimizer
 
@@ -79,33 +88,103 @@ def parse_share(lm: LM, count: int = 100) -> float:
     return fmean(bool(corpus.parse_story(text)) for text in told[:count])
 
 
-def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a variant does that Linnet's own training does not."""
+
+    windows_from: int | None = None
+    context_from: int | None = None
+    average: float = 0.0
+    fixed_borders: bool = False
+
+    def stages(self, windows: int, context: int) -> list[tuple[int, int]]:
+        """Windows of a step and tokens of a window, for equal shares of the run's tokens."""
+        first = self.windows_from or windows, self.context_from or context
+        if first == (windows, context):
+            return [first]
+        return [first, (round(math.sqrt(first[0] * windows)), round(math.sqrt(first[1] * context))), (windows, context)]
+
+
+class FixedBorders(Batches):
+    """Windows that begin at the same places in each epoch."""
+
+    def offset(self, epoch: int) -> int:
+        return 0
+
+
+class TokenBudget(Budget):
+    """A run that a number of tokens ends."""
+
+    def __init__(self, config: Config, position: Position, tokens: int) -> None:
+        super().__init__(config, position)
+        self.position, self.tokens = position, tokens
+
+    def done(self, step: int) -> float:
+        return min(1.0, self.position.tokens / self.tokens)
+
+
+class Average:
+    """The mean of a model's weights over the steps that were added."""
+
+    def __init__(self) -> None:
+        self.steps, self.sums = 0, dict[str, torch.Tensor]()
+
+    def add(self, model: Transformer) -> None:
+        self.steps += 1
+        for name, parameter in model.named_parameters():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(parameter)) + parameter.detach()
+
+    def put_into(self, model: Transformer) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(self.sums[name] / self.steps)
+
+
+def rows(
+    model: Transformer, config: Config, trial: Trial, data: Split, position: Position, tokens: int
+) -> Iterator[Row]:
+    """Trains on `tokens` tokens, stage by stage."""
+    seed, budget = config.train.seed, TokenBudget(config, position, tokens)
+    optimizer, average = Optimizer(model, config.optim), Average()
+
+    def eager(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return next_token_loss(model, x, y)
+
+    loss = eager if config.train.compile == "off" else compiled(eager)
+    stages = trial.stages(config.train.batch_size, config.model.block_size)
+    for number, (windows, context) in enumerate(stages, 1):
+        train = dataclasses.replace(config.train, batch_size=windows)
+        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed)
+        position.samples = position.tokens // context
+        step = dataclasses.replace(config, train=train)
+        for row in fit(
+            optimizer, loss, batches, step, position, budget, LossScaler(enabled=False), torch.device("cpu")
+        ):
+            if budget.done(row.step) > 1 - trial.average:
+                average.add(model)
+            yield row
+            if number < len(stages) and position.tokens >= tokens * number / len(stages):
+                break
+    if average.steps:
+        average.put_into(model)
+
+
+def measure(config: Config, trial: Trial, data: Prepared, tokens: int) -> dict[str, Any]:
     """What the config reaches after `tokens` tokens of `data`."""
     tokenizer = data.tokenizer()
     shape = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text)
-    steps = tokens // (config.train.batch_size * shape.block_size)
-    config = dataclasses.replace(
-        config, model=shape, train=dataclasses.replace(config.train, steps=steps, max_minutes=None)
-    )
+    config = dataclasses.replace(config, model=shape, train=dataclasses.replace(config.train, max_minutes=None))
     torch.manual_seed(config.train.seed)
     model, position = Transformer(shape), Position()
     path = data.template_path
     lm = LM(model, tokenizer, None if path is None else ChatTemplate.load(path))
     of_the_world = all(source.startswith("builtin:") for source in data.manifest["options"]["sources"])
-    texts, looks, losses = probes(lm) if of_the_world else [], [], []
-    rows = fit(
-        Optimizer(model, config.optim),
-        compiled(lambda x, y: next_token_loss(model, x, y)),
-        Batches(data.split("train"), block_size=shape.block_size, seed=config.train.seed),
-        config,
-        position,
-        Budget(config, position),
-        LossScaler(enabled=False),
-        torch.device("cpu"),
-    )
-    for row in rows:
+    texts = probes(lm) if of_the_world else []
+    looks: list[dict[str, float]] = []
+    losses: list[float] = []
+    for row in rows(model, config, trial, data.split("train"), position, tokens):
         losses.append(row.loss)
-        if row.step % max(1, steps // LOOKS) == 0 or row.step == steps:
+        if position.tokens * LOOKS >= tokens * (len(looks) + 1):
             look = {"tokens": position.tokens, "train_loss": fmean(losses)} | (name_losses(lm, texts) if texts else {})
             say("  " + "  ".join(f"{key} {value:,.4g}" for key, value in look.items()))
             looks.append(look)
@@ -121,16 +200,17 @@ def measure(config: Config, data: Prepared, tokens: int) -> dict[str, Any]:
     return found
 
 
-def changed(config: Config, changes: str) -> Config:
-    """`config` with changes such as `optim.lr=0.02 model.n_layer=3`."""
-    settings = to_dict(config)
+def changed(config: Config, changes: str) -> tuple[Config, Trial]:
+    """`config` with changes such as `optim.lr=0.02 model.n_layer=3`, and what they name beside it."""
+    settings = to_dict(config) | {"try": {}}
     for change in changes.split():
         key, _, value = change.partition("=")
         section, _, name = key.partition(".")
         if section == "prepare":
             raise UserError(f"{key}: the data is prepared once, as the recipe says; change the recipe")
         settings[section][name] = tomllib.loads(f"value = {value}")["value"]
-    return from_dict(Config, settings)
+    trial = Trial(**settings.pop("try"))
+    return from_dict(Config, settings), trial
 
 
 def main() -> None:
@@ -153,7 +233,7 @@ def main() -> None:
         data = Prepared.open(args.data or Path(folder) / "data")
         for changes, seed in itertools.product(args.variant or [""], range(1, args.seeds + 1)):
             say(f"{args.recipe} {changes} seed {seed}")
-            result = measure(changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
+            result = measure(*changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
             found.append({"recipe": args.recipe, "changes": changes, "seed": seed, **result})
             if args.results:
                 write_json(args.results, {"machine": runtime.machine(), "versions": runtime.versions(), "runs": found})

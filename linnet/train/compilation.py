@@ -1,9 +1,9 @@
-"""The training step, compiled where that works."""
+"""The training step, compiled where that works and pays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -41,6 +41,28 @@ def worth_compiling(minutes: float | None, flop: float, *, on_gpu: bool) -> bool
     """
     enough = WORTH_COMPILING_FLOP_ON_GPU if on_gpu else WORTH_COMPILING_FLOP
     return flop > enough and (minutes is None or minutes >= WORTH_COMPILING_MINUTES)
+
+
+def will_compile(
+    wish: Literal["auto", "on", "off"],
+    minutes: float | None,
+    flop: float,
+    device: torch.device,
+    complain: Callable[[str], None] = lambda _: None,
+) -> bool:
+    """Whether a run's step is to be compiled: where that is wished or pays, and where it works.
+
+    Args:
+        wish: `train.compile`.
+        minutes, flop: as above.
+        complain: told why not, where the run would gain and the machine cannot.
+    """
+    if wish == "off" or (wish == "auto" and not worth_compiling(minutes, flop, on_gpu=device.type == "cuda")):
+        return False
+    reason = runtime.why_not_compile(device)
+    if reason is not None:
+        complain(f"training uncompiled, which is slower: {reason}")
+    return reason is None
 
 
 def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss:

@@ -25,7 +25,7 @@ from linnet.evaluate.loss import window_sums
 from linnet.model.config import ModelConfig, flops_per_token, parameter_table
 from linnet.model.transformer import Transformer
 from linnet.train.checkpoint import Position
-from linnet.train.compilation import COMPILE_SECONDS, COMPILED_GAIN, worth_compiling
+from linnet.train.compilation import COMPILE_SECONDS, COMPILED_GAIN, will_compile
 from linnet.train.config import Config
 from linnet.train.loop import Budget, fit
 from linnet.train.losses import next_token_loss
@@ -293,12 +293,7 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     """
     split, vocab_size = prepared.split("train"), prepared.tokenizer().vocab_size
     device = runtime.pick_device(base.train.device)
-    wish = base.train.compile
-    compiles = (
-        wish != "off"
-        and runtime.why_not_compile(device) is None
-        and (wish == "on" or worth_compiling(seconds / 60, math.inf, on_gpu=device.type == "cuda"))
-    )
+    compiles = will_compile(base.train.compile, seconds / 60, math.inf, device)
     memory = runtime.available_memory(device)
     smallest = LADDER[0].applied(base, vocab_size)
     if measured.tokens_in(seconds, smallest, compiles=compiles) < LADDER[0].step_tokens:

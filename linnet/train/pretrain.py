@@ -29,7 +29,7 @@ from linnet.model.transformer import Transformer
 from linnet.run import Run
 from linnet.train.checkpoint import Position, latest_good, restore, save
 from linnet.train.coach import Coach
-from linnet.train.compilation import compiled, worth_compiling
+from linnet.train.compilation import compiled, will_compile
 from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
 from linnet.train.display import Display, make_display
 from linnet.train.log import MetricsLog, evaluation_row, perplexity
@@ -193,7 +193,11 @@ class Session:
         template = self.prepared.folder / "template.jinja"
         if template.exists():
             shutil.copyfile(template, run.template_file)
-        choices = {"compile": self._worth_compiling(), "threads": runtime.set_threads(self.config.train.threads)}
+        train = self.config.train
+        tokens = train.steps * train.batch_size * self.config.model.block_size
+        flop = tokens * flops_per_token(self.config.model)
+        compiles = will_compile(train.compile, train.max_minutes, flop, self.device, say)
+        choices = {"compile": compiles, "threads": runtime.set_threads(train.threads)}
         manifest = {
             "version": 1,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -211,20 +215,6 @@ class Session:
         write_json(run.manifest_file, manifest)
         write_text(run.config_file, dumps(self.config))
         return choices
-
-    def _worth_compiling(self) -> bool:
-        """Whether to compile, said in one line when the answer is no for a reason that can be mended."""
-        wish = self.config.train.compile
-        if wish == "off":
-            return False
-        reason = runtime.why_not_compile(self.device)
-        if reason is not None:
-            say(f"training uncompiled, which is slower: {reason}")
-            return False
-        train = self.config.train
-        tokens = train.steps * train.batch_size * self.config.model.block_size
-        flop, on_gpu = tokens * flops_per_token(self.config.model), self.device.type == "cuda"
-        return wish == "on" or worth_compiling(train.max_minutes, flop, on_gpu=on_gpu)
 
     def train(self, signals: list[int], display: Display) -> None:
         """Runs the loop and says how it ended; a finished run is left alone."""

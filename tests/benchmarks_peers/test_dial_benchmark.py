@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from linnet.model import fused
+from linnet.train import losses
 from linnet.train.dial import PROBE_TOKENS, Law
 
 SIZES, TEXTS, KNOWN = (400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000), Law(2.0, 0.001, 0.13)
@@ -54,15 +55,20 @@ def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
 
 def test_the_ways_of_a_step_differ_in_how_and_not_in_what(scripts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
-    small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
+    small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20 --model.init gpt2".split()
     config = time_to_loss.linnet_config("linnet-shakespeare", small)
     calls: list[str] = []
+    in_pieces: list[str] = []
     true_suits = fused.suits
     monkeypatch.setattr(fused, "suits", lambda x: calls.append(name) or true_suits(x))
-    weights = {}
-    for name in ("eager", "plain"):
+    monkeypatch.setattr(losses, "head_rows", lambda *args, **kwargs: in_pieces.append(name) or 100)
+    gradients = {}
+    for name in ("eager", "plain", "whole"):
         way = step_profile.Way(name, config)
         way.step()
-        weights[name] = way.model.token_embedding.weight.detach()
-    assert set(calls) == {"eager"}
-    torch.testing.assert_close(weights["eager"], weights["plain"])
+        gradients[name] = {name: parameter.grad for name, parameter in way.model.named_parameters()}
+    assert set(calls) == {"eager", "whole"}
+    assert set(in_pieces) == {"eager", "plain"}
+    assert all(gradient.abs().max() > 0 for gradient in gradients["eager"].values() if gradient is not None)
+    torch.testing.assert_close(gradients["plain"], gradients["eager"])
+    torch.testing.assert_close(gradients["whole"], gradients["eager"])

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Literal
 
-from linnet.train.compilation import COMPILE_SECONDS, COMPILED_GAIN, WORTH_COMPILING_MINUTES, worth_compiling
+import pytest
+import torch
+
+from linnet import runtime
+from linnet.train.compilation import (
+    COMPILE_SECONDS,
+    COMPILED_GAIN,
+    WORTH_COMPILING_MINUTES,
+    will_compile,
+    worth_compiling,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,3 +38,28 @@ def test_runs_are_compiled_when_they_are_long_enough(
 def test_the_shortest_compiled_run_loses_nothing() -> None:
     seconds = 60 * WORTH_COMPILING_MINUTES
     assert (seconds - COMPILE_SECONDS) * COMPILED_GAIN == pytest.approx(seconds, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wish", "minutes", "problem", "compiles", "told"),
+    [
+        ("auto", 5.0, None, True, []),
+        ("auto", 5.0, "no C++ compiler was found", False, ["no C++ compiler was found"]),
+        ("auto", 2.9, "no C++ compiler was found", False, []),  # a compiler would change nothing
+        ("on", 2.9, None, True, []),
+        ("on", 2.9, "Windows", False, ["Windows"]),
+        ("off", 5.0, "Windows", False, []),
+    ],
+)
+def test_a_missing_compiler_is_told_where_it_would_help(
+    monkeypatch: pytest.MonkeyPatch,
+    wish: Literal["auto", "on", "off"],
+    minutes: float,
+    problem: str | None,
+    compiles: bool,
+    told: list[str],
+) -> None:
+    monkeypatch.setattr(runtime, "why_not_compile", lambda device: problem)
+    lines: list[str] = []
+    assert will_compile(wish, minutes, 1e15, torch.device("cpu"), lines.append) == compiles
+    assert lines == [f"training uncompiled, which is slower: {reason}" for reason in told]

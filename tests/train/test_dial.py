@@ -165,7 +165,7 @@ def test_measuring_trains_for_real(story_data: Path) -> None:
 def test_minutes_without_a_recipe_choose_train_and_continue(
     story_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["train", "--minutes", "0.2", "--data", str(story_data), "--run", str(tmp_path / "run"), "--json"]
+    words = ["train", "--minutes", "0.3", "--data", str(story_data), "--run", str(tmp_path / "run"), "--json"]
     words += ["--train.compile", "off", "--optim.lr", "0.03"]
     began = time.monotonic()
     assert main(words) == 0
@@ -178,7 +178,7 @@ def test_minutes_without_a_recipe_choose_train_and_continue(
     config = from_dict(Config, Run(tmp_path / "run").config())
     assert config.optim.lr == 0.03  # flags win over what is chosen
     assert config.model.n_layer in {rung.n_layer for rung in LADDER}
-    assert 0.5 * 12 < took < 2 * 12  # a loaded machine may be slow; the benchmark holds the tenth
+    assert 0.5 * 18 < took < 2 * 18  # a loaded machine may be slow; the benchmark holds the tenth
     assert main(words) == 0
     said = capsys.readouterr()
     assert "chosen: " not in said.err
