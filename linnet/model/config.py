@@ -174,8 +174,9 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
 
     Weights, gradients and two optimiser states in float32, and the larger of what comes and goes: the activations that
     the backward pass keeps with the logits at work, or another copy of the weights while the optimiser steps. A block
-    keeps about 16 + 2 x hidden/n_embd values of width n_embd for each token. Attention that is written out keeps its
-    weights twice, and four times with dropout, for which a CPU has no fused attention.
+    keeps about 16 + 2 x hidden/n_embd values of width n_embd for each token; embedding, last norm and the gradient that
+    comes out of the head about 6 together. Attention that is written out keeps its weights twice, and four times with
+    dropout, for which a CPU has no fused attention.
     """
     C, T, tokens = config.n_embd, config.block_size, micro_batch_size * config.block_size
     dropping = config.dropout > 0
@@ -184,6 +185,6 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     if written_out:
         per_token += config.n_head * T * (4 if dropping else 2)
     rows, V = head_rows(config.vocab_size, on_gpu=on_gpu), config.vocab_size
-    at_work = 3 * tokens * V if tokens <= rows else 2 * rows * V + V * C
+    at_work = 3 * tokens * V if tokens <= rows else 2 * rows * V + 2 * V * C
     weights = parameter_count(config)
-    return 4 * (4 * weights + max(tokens * config.n_layer * per_token + at_work, weights))
+    return 4 * (4 * weights + max(tokens * (config.n_layer * per_token + 6 * C) + at_work, weights))

@@ -199,7 +199,7 @@ def test_a_fresh_gpt2_model_is_near_that() -> None:
     model = Transformer(dataclasses.replace(SMALL, **VARIANTS["gpt2"]))
     x, y = tokens(8), tokens(8)
     loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
-    assert float(loss) == pytest.approx(torch.tensor(50.0).log().item(), abs=0.05)
+    assert loss.item() == pytest.approx(torch.tensor(50.0).log().item(), abs=0.05)
 
 
 @pytest.mark.trap(17)
