@@ -26,7 +26,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -213,6 +213,23 @@ def changed(config: Config, changes: str) -> tuple[Config, Trial]:
     return from_dict(Config, settings), trial
 
 
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each variant: mean and standard deviation of the validation loss over its seeds, and of what it has more than
+    the first variant with the same seed."""
+    losses: dict[str, dict[int, float]] = {}
+    for run in runs:
+        losses.setdefault(run["changes"], {})[run["seed"]] = run["val_loss"]
+    first = next(iter(losses.values()))
+    told = []
+    for changes, by_seed in losses.items():
+        more = [by_seed[seed] - first[seed] for seed in by_seed if seed in first]
+        row: dict[str, Any] = {"changes": changes, "seeds": sorted(by_seed)}
+        for name, values in (("val_loss", list(by_seed.values())), ("more_than_the_first", more)):
+            row[name] = {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else None}
+        told.append(row)
+    return told
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", nargs="?", default="linnet-tiny")
@@ -236,7 +253,9 @@ def main() -> None:
             result = measure(*changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
             found.append({"recipe": args.recipe, "changes": changes, "seed": seed, **result})
             if args.results:
-                write_json(args.results, {"machine": runtime.machine(), "versions": runtime.versions(), "runs": found})
+                told: dict[str, Any] = {"machine": runtime.machine(), "versions": runtime.versions()}
+                told |= {"tokens": int(args.tokens), "summary": summary(found)} if args.data else {}
+                write_json(args.results, told | {"runs": found})
     print(json.dumps([{key: value for key, value in row.items() if key != "looks"} for row in found], indent=2))
 
 
