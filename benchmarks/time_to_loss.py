@@ -65,6 +65,10 @@ PRESETS = {
     ),
     "linnet-stories": (
         "linnet-small",
+        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 32",
+    ),
+    "linnet-stories-quick": (
+        "linnet-small",
         "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 8",
     ),
 }
@@ -332,7 +336,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     args, args.flags = parser.parse_known_args(argv)
-    usual = ("linnet-stories",) * 2 if args.bytes else ("linnet-shakespeare", "linnet-shakespeare-quick")
+    usual = ("linnet-stories", "linnet-stories-quick") if args.bytes else ("linnet-shakespeare", "linnet-shakespeare-quick")
     # a recipe that was named stands for both runs, unless the short one's is named as well
     args.short_recipe = args.short_recipe or args.recipe or usual[1]
     args.recipe = args.recipe or usual[0]

@@ -50,13 +50,19 @@ OFTEN = 10
 LEAST_WINDOWS = 20
 """of the smallest model: with less text there is nothing to learn from, nor to measure with"""
 
+ENOUGH_STEPS = 450
+"""of a run: where twice as many are to be had, steps twice as large learn more (docs/experiments.md)"""
+
+MOST_GROWTH = 4
+"""how many times larger than a short run's steps may become; beyond that nothing has been tried"""
+
 PROBE_TOKENS, PROBE_SECONDS, TIMED_STEPS = 60_000, 12.0, 3
 PROBE_WINDOWS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A size of model, with the windows and batches that suit it."""
+    """A size of model, with the windows that suit it, and how many of them the steps of a short run take."""
 
     n_layer: int
     n_head: int
@@ -68,6 +74,11 @@ class Rung:
     def step_tokens(self) -> int:
         """Tokens of one step."""
         return self.batch_size * self.block_size
+
+    def windows(self, tokens: float) -> int:
+        """How many windows a step takes in a run of so many tokens."""
+        growth = min(MOST_GROWTH, max(1, tokens / self.step_tokens / ENOUGH_STEPS))
+        return self.batch_size * 2 ** int(math.log2(growth))
 
     def applied(self, config: Config, vocab_size: int) -> Config:
         """`config` with this size."""
@@ -303,18 +314,20 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     problem: UserError | None = None
     for rung in LADDER:
         config = rung.applied(base, vocab_size)
+        tokens = measured.tokens_in(seconds, config, compiles=compiles)
+        most = MOST_READINGS * len(split.tokens)
+        windows = rung.windows(min(tokens, most))
+        config = replace(config, train=replace(config.train, batch_size=windows))
         try:
             fits = fitting(config.model, config.train, memory, on_gpu=device.type == "cuda")
         except UserError as error:
             problem = problem or error
             continue
-        if fits < rung.batch_size:
+        if fits < windows:
             config = replace(config, train=replace(config.train, micro_batch_size=fits))
-        tokens = measured.tokens_in(seconds, config, compiles=compiles)
-        step_tokens = rung.step_tokens
+        step_tokens = windows * rung.block_size
         if choices and (tokens < LEAST_STEPS * step_tokens or len(split.tokens) < LEAST_WINDOWS * rung.block_size):
             continue
-        most = MOST_READINGS * len(split.tokens)
         steps = max(1, int(most / step_tokens)) if tokens > most else NO_LIMIT
         readings = min(tokens, most) / len(split.tokens)
         parameters = block_parameters(config.model)

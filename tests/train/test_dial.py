@@ -69,6 +69,17 @@ def test_the_choice_is_the_best_of_the_ladder_by_the_rule() -> None:
             assert choice.bits_per_byte <= loss * (1 + 1e-9)
 
 
+def test_steps_grow_with_the_run_as_long_as_enough_of_them_are_left() -> None:
+    rung = LADDER[0]
+    enough = dial.ENOUGH_STEPS * rung.step_tokens
+    for growth, windows in ((0.01, 1), (1, 1), (1.9, 1), (2, 2), (3.9, 2), (4, 4), (100, dial.MOST_GROWTH)):
+        assert rung.windows(growth * enough) == windows * rung.batch_size
+    train = chosen(5).config.train
+    assert train.batch_size > rung.batch_size
+    assert chosen(5).tokens / train.batch_size / chosen(5).config.model.block_size >= dial.ENOUGH_STEPS
+    assert chosen(0.5).config.train.batch_size == rung.batch_size
+
+
 def test_little_text_is_not_read_for_ever() -> None:
     choice = chosen(600, tokens=20_000)
     train, model = choice.config.train, choice.config.model
