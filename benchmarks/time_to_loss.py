@@ -336,10 +336,10 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     args, args.flags = parser.parse_known_args(argv)
-    usual = ("linnet-stories", "linnet-stories-quick") if args.bytes else ("linnet-shakespeare", "linnet-shakespeare-quick")
+    usual = "linnet-stories" if args.bytes else "linnet-shakespeare"
     # a recipe that was named stands for both runs, unless the short one's is named as well
-    args.short_recipe = args.short_recipe or args.recipe or usual[1]
-    args.recipe = args.recipe or usual[0]
+    args.short_recipe = args.short_recipe or args.recipe or f"{usual}-quick"
+    args.recipe = args.recipe or usual
     if args.nanogpt is None and not args.alone:
         raise UserError("--nanogpt must name a checkout (or --alone trains Linnet only)")
     if args.alone and args.linnet_minutes is None:
