@@ -65,7 +65,7 @@ PRESETS = {
     ),
     "linnet-stories": (
         "linnet-small",
-        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 32",
+        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 16",
     ),
     "linnet-stories-quick": (
         "linnet-small",

@@ -50,7 +50,7 @@ OFTEN = 10
 LEAST_WINDOWS = 20
 """of the smallest model: with less text there is nothing to learn from, nor to measure with"""
 
-ENOUGH_STEPS = 450
+ENOUGH_STEPS = 600
 """of a run: where twice as many are to be had, steps twice as large learn more (docs/experiments.md)"""
 
 MOST_GROWTH = 4
