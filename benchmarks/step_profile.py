@@ -5,8 +5,8 @@ clipping and optimiser take, the median of all steps with the least and most, an
 goes to, by PyTorch's profiler. Ways are eager (as short runs train), plain (without the derivatives of
 `linnet.model.fused`), whole (with all logits at once) and compiled (as long runs train; with --cold from an empty
 cache, so that its first step tells how long compiling takes). Several are taken step by step in turn, so that a slow
-minute hits all alike: each is told as a ratio to the first, the median of the pairs with its quartiles. Measure on a
-machine that does nothing else.
+minute hits all alike: each is told as a ratio to the first, the median of the pairs with its quartiles. --beside FLAGS
+adds the eager way with other settings, to see what one of them costs. Measure on a machine that does nothing else.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -122,9 +121,13 @@ class Way:
         return {kind: kinds[kind] / whole for kind in sorted(kinds, key=lambda k: -kinds[k])}
 
 
-def profiled(names: Sequence[str], config: Config, steps: int) -> dict[str, Any]:
-    """Of each way: seconds of the parts of a step, shares of kinds of operations, and its speed beside the first's."""
-    ways = {name: Way(name, config) for name in names}
+def profiled(configs: dict[str, Config], steps: int) -> dict[str, Any]:
+    """Of each way: seconds of the parts of a step, shares of kinds of operations, and its speed beside the first's.
+
+    Args:
+        configs: by names of WAYS; one of any other name is eager.
+    """
+    ways = {name: Way(name, config) for name, config in configs.items()}
     first_steps = {}
     for number in range(WARM_STEPS + steps):
         for name, way in ways.items():
@@ -132,7 +135,7 @@ def profiled(names: Sequence[str], config: Config, steps: int) -> dict[str, Any]
                 first_steps[name] = way.seconds["step"][0]
                 way.seconds = {part: [] for part in way.seconds}
             way.step()
-    first = ways[names[0]].seconds["step"]
+    first = next(iter(ways.values())).seconds["step"]
     found: dict[str, Any] = {}
     for name, way in ways.items():
         ratios = [one / this for one, this in zip(first, way.seconds["step"], strict=True)]
@@ -158,6 +161,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40, help="of each way, two at least")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=["eager"])
+    parser.add_argument("--beside", metavar="FLAGS", action="append", default=[], help='"--model.activation gelu"')
     parser.add_argument("--results", type=Path, help="a JSON file that the figures are added to")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--cold", action="store_true", help="compile from an empty cache")
@@ -168,14 +172,16 @@ def main() -> None:
         folder = tempfile.TemporaryDirectory()  # goes with the process
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder.name
     threads = runtime.set_threads(args.threads)
-    config = linnet_config(args.recipe, [*flags, "--model.vocab-size", str(args.vocab_size)])
+    flags += ["--model.vocab-size", str(args.vocab_size)]
+    configs = {way: linnet_config(args.recipe, flags) for way in args.ways}
+    configs |= {other: linnet_config(args.recipe, [*flags, *other.split()]) for other in args.beside}
     found = {
         "date": datetime.now(UTC).date().isoformat(),
         "machine": runtime.machine(),
         "versions": runtime.versions(),
         "arguments": " ".join(sys.argv[1:]),
         "threads": threads,
-        "ways": profiled(args.ways, config, args.steps),
+        "ways": profiled(configs, args.steps),
     }
     if args.results:
         before = json.loads(args.results.read_text(encoding="utf-8")) if args.results.exists() else []

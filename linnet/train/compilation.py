@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from linnet.train.loop import Loss
 
-COMPILE_SECONDS = 40.0
-"""from an empty cache, on two cores"""
+COMPILE_SECONDS = 50.0
+"""from an empty cache, on two cores: 30 to 60, by `benchmarks/step_profile.py --ways eager compiled --cold`"""
 
-COMPILED_GAIN = 1.2
-"""how many steps are compiled ones in the time of one: `benchmarks/step_profile.py --ways eager compiled`"""
+COMPILED_GAIN = 1.17
+"""how many steps are compiled ones in the time of one: 1.1 to 1.3 by the same script, more for smaller models"""
 
-WORTH_COMPILING_MINUTES = 4.0
+WORTH_COMPILING_MINUTES = 6.0
 """COMPILE_SECONDS / (1 - 1 / COMPILED_GAIN): a shorter run is further uncompiled when its time is over"""
 
-WORTH_COMPILING_FLOP = 1.4e13
+WORTH_COMPILING_FLOP = 2e13
 """what takes so long on two cores, for runs that steps end; a GPU is done in a second"""
 
 WORTH_COMPILING_FLOP_ON_GPU = 5e15

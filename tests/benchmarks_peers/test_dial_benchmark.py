@@ -40,7 +40,8 @@ def test_a_known_rule_is_found_again(calibration: ModuleType) -> None:
 def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
     step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
     small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
-    ways = step_profile.profiled(["eager", "plain"], time_to_loss.linnet_config("linnet-shakespeare", small), 3)
+    config = time_to_loss.linnet_config("linnet-shakespeare", small)
+    ways = step_profile.profiled(dict.fromkeys(("eager", "plain"), config), 3)
     for found in ways.values():
         assert sum(found["shares"].values()) == pytest.approx(1)
         assert found["shares"]["matrix products"] > 0

@@ -21,8 +21,8 @@ from linnet.train.compilation import (
     ("minutes", "flop", "on_gpu", "worth"),
     [
         (2.9, 1e15, False, False),
-        (5.0, 1e15, False, True),
-        (5.0, 1e12, False, False),  # steps end it sooner
+        (7.0, 1e15, False, True),
+        (7.0, 1e12, False, False),  # steps end it sooner
         (None, 1e15, False, True),
         (None, 1e13, False, False),
         (None, 1e15, True, False),  # seconds of work
@@ -43,12 +43,12 @@ def test_the_shortest_compiled_run_loses_nothing() -> None:
 @pytest.mark.parametrize(
     ("wish", "minutes", "problem", "compiles", "told"),
     [
-        ("auto", 5.0, None, True, []),
-        ("auto", 5.0, "no C++ compiler was found", False, ["no C++ compiler was found"]),
+        ("auto", 7.0, None, True, []),
+        ("auto", 7.0, "no C++ compiler was found", False, ["no C++ compiler was found"]),
         ("auto", 2.9, "no C++ compiler was found", False, []),  # a compiler would change nothing
         ("on", 2.9, None, True, []),
         ("on", 2.9, "Windows", False, ["Windows"]),
-        ("off", 5.0, "Windows", False, []),
+        ("off", 7.0, "Windows", False, []),
     ],
 )
 def test_a_missing_compiler_is_told_where_it_would_help(
