@@ -5,11 +5,11 @@ of the text is validation; every character of it but the first is scored once, i
 one scorer for both. The clock runs from the start of the process; importing, compiling (with an empty cache) and
 scoring are in it, and both are scored at the same seconds and at their end. What is outside it, for both: turning the
 text into ids, and writing checkpoints. nanoGPT has its own recipe for a CPU, in the first round eager and compiled,
-then as was better. Linnet trains twice a round: for a sixth of nanoGPT's time (or --linnet-minutes), which answers
-when nanoGPT's final loss is reached, and for all of it, which answers what the loss is when nanoGPT has finished. Its
-learning rate comes down within the time that it is given, and its size fits that time: --short-recipe and --recipe,
-neither larger than nanoGPT's model. Flags of `linnet train` change both: `--optim.lr 0.01`. With --alone Linnet trains
-without a peer, for --linnet-minutes, to try settings.
+then as was better. Linnet trains twice a round: for a sixth of nanoGPT's time (or --linnet-minutes), to have nanoGPT's
+final loss as soon as can be (the first look of either run that sees it counts), and for all of it, which answers what
+the loss is when nanoGPT has finished. Its learning rate comes down within the time that it is given, and its size fits
+that time: --short-recipe and --recipe, neither larger than nanoGPT's model. Flags of `linnet train` change both:
+`--optim.lr 0.01`. With --alone Linnet trains without a peer, for --linnet-minutes, to try settings.
 
 `--bytes` compares bits per byte on stories (documents between lines `<|endoftext|>`; the last twentieth is the test):
 both sides have --minutes, nanoGPT with the best of three settings; Linnet also has a fifth of them.
