@@ -63,6 +63,15 @@ def test_figures_of_a_round_by_hand(rounds: ModuleType):
     }
 
 
+def test_the_earlier_of_both_runs_has_the_loss_first(rounds: ModuleType):
+    late = [{"seconds": 6.0, "nats": 2.2}]
+    whole = [{"seconds": 12.0, "nats": 2.0}, {"seconds": 20.0, "nats": 1.9}]
+    assert rounds.figures_of({"looks": LOOKS}, {"looks": late}, {"looks": whole})["linnet_seconds"] == 12
+    assert rounds.figures_of({"looks": LOOKS}, {"looks": whole}, {"looks": late})["linnet_seconds"] == 12
+    never = rounds.figures_of({"looks": LOOKS}, {"looks": late}, {"looks": late})
+    assert (never["linnet_seconds"], never["ratio"]) == (None, None)
+
+
 def test_a_round_that_never_crosses_leaves_no_median(rounds: ModuleType):
     three = [{"ratio": 3.0}, {"ratio": None}, {"ratio": 5.0}]
     assert rounds.summary(three) == {"ratio": None, "rounds_without_ratio": 1}
