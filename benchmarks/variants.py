@@ -30,6 +30,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from nanogpt import guarded
 
 from linnet import corpus, runtime
 from linnet.assess import exam
@@ -209,24 +210,25 @@ def changed(config: Config, changes: str) -> tuple[Config, Trial]:
         if section == "prepare":
             raise UserError(f"{key}: the data is prepared once, as the recipe says; change the recipe")
         settings[section][name] = tomllib.loads(f"value = {value}")["value"]
-    trial = Trial(**settings.pop("try"))
+    trial = from_dict(Trial, settings.pop("try"))
     return from_dict(Config, settings), trial
 
 
 def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each variant: mean and standard deviation of the validation loss over its seeds, and of what it has more than
-    the first variant with the same seed."""
-    losses: dict[str, dict[int, float]] = {}
+    the first variant of as many tokens with the same seed."""
+    losses: dict[int, dict[str, dict[int, float]]] = {}
     for run in runs:
-        losses.setdefault(run["changes"], {})[run["seed"]] = run["val_loss"]
-    first = next(iter(losses.values()))
+        losses.setdefault(run["tokens"], {}).setdefault(run["changes"], {})[run["seed"]] = run["val_loss"]
     told = []
-    for changes, by_seed in losses.items():
-        more = [by_seed[seed] - first[seed] for seed in by_seed if seed in first]
-        row: dict[str, Any] = {"changes": changes, "seeds": sorted(by_seed)}
-        for name, values in (("val_loss", list(by_seed.values())), ("more_than_the_first", more)):
-            row[name] = {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else None}
-        told.append(row)
+    for tokens, variants in losses.items():
+        first = next(iter(variants.values()))
+        for changes, by_seed in variants.items():
+            more = [by_seed[seed] - first[seed] for seed in by_seed if seed in first]
+            row: dict[str, Any] = {"tokens": tokens, "changes": changes, "seeds": sorted(by_seed)}
+            for name, values in (("val_loss", list(by_seed.values())), ("more_than_the_first", more)):
+                row[name] = {"mean": fmean(values), "deviation": stdev(values) if len(values) > 1 else None}
+            told.append(row)
     return told
 
 
@@ -251,13 +253,15 @@ def main() -> None:
         for changes, seed in itertools.product(args.variant or [""], range(1, args.seeds + 1)):
             say(f"{args.recipe} {changes} seed {seed}")
             result = measure(*changed(base, f"{changes} train.seed={seed}"), data, int(args.tokens))
-            found.append({"recipe": args.recipe, "changes": changes, "seed": seed, **result})
+            found.append(
+                {"recipe": args.recipe, "tokens": int(args.tokens), "changes": changes, "seed": seed, **result}
+            )
             if args.results:
                 told: dict[str, Any] = {"machine": runtime.machine(), "versions": runtime.versions()}
-                told |= {"tokens": int(args.tokens), "summary": summary(found)} if args.data else {}
+                told |= {"summary": summary(found)} if args.data else {}
                 write_json(args.results, told | {"runs": found})
     print(json.dumps([{key: value for key, value in row.items() if key != "looks"} for row in found], indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)
