@@ -157,9 +157,9 @@ def rows(
         train = dataclasses.replace(config.train, batch_size=windows)
         batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed)
         position.samples = position.tokens // context
-        step = dataclasses.replace(config, train=train)
+        stage = dataclasses.replace(config, train=train)
         for row in fit(
-            optimizer, loss, batches, step, position, budget, LossScaler(enabled=False), torch.device("cpu")
+            optimizer, loss, batches, stage, position, budget, LossScaler(enabled=False), torch.device("cpu")
         ):
             if budget.done(row.step) > 1 - trial.average:
                 average.add(model)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from linnet.train.loop import Loss
 
 COMPILE_SECONDS = 50.0
-"""from an empty cache, on two cores: 60 for linnet-small in a slow hour (`benchmarks/step_profile.py --ways eager compiled
---cold`)"""
+"""from an empty cache, on two cores: 60 for linnet-small in a slow hour, by `benchmarks/step_profile.py --ways eager
+compiled --cold`"""
 
 COMPILED_GAIN = 1.17
 """how many steps are compiled ones in the time of one: 1.1 to 1.3 by the same script, more for smaller models"""
