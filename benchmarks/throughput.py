@@ -145,6 +145,7 @@ def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat1
     from linnet.data import Batches, Split
     from linnet.model.transformer import Transformer
     from linnet.train.checkpoint import Position
+    from linnet.train.compilation import graph_of
     from linnet.train.loop import Budget, fit
     from linnet.train.losses import next_token_loss
     from linnet.train.optim import LossScaler, Optimizer
@@ -170,7 +171,7 @@ def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat1
 
     return fit(
         Optimizer(model, config.optim),
-        torch.compile(eager, dynamic=False) if job["compile"] else eager,  # fails aloud, where Linnet would go on eager
+        graph_of(eager) if job["compile"] else eager,  # fails aloud, where Linnet would go on eager
         Batches(split, case.block_size, seed=1),
         config,
         position,

@@ -9,6 +9,7 @@ import torch
 
 from linnet import runtime
 from linnet.console import say
+from linnet.train import losses
 from linnet.train.micro_batch import out_of_memory
 
 if TYPE_CHECKING:
@@ -66,6 +67,15 @@ def will_compile(
     return reason is None
 
 
+def graph_of(eager: Loss) -> Loss:
+    """`eager` by PyTorch's compiler, which begins at the first call and fails aloud."""
+    # Compiling gains nothing in the pieces of a head, and takes longer the more there are. That is said here and not
+    # where they are written, because saying it imports the compiler: seconds that an eager run can spare.
+    losses.in_pieces = torch.compiler.disable(losses.cross_entropy_in_pieces)
+    graph: Loss = torch.compile(eager, dynamic=False)
+    return graph
+
+
 def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss:
     """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails.
 
@@ -73,7 +83,7 @@ def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss
         note: told when compiling begins (True) and ends (False).
     """
     runtime.prepare_compiler()
-    chosen: Callable[[Tensor, Tensor], Tensor] | None = None
+    chosen: Loss | None = None
 
     def loss(x: Tensor, y: Tensor) -> Tensor:
         nonlocal chosen
@@ -82,8 +92,8 @@ def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss
         say("compiling the training step (about half a minute the first time)")
         note(True)
         try:
-            attempt = torch.compile(eager, dynamic=False)
-            result: Tensor = attempt(x, y)
+            attempt = graph_of(eager)
+            result = attempt(x, y)
             chosen = attempt
         except Exception as error:
             if out_of_memory(error):  # no fault of the compiler: the loop tries again with fewer windows

@@ -5,6 +5,7 @@ Shapes: B batch, T positions, C n_embd.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +36,7 @@ def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
     rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
     if rows >= labels.numel():
         return cross_entropy_sum(model.head(hidden), labels)
-    return cross_entropy_in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
+    return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,7 +44,6 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
 
 
-@torch.compiler.disable  # compiling gains nothing here, and takes longer the more pieces there are
 def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
     """`cross_entropy_sum` of a linear head, of `rows` rows at a time; it never holds the logits of more.
 
@@ -52,6 +52,10 @@ def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None,
     """
     total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
     return total
+
+
+in_pieces: Callable[[Tensor, Tensor, Tensor | None, Tensor, int], Tensor] = cross_entropy_in_pieces
+"""what `next_token_loss` calls; `compilation.graph_of` puts there what a compiler leaves alone"""
 
 
 def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, buffers: tuple[Tensor, Tensor] | None) -> Tensor:
