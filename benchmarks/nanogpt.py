@@ -229,7 +229,7 @@ class Looks:
         self.started, self.write = started, write
         self.next = self.every
         limit = job["seconds"]
-        self.reserve_s = 0.0 if limit is None else min(2.0, 0.1 * limit)
+        self.reserve_s = 0.0 if limit is None else min(6.0, 0.1 * limit)
         """kept back for the last look in a run that time ends; after the first look, what that one took"""
 
     def seconds(self) -> float:

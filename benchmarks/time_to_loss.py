@@ -12,7 +12,7 @@ that time: --short-recipe and --recipe, neither larger than nanoGPT's model. Fla
 `--optim.lr 0.01`. With --alone Linnet trains without a peer, for --linnet-minutes, to try settings.
 
 `--bytes` compares bits per byte on stories (documents between lines `<|endoftext|>`; the last twentieth is the test):
-both sides have --minutes, nanoGPT with the best of three settings; Linnet also has a fifth of them.
+both sides have --minutes, nanoGPT with its CPU recipe and the best of three kinds of ids; Linnet also has a fifth.
 """
 
 import argparse
@@ -69,7 +69,8 @@ PRESETS = {
     ),
     "linnet-stories-quick": (
         "linnet-small",
-        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 8",
+        "--prepare.vocab-size 2048 --model.n-layer 1 --model.n-embd 128 --model.n-head 4 --model.value-embeddings "
+        "--train.batch-size 8",
     ),
 }
 """recipes of Linnet and what is changed in them"""
@@ -89,13 +90,20 @@ class Peer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What is compared: the same text for both sides, and one unit of loss."""
+class Own:
+    """What Linnet reads."""
 
     data: Path
     """prepared by Linnet"""
     score_ids: Path
-    """what Linnet is scored on"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What is compared: the same text for both sides, and one unit of loss."""
+
+    own: dict[int, Own]
+    """by how many ids a recipe asks for; the first for all others"""
     window: int
     """inputs of a scored window; 0 takes each model's own context"""
     units: int
@@ -105,6 +113,10 @@ class Comparison:
     """of a nanoGPT run; None leaves it its own number of iterations"""
     short_share: float
     """of nanoGPT's time, for Linnet's short run"""
+
+    def text(self, config: Config) -> Own:
+        """What is read with this config."""
+        return self.own.get(config.prepare.vocab_size, next(iter(self.own.values())))
 
 
 def characters(text_file: Path, work: Path, iterations: int, modes: list[str], window: int = WINDOW) -> Comparison:
@@ -144,8 +156,7 @@ def characters(text_file: Path, work: Path, iterations: int, modes: list[str], w
     )
     own_file = write_ids(work / "linnet-val.bin", own)
     return Comparison(
-        data=data.folder,
-        score_ids=own_file,
+        own={options.vocab_size: Own(data=data.folder, score_ids=own_file)},
         window=window,
         units=len(own) - 1,
         peers=peers,
@@ -155,7 +166,7 @@ def characters(text_file: Path, work: Path, iterations: int, modes: list[str], w
 
 
 def stories(text_file: Path, work: Path, minutes: float) -> Comparison:
-    """Stories between separators. Linnet's own 4,096 ids for itself and two settings of nanoGPT, characters for one.
+    """Stories between separators, as 4,096 and as 2,048 ids that Linnet learned, and as characters.
 
     The test split begins after an end of text, so that its first token is scored as well.
     """
@@ -163,41 +174,34 @@ def stories(text_file: Path, work: Path, minutes: float) -> Comparison:
 
     from linnet.data import DataConfig, Prepared, prepare
 
-    own = from_dict(Config, read_toml(recipe_path("linnet-small"))).model
-    same_shape = Recipe(n_layer=own.n_layer, n_head=own.n_head, n_embd=own.n_embd, block_size=own.block_size)
-    settings = {
-        "bpe": {"Linnet's ids, its CPU recipe": Recipe(), "Linnet's ids and shape": same_shape},
-        "char": {"characters, its CPU recipe": Recipe()},
-    }
-    peers, folders = [], {}
-    for kind, recipes in settings.items():
+    peers, own, units = [], {}, 0
+    for kind, size in (("bpe", 4096), ("bpe", 2048), ("char", 0)):
         options = DataConfig(
             sources=(str(text_file),),
             tokenizer=kind,
+            vocab_size=size or DataConfig().vocab_size,
             document_separator="<|endoftext|>",
             split="tail",
             val_fraction=0.0,
             test_fraction=0.05,
         )
-        prepare(options, work / kind)
-        folders[kind] = data = Prepared.open(work / kind)
+        name = f"{kind}-{size}" if size else kind
+        prepare(options, work / name)
+        data = Prepared.open(work / name)
         train, test = data.split("train"), data.split("test")
-        files = {
-            "ids": write_ids(work / f"{kind}-train.bin", train.tokens),
-            "score_ids": write_ids(work / f"{kind}-test.bin", np.concatenate([[test.end_of_text], test.tokens])),
-        }
-        peers += [
-            Peer(name=name, recipe=recipe, vocab_size=train.vocab_size, **files) for name, recipe in recipes.items()
-        ]
-    return Comparison(
-        data=folders["bpe"].folder,
-        score_ids=work / "bpe-test.bin",
-        window=0,
-        units=folders["bpe"].split("test").bytes,
-        peers=tuple(peers),
-        seconds=60 * minutes,
-        short_share=1 / 5,
-    )
+        score_ids = write_ids(work / f"{name}-test.bin", np.concatenate([[test.end_of_text], test.tokens]))
+        if size:
+            own[size], units = Own(data=data.folder, score_ids=score_ids), test.bytes
+        peers.append(
+            Peer(
+                name=f"{size:,} ids of Linnet" if size else "characters",
+                recipe=Recipe(),
+                vocab_size=train.vocab_size,
+                ids=write_ids(work / f"{name}-train.bin", train.tokens),
+                score_ids=score_ids,
+            )
+        )
+    return Comparison(own=own, window=0, units=units, peers=tuple(peers), seconds=60 * minutes, short_share=1 / 5)
 
 
 class Runner:
@@ -214,7 +218,8 @@ class Runner:
 
     def linnet(self, config: Config, seconds: float, seed: int) -> dict[str, Any]:
         """What Linnet reaches in so many seconds."""
-        told = {"seconds": seconds, "score_ids": str(self.comparison.score_ids), "data": str(self.comparison.data)}
+        own = self.comparison.text(config)
+        told = {"seconds": seconds, "score_ids": str(own.score_ids), "data": str(own.data)}
         train = dataclasses.replace(
             config.train, steps=NO_STEPS_LIMIT, max_minutes=seconds / 60, seed=seed, threads=self.args.threads
         )
@@ -329,7 +334,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=5.0, help="of each side, with --bytes")
     parser.add_argument("--iterations", type=int, default=Recipe().max_iters, help="of nanoGPT; fewer to try this out")
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
-    parser.add_argument("--every", type=float, help="seconds from look to look (15; 30 with --bytes)")
+    parser.add_argument("--every", type=float, help="seconds from look to look (15; 60 with --bytes)")
     parser.add_argument("--window", type=int, default=WINDOW, help="inputs of a scored window of characters")
     parser.add_argument("--seeds", type=int, default=3, help="rounds")
     parser.add_argument("--threads", type=int, help="of both sides; unset leaves each its own choice")
@@ -344,7 +349,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         raise UserError("--nanogpt must name a checkout (or --alone trains Linnet only)")
     if args.alone and args.linnet_minutes is None:
         raise UserError("--alone needs --linnet-minutes")
-    args.every = args.every or (30.0 if args.bytes else 15.0)
+    args.every = args.every or (60.0 if args.bytes else 15.0)
     for name in ("linnet_minutes", "minutes", "iterations", "every", "window", "seeds", "threads"):
         if (value := getattr(args, name)) is not None and not 0 < value < math.inf:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, got {value}")
@@ -373,7 +378,7 @@ def main() -> None:
             comparison = characters(args.text, work, args.iterations, args.modes, args.window)
             if not args.alone:
                 for chosen in (config, quick):
-                    check_size(chosen, comparison.data)
+                    check_size(chosen, comparison.text(chosen).data)
         runner = Runner(comparison, args, work)
         if args.alone:
             found = about | {"runs": alone(runner, args, config)}

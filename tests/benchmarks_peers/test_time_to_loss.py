@@ -26,7 +26,8 @@ def compared(time_to_loss: ModuleType, verse: Path, tmp_path_factory: pytest.Tem
 
 def test_both_sides_are_trained_and_scored_on_the_same_characters(compared: Any, verse: Path):
     text = verse.read_text()
-    peer, data = compared.peers[0], Prepared.open(compared.data)
+    (own,) = compared.own.values()
+    peer, data = compared.peers[0], Prepared.open(own.data)
     alphabet = sorted(set(text))
 
     def peers(file: Path) -> str:
@@ -36,7 +37,7 @@ def test_both_sides_are_trained_and_scored_on_the_same_characters(compared: Any,
         return data.tokenizer().decode(ids.tolist())
 
     assert peers(peer.ids) == text[:10_800] == ours(data.split("train").tokens[:-1])
-    assert peers(peer.score_ids) == text[10_800:] == ours(np.fromfile(compared.score_ids, np.uint16))
+    assert peers(peer.score_ids) == text[10_800:] == ours(np.fromfile(own.score_ids, np.uint16))
     assert compared.units == 1_199, "each character of the last tenth but the first"
     assert peer.vocab_size == len(alphabet)
     assert [peer.compile for peer in compared.peers] == [False, True]
@@ -103,10 +104,12 @@ def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleTyp
 
 
 def test_a_model_above_the_limit_is_refused(time_to_loss: ModuleType, compared: Any):
-    time_to_loss.check_size(time_to_loss.linnet_config("linnet-shakespeare", []), compared.data)
+    config = time_to_loss.linnet_config("linnet-shakespeare", [])
+    data = compared.text(config).data
+    time_to_loss.check_size(config, data)
     large = time_to_loss.linnet_config("linnet-shakespeare", ["--model.n-embd", "160"])
     with pytest.raises(UserError, match="810,000 are allowed"):
-        time_to_loss.check_size(large, compared.data)
+        time_to_loss.check_size(large, data)
 
 
 def test_linnet_is_trained_within_the_time_that_began_with_its_process(
@@ -117,7 +120,8 @@ def test_linnet_is_trained_within_the_time_that_began_with_its_process(
         "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --train.steps 1000000 "
         "--train.max-minutes 2 --train.compile off --train.device cpu".split(),
     )
-    job = {"config": dumps(config), "data": str(compared.data), "score_ids": str(compared.score_ids)}
+    own = compared.text(config)
+    job = {"config": dumps(config), "data": str(own.data), "score_ids": str(own.score_ids)}
     job |= {"window": 16, "units": compared.units, "every": 1.0, "seconds": 120.0}
     lines: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -154,6 +158,8 @@ def test_stories_are_scored_in_full_by_bytes_whatever_the_ids(time_to_loss: Modu
         texts.append("".join(data.tokenizer().decode([id]) for id in ids.tolist() if id != end))
         assert found.units == len(texts[-1].encode())
     assert len(set(texts)) == 1
+    few, usual = (time_to_loss.linnet_config(name, []) for name in ("linnet-stories-quick", "linnet-stories"))
+    assert [found.text(config).data.name for config in (few, usual)] == ["bpe-2048", "bpe-4096"]
     assert texts[0].endswith("met 199 dogs and left.")
 
 
