@@ -2,7 +2,7 @@
 
 Trains the sizes of `linnet.train.dial.LADDER` that --rungs names on each prepared folder, for each of --tokens, as
 `linnet train --minutes` would, on one thread (the result depends on the tokens, not on the time). Then fits the rule by
-which the dial chooses: the loss of each run as a share of what the smallest size reaches in the dial's own probe. Runs
+which the dial chooses: the loss of each run as a share of what the dial's own probe reaches. Runs
 that stand in the results file already are not repeated. Prints the fitted rule, and how far it is from each run.
 """
 
@@ -22,7 +22,7 @@ from linnet.console import say
 from linnet.data import Prepared
 from linnet.files import write_json
 from linnet.train.config import Config
-from linnet.train.dial import LADDER, LEAST_STEPS, PROBE_TOKENS, Law, block_parameters, for_steps, worth
+from linnet.train.dial import LADDER, LEAST_STEPS, PROBE_TOKENS, PROBED, Law, block_parameters, for_steps, worth
 
 
 def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
 
 def is_probe(run: dict[str, Any]) -> bool:
     """Whether the dial itself makes this run first."""
-    return (run["rung"], run["tokens"]) == (0, PROBE_TOKENS)
+    return (run["rung"], run["tokens"]) == (LADDER.index(PROBED), PROBE_TOKENS)
 
 
 def fitted(runs: list[dict[str, Any]]) -> tuple[Law, float]:
@@ -82,7 +82,7 @@ def fitted(runs: list[dict[str, Any]]) -> tuple[Law, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, nargs="+", default=[])
-    parser.add_argument("--rungs", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rungs", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--tokens", type=int, nargs="+", default=[PROBE_TOKENS, 200_000, 600_000])
     parser.add_argument("--results", type=Path, required=True)
     args = parser.parse_args()

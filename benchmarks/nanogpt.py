@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 TOKENS_AT_ONCE = 8192
 """scored in one forward pass"""
 
+REHEARSED = 10
+"""a look is rehearsed with one in so many of its ids"""
+
 ITS_SEED = 1337
 """what train.py gives to the random generator; the seeds of a comparison count from here"""
 
@@ -228,9 +231,8 @@ class Looks:
         self.window, self.units, self.every = job["window"], job["units"], job["every"]
         self.started, self.write = started, write
         self.next = self.every
-        limit = job["seconds"]
-        self.reserve_s = 0.0 if limit is None else min(6.0, 0.1 * limit)
-        """kept back for the last look in a run that time ends; after the first look, what that one took"""
+        self.reserve_s = 0.0
+        """kept back for the last look in a run that time ends"""
 
     def seconds(self) -> float:
         """Since the process was started: imports and compilation are in it."""
@@ -241,6 +243,19 @@ class Looks:
         """Whether it is time to look."""
         return self.seconds() >= self.next
 
+    def rehearse(self, model: Module, logits: Callable[[Tensor], Tensor]) -> None:
+        """Scores some of the ids, before training, to know how long a look takes."""
+        from linnet.model.modes import evaluating
+
+        with evaluating(model):
+            score(logits, self.ids[: self.window + 1], self.window)  # what is done once
+            before = self.seconds()
+            score(logits, self.ids[: max(2, len(self.ids) // REHEARSED)], self.window)
+        self._reserve(REHEARSED * (self.seconds() - before))
+
+    def _reserve(self, look_s: float) -> None:
+        self.reserve_s = max(self.reserve_s, 1.2 * look_s + 0.3)
+
     def look(self, model: Module, logits: Callable[[Tensor], Tensor], step: int) -> None:
         """Scores the model and writes a line; its seconds are those at which the loss is known."""
         from linnet.model.modes import evaluating
@@ -249,7 +264,7 @@ class Looks:
         with evaluating(model):
             nats = score(logits, self.ids, self.window) / self.units
         now = self.seconds()
-        self.reserve_s = max(self.reserve_s, 1.3 * (now - before) + 0.5)
+        self._reserve(now - before)
         self.next = (now // self.every + 1) * self.every
         self.write({"seconds": round(now, 3), "step": step, "nats": nats})
 
@@ -266,6 +281,8 @@ def train(job: dict[str, Any], looks: Looks) -> None:
     )
     looks.write({"parameters": training.parameters, "compiled": job["compile"]})
     iteration, limit = 0, job["seconds"]
+    if limit is not None:
+        looks.rehearse(training.model, training.logits)
     while True:
         done = None if limit is None else looks.seconds() / max(limit - looks.reserve_s, 1e-9)
         finished = iteration >= recipe.max_iters if done is None else done >= 1

@@ -44,11 +44,10 @@ HERE = Path(__file__).resolve().parent
 WINDOW = 64
 MOST_PARAMETERS = 810_000
 NO_STEPS_LIMIT = 10_000_000
-_CHARACTERS = (
+_CHARACTERS = (  # the text is one document, so there is nothing to mask
     "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --optim.newton-schulz-steps 3 "
     "--schedule.warmup-steps 10 --model.no-within-documents"
 )
-"""the text is one document, so there is nothing to mask"""
 PRESETS = {
     "linnet-shakespeare": (
         "linnet-small",
@@ -69,8 +68,9 @@ PRESETS = {
     ),
     "linnet-stories-quick": (
         "linnet-small",
-        "--prepare.vocab-size 2048 --model.n-layer 1 --model.n-embd 128 --model.n-head 4 --model.value-embeddings "
-        "--train.batch-size 8",
+        "--prepare.vocab-size 2048 --model.n-layer 1 --model.n-embd 128 --model.n-head 4 --model.mlp-hidden 128 "
+        "--model.value-embeddings --train.batch-size 8 --optim.lr 0.1 --optim.beta2 0.98 --optim.newton-schulz-steps 3 "
+        "--schedule.warmup-steps 10",
     ),
 }
 """recipes of Linnet and what is changed in them"""
@@ -154,9 +154,8 @@ def characters(text_file: Path, work: Path, iterations: int, modes: list[str], w
         )
         for mode in modes
     )
-    own_file = write_ids(work / "linnet-val.bin", own)
     return Comparison(
-        own={options.vocab_size: Own(data=data.folder, score_ids=own_file)},
+        own={options.vocab_size: Own(data=data.folder, score_ids=write_ids(work / "linnet-val.bin", own))},
         window=window,
         units=len(own) - 1,
         peers=peers,
@@ -252,6 +251,7 @@ def train_linnet(job: dict[str, Any], looks: Looks) -> None:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(config, Path(job["data"]), Path(folder) / "run")
         looks.write({"parameters": parameter_count(session.config.model), **session.choices})
+        looks.rehearse(session.model, session.model)
         session.position.elapsed_s = looks.seconds()  # the time that is given began with the process
         budget = Budget(session.config, session.position)
         budget.reserve_s = looks.reserve_s

@@ -48,7 +48,7 @@ OFTEN = 10
 """readings of the same text from which on a model must not have more parameters than the text has bytes"""
 
 LEAST_WINDOWS = 20
-"""of the smallest model: with less text there is nothing to learn from, nor to measure with"""
+"""of the probed model: with less text there is nothing to learn from, nor to measure with"""
 
 ENOUGH_STEPS = 600
 """of a run: where twice as many are to be had, steps twice as large learn more (docs/experiments.md)"""
@@ -69,6 +69,7 @@ class Rung:
     n_embd: int
     block_size: int
     batch_size: int
+    value_embeddings: bool = False
 
     @property
     def step_tokens(self) -> int:
@@ -89,26 +90,31 @@ class Rung:
             n_embd=self.n_embd,
             block_size=self.block_size,
             vocab_size=vocab_size,
+            value_embeddings=self.value_embeddings,
         )
         return replace(config, model=shape, train=replace(config.train, batch_size=self.batch_size))
 
 
+PROBED = Rung(2, 4, 128, 128, 8)
+"""what is trained for some seconds, to see how hard the text is"""
+
 LADDER = (
-    Rung(2, 4, 128, 128, 8),
+    Rung(1, 4, 128, 128, 8, value_embeddings=True),  # for a minute or two (docs/experiments.md)
+    PROBED,
     Rung(4, 6, 192, 128, 12),
     Rung(6, 8, 256, 256, 12),
     Rung(6, 6, 384, 256, 16),
     Rung(8, 8, 512, 256, 32),
     Rung(12, 12, 768, 512, 32),
 )
-TIMED = LADDER[2]
+TIMED = LADDER[3]
 """the larger model that is timed"""
 
 
 @dataclass(frozen=True)
 class Law:
-    """What a model of N parameters in its blocks reaches after D bytes of text, in parts of what the smallest model
-    reaches in the probe: k ((a / N)^0.8 + 1 / D)^q.
+    """What a model of N parameters in its blocks reaches after D bytes of text, in parts of what is reached in the
+    probe: k ((a / N)^0.8 + 1 / D)^q.
 
     With little text the text is what counts, with much of it the size. Form and the ratio of exponents, 0.076 / 0.095,
     are those of arXiv:2001.08361, equation 1.5; the three numbers are fitted by `benchmarks/dial.py`.
@@ -175,7 +181,7 @@ class Measured:
     """of a token, beside its arithmetic"""
     flops_per_s: float
     bits_per_byte: float
-    """of the smallest model after the probe"""
+    """of the probed model"""
     n_bytes: float
     """of text that the probe read"""
 
@@ -202,7 +208,8 @@ class Choice:
     def lines(self) -> list[str]:
         """The choice as sentences."""
         model, train = self.config.model, self.config.train
-        blocks = f"{model.n_layer} blocks of width {model.n_embd}"
+        blocks = f"{model.n_layer} block{'s' * (model.n_layer > 1)} of width {model.n_embd}"
+        blocks += " with value embeddings" * model.value_embeddings
         found = [
             f"chosen: {blocks}, {model.vocab_size:,} ids, windows of {model.block_size}, {train.batch_size} at a time",
             f"expected: about {count_text(self.tokens)} tokens in {self.seconds / 60:.1f} minutes of training, "
@@ -216,7 +223,7 @@ class Choice:
 
 
 def measure(base: Config, prepared: Prepared) -> Measured:
-    """Trains the smallest model for some seconds and times a few steps of a larger one.
+    """Trains a small model for some seconds and times a few steps of a larger one.
 
     Raises:
         UserError: there is too little text.
@@ -225,14 +232,14 @@ def measure(base: Config, prepared: Prepared) -> Measured:
     device = runtime.pick_device(base.train.device)
     data = prepared.split("train")
     vocab_size = prepared.tokenizer().vocab_size
-    if len(data.tokens) < LEAST_WINDOWS * LADDER[0].block_size:
+    if len(data.tokens) < LEAST_WINDOWS * PROBED.block_size:
         raise UserError(
             f"{len(data.tokens):,} tokens of training text are too few to choose from; give at least "
-            f"{LEAST_WINDOWS * LADDER[0].block_size:,}, or name a recipe and a smaller --model.block-size"
+            f"{LEAST_WINDOWS * PROBED.block_size:,}, or name a recipe and a smaller --model.block-size"
         )
     bytes_per_token = data.bytes / len(data.tokens)
     with progress("measuring the machine", None, "") as _:
-        small = LADDER[0].applied(base, vocab_size)
+        small = PROBED.applied(base, vocab_size)
         model, times, tokens = _steps(small, prepared, device, PROBE_TOKENS, PROBE_SECONDS)
         bits = _bits_per_byte(model, prepared)
         large = replace(TIMED, batch_size=2).applied(base, vocab_size)
@@ -309,7 +316,7 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     smallest = LADDER[0].applied(base, vocab_size)
     if measured.tokens_in(seconds, smallest, compiles=compiles) < LADDER[0].step_tokens:
         raise UserError(f"{max(seconds, 0):.0f} seconds are left, too few for a single step; give more --minutes")
-    start = law(block_parameters(smallest.model), measured.n_bytes)
+    start = law(block_parameters(PROBED.applied(base, vocab_size).model), measured.n_bytes)
     choices: list[Choice] = []
     problem: UserError | None = None
     for rung in LADDER:

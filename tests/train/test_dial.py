@@ -60,7 +60,7 @@ def test_more_time_and_a_faster_machine_take_a_larger_model_and_expect_less_loss
 def test_the_choice_is_the_best_of_the_ladder_by_the_rule() -> None:
     choice = chosen(30)
     base = dial.base(None, 30)
-    start = LAW(dial.block_parameters(LADDER[0].applied(base, 4096).model), MEASURED.n_bytes)
+    start = LAW(dial.block_parameters(dial.PROBED.applied(base, 4096).model), MEASURED.n_bytes)
     for rung in LADDER:
         config = rung.applied(base, 4096)
         tokens = MEASURED.tokens_in(1800, config, compiles=True)
@@ -78,6 +78,14 @@ def test_steps_grow_with_the_run_as_long_as_enough_of_them_are_left() -> None:
     assert train.batch_size > rung.batch_size
     assert chosen(5).tokens / train.batch_size / chosen(5).config.model.block_size >= dial.ENOUGH_STEPS
     assert chosen(0.5).config.train.batch_size == rung.batch_size
+
+
+def test_a_minute_takes_one_layer_with_value_embeddings() -> None:
+    minute, five = chosen(1).config.model, chosen(5).config.model
+    assert (minute.n_layer, minute.value_embeddings) == (1, True)
+    assert chosen(1).lines()[0].startswith("chosen: 1 block of width 128 with value embeddings, ")
+    assert chosen(5).lines()[0].startswith("chosen: 2 blocks of width 128, ")
+    assert (five.n_layer, five.value_embeddings) == (2, False)
 
 
 def test_little_text_is_not_read_for_ever() -> None:
