@@ -32,7 +32,7 @@ def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:
     config = LADDER[rung].applied(base, data.tokenizer().vocab_size)
     config = for_steps(config, tokens // LADDER[rung].step_tokens)
     train = data.split("train")
-    found = variants.measure(config, data, tokens)
+    found = variants.measure(config, variants.Trial(), data, tokens)
     return {
         "data": folder.name,
         "rung": rung,

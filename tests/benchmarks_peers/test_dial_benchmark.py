@@ -1,11 +1,13 @@
 """The rule that the dial follows is found again in losses made from it; a step's profile adds up."""
 
 import importlib
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from linnet.data import DataConfig, prepare
 from linnet.model import fused
 from linnet.train import losses
 from linnet.train.dial import PROBE_TOKENS, Law
@@ -36,6 +38,18 @@ def test_a_known_rule_is_found_again(calibration: ModuleType) -> None:
     start = KNOWN(SIZES[1], TEXTS[0])
     for parameters, n_bytes in ((900_000, 300_000), (4_700_000, 3_600_000)):
         assert law(parameters, n_bytes) == pytest.approx(KNOWN(parameters, n_bytes) / start, rel=0.02)
+
+
+def test_a_size_of_the_ladder_is_trained_as_the_dial_would(
+    calibration: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "text.txt").write_text("".join(f"Once there were {n} birds, and {n * n} came.\n\n" for n in range(900)))
+    prepare(DataConfig(sources=(str(tmp_path / "text.txt"),), vocab_size=300), tmp_path / "data")
+    monkeypatch.setattr("variants.compiled", lambda eager: eager)
+    found = calibration.trained(0, 2048, tmp_path / "data")
+    assert (found["rung"], found["tokens"], found["parameters"]) == (0, 2048, 12 * 128 * 128)
+    assert found["readings"] * found["bytes"] > 0
+    assert 0.5 < found["bits_per_byte"] < 8
 
 
 def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
