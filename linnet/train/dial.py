@@ -120,8 +120,8 @@ class Law:
     are those of arXiv:2001.08361, equation 1.5; the three numbers are fitted by `benchmarks/dial.py`.
     """
 
-    k: float = 4.54
-    a: float = 0.000355
+    k: float = 4.55
+    a: float = 0.000398
     q: float = 0.125
 
     def __call__(self, parameters: float, n_bytes: float) -> float:
