@@ -45,7 +45,8 @@ MOST_READINGS = 40
 """of the same text: what a small model can learn from it, it knows by then"""
 
 OFTEN = 10
-"""readings of the same text from which on a model must not have more parameters than the text has bytes"""
+"""readings of the same text from which on a model larger than the probed one must not have more parameters than the
+text has bytes"""
 
 LEAST_WINDOWS = 20
 """of the probed model: with less text there is nothing to learn from, nor to measure with"""
@@ -316,7 +317,8 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     smallest = LADDER[0].applied(base, vocab_size)
     if measured.tokens_in(seconds, smallest, compiles=compiles) < LADDER[0].step_tokens:
         raise UserError(f"{max(seconds, 0):.0f} seconds are left, too few for a single step; give more --minutes")
-    start = law(block_parameters(PROBED.applied(base, vocab_size).model), measured.n_bytes)
+    probed = block_parameters(PROBED.applied(base, vocab_size).model)
+    start = law(probed, measured.n_bytes)
     choices: list[Choice] = []
     problem: UserError | None = None
     for rung in LADDER:
@@ -338,7 +340,7 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
         steps = max(1, int(most / step_tokens)) if tokens > most else NO_LIMIT
         readings = min(tokens, most) / len(split.tokens)
         parameters = block_parameters(config.model)
-        if choices and readings > OFTEN and parameters > split.bytes:
+        if readings > OFTEN and parameters > max(split.bytes, probed):
             continue  # it would learn the text by heart
         loss = measured.bits_per_byte / start * law(parameters, worth(readings) * split.bytes)
         config = replace(config, train=replace(config.train, max_minutes=seconds / 60))

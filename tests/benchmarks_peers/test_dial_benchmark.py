@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from linnet.data import DataConfig, prepare
+from linnet.data import DataConfig, Prepared, prepare
 from linnet.model import fused
 from linnet.train import losses
 from linnet.train.dial import PROBE_TOKENS, Law
@@ -48,7 +48,9 @@ def test_a_size_of_the_ladder_is_trained_as_the_dial_would(
     monkeypatch.setattr("variants.compiled", lambda eager: eager)
     found = calibration.trained(0, 2048, tmp_path / "data")
     assert (found["rung"], found["tokens"], found["parameters"]) == (0, 2048, 12 * 128 * 128)
-    assert found["readings"] * found["bytes"] > 0
+    train = Prepared.open(tmp_path / "data").split("train")
+    assert found["readings"] == 2048 / len(train.tokens)
+    assert found["bytes"] == pytest.approx(found["readings"] * train.bytes)
     assert 0.5 < found["bits_per_byte"] < 8
 
 

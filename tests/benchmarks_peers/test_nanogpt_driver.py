@@ -120,6 +120,21 @@ def test_looks_come_at_their_seconds_and_a_run_of_given_time_ends_in_it(
     assert 35 < seconds[-1] <= 40
 
 
+def test_a_rehearsed_look_reserves_the_time_of_a_whole_one(
+    nanogpt: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    looks, clock = nanogpt.Looks(job(nanogpt, tmp_path), 0.0, lambda line: None), [0.0]
+
+    def score(logits: Any, ids: Any, window: int) -> float:
+        clock[0] += len(ids) / 1000  # a thousand ids a second
+        return 0.0
+
+    monkeypatch.setattr(nanogpt, "score", score)
+    looks.seconds = lambda: clock[0]
+    looks.rehearse(torch.nn.Linear(1, 1), lambda ids: ids)
+    assert looks.reserve_s == pytest.approx(1.2 * 3 + 0.3), "all three thousand ids, and some to spare"
+
+
 def test_standard_output_of_a_child_is_json_and_nothing_else(
     nanogpt: ModuleType, stand_in: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

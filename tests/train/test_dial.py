@@ -93,7 +93,7 @@ def test_little_text_is_not_read_for_ever() -> None:
     train, model = choice.config.train, choice.config.model
     assert choice.readings == dial.MOST_READINGS
     assert train.steps * train.batch_size * model.block_size == pytest.approx(40 * 20_000, rel=0.02)
-    assert size(choice) == size(chosen(1))
+    assert size(choice) == dial.block_parameters(dial.PROBED.applied(dial.base(None, 1), 4096).model)
     assert any("more text would help" in line for line in choice.lines())
     assert chosen(600).config.train.steps == dial.NO_LIMIT
 
