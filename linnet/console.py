@@ -136,6 +136,11 @@ def amount_text(amount: float, unit: str) -> str:
     return size_text(amount) if unit == "bytes" else f"{amount:,.0f} {unit}".rstrip()
 
 
+def count_of(count: float, what: str) -> str:
+    """A number of things: (1, "document") -> "1 document", (9269, "document") -> "9,269 documents"."""
+    return f"{count:,.0f} {what}{'' if count == 1 else 's'}"
+
+
 def size_text(n_bytes: float) -> str:
     """A number of bytes in decimal units: 7,775,035 -> "7.8 MB"."""
     for unit in ("B", "kB", "MB", "GB"):

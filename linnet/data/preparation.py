@@ -14,7 +14,7 @@ from typing import Any
 
 from linnet import __version__
 from linnet.config import shown
-from linnet.console import progress, say, size_text
+from linnet.console import count_of, progress, say, size_text
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
 from linnet.data.documents import SPLITS, TRAIN, Divided, Plan, Survey
@@ -158,11 +158,11 @@ class _Preparation:
         return options
 
     def _announce(self, plan: Plan) -> None:
-        dropped = f", {plan.duplicates:,} duplicates dropped" if plan.duplicates else ""
+        dropped = f", {count_of(plan.duplicates, 'duplicate')} dropped" if plan.duplicates else ""
         how = "the end of the text is held out" if plan.split == "tail" else "split by content"
         if plan.split == "tail" and self.config.split is None:
             how += ", because there are few documents"
-        say(f"{plan.documents - plan.empty:,} documents{dropped}; {how}")
+        say(f"{count_of(plan.documents - plan.empty, 'document')}{dropped}; {how}")
         if self.reader.tally.replaced_bytes:
             say(f"{self.reader.tally.replaced_bytes:,} bytes were not UTF-8 and became U+FFFD")
 
@@ -213,7 +213,7 @@ class _Preparation:
         facts = {name: writer.facts() for name, writer in writers.items()}
         for name, fact in facts.items():
             size = size_text(fact["bytes"])
-            say(f"{name}: {fact['documents']:,} documents, {fact['tokens']:,} tokens, {size} of text")
+            say(f"{name}: {count_of(fact['documents'], 'document')}, {fact['tokens']:,} tokens, {size} of text")
             if fact["unseen_characters"]:
                 share = fact["unseen_characters"] / fact["characters"]
                 say(f"{name}: {fact['unseen_characters']:,} characters ({share:.2%}) have no id of their own")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from linnet.console import count_of
 from linnet.plots.curves import TOKENS, Rows, number
 from linnet.plots.figures import LIGHT, Palette, count_axis, heading, new_figure, style
 
@@ -67,7 +68,7 @@ def comparison(
     heading(
         figure,
         palette,
-        f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}{more}",
+        f"{count_of(len(curves), 'run')}{more}",
         "star and figure: the best evaluation",
     )
     return figure

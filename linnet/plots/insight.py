@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from linnet.console import count_of
 from linnet.insight import Prediction
 from linnet.plots.figures import LIGHT, Palette, heading, new_figure, style
 from linnet.plots.tokenizer import shortened, visible
@@ -79,7 +80,7 @@ def attention_picture(
         "Each row is a position that looks, each column one that it looks at; later positions, in grey, are hidden."
     )
     figure.text(0.01, 1 - 0.47 / height, legend, fontsize=9, color=palette.ink, va="center")
-    heading(figure, palette, name, f"attention of {_count(L, 'layer')} × {_count(H, 'head')}")
+    heading(figure, palette, name, f"attention of {count_of(L, 'layer')} × {count_of(H, 'head')}")
     return figure
 
 
@@ -113,10 +114,6 @@ def _scale(figure: Figure, image: AxesImage, axes: Axes, palette: Palette) -> No
     bar.ax.tick_params(colors=palette.ink, color=palette.faint, labelsize=8, length=2)
     bar.outline.set_edgecolor(palette.faint)
     bar.set_label("share of the attention", fontsize=9, color=palette.ink)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def next_tokens_picture(prediction: Prediction, prompt: str, name: str = "", palette: Palette = LIGHT) -> Figure:

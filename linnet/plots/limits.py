@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from linnet.console import count_of
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
 
@@ -41,7 +42,7 @@ def _knowledge(facts: Facts) -> str:
     documents = number(train, "documents")
     text = "It knows nothing but the text that it was trained on"
     if documents is not None:
-        text = f"It knows nothing but the {documents:,.0f} document{'s' if documents != 1 else ''} it was trained on"
+        text = f"It knows nothing but the {count_of(documents, 'document')} it was trained on"
     if facts.builtin:
         text += ", which Linnet's built-in grammar made up: stories and dialogues of a small invented world"
     text += ". No other text, no news, no web page has ever reached it; words and topics that are rare there are its "

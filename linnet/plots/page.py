@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from linnet.console import count_text, duration_text, size_text
+from linnet.console import count_of, count_text, duration_text, size_text
 from linnet.model.config import flops_per_token, parameter_table
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
@@ -39,7 +39,7 @@ def headline(facts: Facts) -> str:
     if seconds is not None or size is not None:
         text += ". It learned" + ("" if seconds is None else f" for {duration_text(seconds)}")
     if size is not None and documents is not None:
-        text += f" from {size_text(size)} of text ({documents:,.0f} document{'s' * (documents != 1)})"
+        text += f" from {size_text(size)} of text ({count_of(documents, 'document')})"
     accuracy, bits = facts.reached.get("accuracy"), facts.reached.get("bits_per_byte")
     if accuracy is not None:
         text += f". In text it has never seen, it guesses {accuracy:.1%} of all next tokens right"

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from linnet.console import count_of
+
 ERRORS = 2.0
 """Standard errors that a difference of two validation losses must exceed to be called one.
 
@@ -111,7 +113,7 @@ class Coach:
         if self.best is None or self.best.step == step:
             return None
         how = "stopped early" if stopped_early else "ended"
-        ago = _count(self.since_best, "evaluation")
+        ago = count_of(self.since_best, "evaluation")
         return (
             f"{how} at step {step:,}: the best was step {self.best.step:,} with loss {self.best.val_loss:.4f}, {ago} "
             "ago; `eval`, `generate` and `chat` use that one"
@@ -176,10 +178,10 @@ class Coach:
         waited = max(2, math.ceil((self.patience or USUAL_PATIENCE) / 2))
         if self.clear is None or self.since_clear < waited or "overfitting" in self.said:
             return None
-        ends = "" if self.patience is None else f"; {_count(self.patience, 'evaluation')} without a better one end it"
+        ends = "" if self.patience is None else f"; {count_of(self.patience, 'evaluation')} without a better one end it"
         return self._once(
             "progress",
-            f"no clear progress since step {self.clear.step:,}: in {_count(self.since_clear, 'evaluation')} the "
+            f"no clear progress since step {self.clear.step:,}: in {count_of(self.since_clear, 'evaluation')} the "
             f"validation loss has not fallen by more than its standard error ({now.error:.3f}) from "
             f"{self.clear.val_loss:.3f}. The run may have learned what it can{ends}",
         )
@@ -199,7 +201,3 @@ def _rises(before: Point, now: Point) -> bool:
 def _falls(before: Point, now: Point) -> bool:
     """Whether the training loss is lower; False where one of them is not known."""
     return before.train_loss is not None and now.train_loss is not None and now.train_loss < before.train_loss
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

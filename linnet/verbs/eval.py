@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import emit, progress, table, with_error
+from linnet.console import count_of, emit, progress, table, with_error
 from linnet.errors import UserError
 
 
@@ -85,7 +85,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
                 "distance to the best possible model",
                 f"{source['gap_bits_per_char']:.4f} bits/char: {source['model_bits_per_char']:.4f}, where the source "
                 f"itself has {source['source_bits_per_char']:.4f} ({source['gap_relative']:+.1%}), on "
-                f"{source['documents']} documents from their start",
+                f"{count_of(source['documents'], 'document')} from their start",
             )
         )
     if "exam" in result:

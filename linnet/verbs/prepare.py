@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from linnet.config import parse_flags, shown
-from linnet.console import emit, size_text, table
+from linnet.console import count_of, emit, size_text, table
 from linnet.data import DataConfig, prepare
 
 
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         emit(manifest)
         return
     rows = [
-        (name, f"{facts['documents']:,} documents, {size_text(facts['bytes'])}, {facts['tokens']:,} tokens")
+        (name, f"{count_of(facts['documents'], 'document')}, {size_text(facts['bytes'])}, {facts['tokens']:,} tokens")
         for name, facts in manifest["splits"].items()
     ]
     rows.append(("tokenizer", f"{manifest['tokenizer']['vocab_size']:,} ids"))

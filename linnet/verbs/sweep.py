@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional, UseAppendAction
 
-from linnet.console import emit, say, with_error
+from linnet.console import count_of, emit, say, with_error
 from linnet.train.config import Config
 from linnet.verbs.recipe_flags import recipe_and_flags
 
@@ -51,8 +51,7 @@ def main(argv: Sequence[str]) -> int | None:
     axes = parse_axes(args.set)
     combinations = grid(axes) if args.random is None else draws(axes, args.random, args.seed)
     planned = trials(base, combinations)
-    count = "1 run" if len(planned) == 1 else f"{len(planned)} runs"
-    say(f"{count} below {args.out}, beginning with {described(planned[0].values)}")
+    say(f"{count_of(len(planned), 'run')} below {args.out}, beginning with {described(planned[0].values)}")
     from linnet.sweep.search import Search
 
     command = ["linnet", "sweep", *argv]
