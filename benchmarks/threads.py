@@ -1,8 +1,9 @@
 """What waiting threads cost: `python benchmarks/threads.py [--write]`.
 
-The training step of linnet-tiny, alone and beside a process that keeps one core busy, with threads that wait as the
-OpenMP library has them wait (spinning), as Linnet sets them (a short spin), and asleep at once. Tokens per second: the
-median of five stretches of 40 steps, with the least and the most. Measure on a machine that does nothing else.
+The training step of linnet-tiny, uncompiled as short runs are, alone and beside a process that keeps one core busy,
+with threads that wait as the OpenMP library has them wait (spinning), as Linnet sets them (a short spin), three times
+as long, and asleep at once. Tokens per second: the median of the rounds, with the least and the most; in each round
+all settings come in turn. Measure on a machine that does nothing else.
 """
 
 import argparse
@@ -18,17 +19,16 @@ from typing import Any
 from linnet import runtime
 
 RESULTS = Path(__file__).parent / "results" / "threads.json"
-SPINS = {"library": None, "linnet": runtime.SPINS, "none": "0"}
-STRETCHES, STEPS = 5, 40
+SPINS = {"library": None, "linnet": runtime.SPINS, "longer": str(3 * int(runtime.SPINS)), "none": "0"}
+WARM_STEPS, STEPS = 10, 40
 
 
-def stretches(threads: int) -> list[float]:
-    """Tokens per second of each stretch, in this process."""
+def speed(threads: int) -> float:
+    """Tokens per second, in this process."""
     import torch
 
     from linnet.config import from_dict, read_toml, recipe_path
     from linnet.model.transformer import Transformer
-    from linnet.train.compilation import compiled
     from linnet.train.config import Config
     from linnet.train.losses import next_token_loss
     from linnet.train.optim import Optimizer
@@ -37,23 +37,18 @@ def stretches(threads: int) -> list[float]:
     config = from_dict(Config, read_toml(recipe_path("linnet-tiny")))
     model = Transformer(config.model)
     optimizer = Optimizer(model, config.optim)
-    loss = compiled(lambda x, y: next_token_loss(model, x, y))
     shape = config.train.batch_size, config.model.block_size
     x, y = torch.randint(0, config.model.vocab_size, (2, *shape))
-
-    def steps(count: int) -> float:
-        started = time.perf_counter()
-        for _ in range(count):
-            optimizer.zero_grad()
-            (loss(x, y) / y.numel()).backward()
-            optimizer.step(1.0)
-        return count * y.numel() / (time.perf_counter() - started)
-
-    steps(10)  # compiles
-    return [steps(STEPS) for _ in range(STRETCHES)]
+    for number in range(WARM_STEPS + STEPS):
+        if number == WARM_STEPS:
+            started = time.perf_counter()
+        optimizer.zero_grad()
+        (next_token_loss(model, x, y) / y.numel()).backward()
+        optimizer.step(1.0)
+    return STEPS * y.numel() / (time.perf_counter() - started)
 
 
-def measured(threads: int, spin: str | None, busy: bool) -> dict[str, Any]:
+def measured(threads: int, spin: str | None, busy: bool) -> float:
     """The same in a process of its own, where the waiting can be set."""
     environment = {key: value for key, value in os.environ.items() if key not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
     if spin is not None:
@@ -65,24 +60,29 @@ def measured(threads: int, spin: str | None, busy: bool) -> dict[str, Any]:
     finally:
         if rival is not None:
             rival.kill()
-    speeds = json.loads(done.stdout.splitlines()[-1])
-    return {"tokens_per_s": median(speeds), "least": min(speeds), "most": max(speeds)}
+            rival.wait()
+    return float(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, help="measure this process only, with so many threads")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     args = parser.parse_args()
     if args.threads:
-        print(json.dumps(stretches(args.threads)))
+        print(speed(args.threads))
         return
+    speeds: dict[str, list[float]] = {}
+    for _ in range(args.rounds):
+        for busy in (False, True):
+            for name, spin in SPINS.items():
+                key = f"2 threads, waiting: {name}, {'one core busy' if busy else 'idle machine'}"
+                speeds.setdefault(key, []).append(measured(2, spin, busy))
+                print(f"{key}: {speeds[key][-1]:,.0f} tokens/s", flush=True)
     found: dict[str, Any] = {"machine": runtime.machine(), "versions": runtime.versions(), "date": time.strftime("%F")}
-    for busy in (False, True):
-        for name, spin in SPINS.items():
-            key = f"2 threads, waiting: {name}, {'one core busy' if busy else 'idle machine'}"
-            found[key] = measured(2, spin, busy)
-            print(key, {what: round(value) for what, value in found[key].items()}, flush=True)
+    for key, values in speeds.items():
+        found[key] = {"tokens_per_s": median(values), "least": min(values), "most": max(values)}
     if args.write:
         RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
