@@ -50,7 +50,10 @@ EVALUATION_SHARE = 0.05
 """a run that is bounded by time spends about this share of it on evaluations"""
 
 COPYING_SECONDS = 10.0
-"""a run that is bounded by time and has less of it left is not looked through for copies"""
+"""more than a look for copies takes; a run that is bounded by time and has less of it left does without"""
+
+COPYING_SHARE = 0.05
+"""unless that is no more than this share of its time: then it may end so much later"""
 
 COPYING_PARAMETERS = 100_000_000
 """nor is a larger model, which writes too slowly for a look in passing"""
@@ -367,9 +370,10 @@ class Session:
     def _worth_looking_for_copies(self) -> bool:
         """Whether text was read more than once, samples are wished for, and it is quick."""
         left = self.budget.seconds - self.budget.elapsed_s()
+        quick = max(left, COPYING_SHARE * self.budget.seconds) >= COPYING_SECONDS
         small = parameter_count(self.config.model) <= COPYING_PARAMETERS
         repeated = self.position.step * self.epochs_per_step > 1
-        return bool(self.config.train.sample_tokens) and repeated and small and left > COPYING_SECONDS
+        return bool(self.config.train.sample_tokens) and repeated and small and quick
 
     def _look_for_copies(self) -> None:
         """Says how much the weights that will be used copy out of the training text."""

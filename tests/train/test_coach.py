@@ -215,6 +215,20 @@ def test_copies_are_looked_for_only_where_it_is_quick_and_can_be(
     assert "copying:" not in capsys.readouterr().err
 
 
+def test_a_run_that_time_ends_is_looked_through_where_that_is_a_small_share_of_it(
+    words_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from linnet.train import pretrain
+
+    settings = overfitting()
+    short = dataclasses.replace(settings.train, steps=30, max_minutes=0.1)
+    monkeypatch.setattr(pretrain, "COPYING_SHARE", 2 * pretrain.COPYING_SECONDS / 6)
+    train(dataclasses.replace(settings, train=short), words_data, tmp_path / "run")
+    assert "copying: of 8 texts" in capsys.readouterr().err
+
+
 def test_what_is_said_after_the_end_stands_below_the_panel(monkeypatch: pytest.MonkeyPatch) -> None:
     import io
     import sys
