@@ -18,7 +18,7 @@ import torch
 
 from linnet import runtime
 from linnet.config import from_dict, read_toml, recipe_path
-from linnet.console import count_text, progress
+from linnet.console import count_of, count_text, progress
 from linnet.data import Batches, Prepared
 from linnet.errors import UserError
 from linnet.evaluate.loss import window_sums
@@ -209,7 +209,7 @@ class Choice:
     def lines(self) -> list[str]:
         """The choice as sentences."""
         model, train = self.config.model, self.config.train
-        blocks = f"{model.n_layer} block{'s' * (model.n_layer > 1)} of width {model.n_embd}"
+        blocks = f"{count_of(model.n_layer, 'block')} of width {model.n_embd}"
         blocks += " with value embeddings" * model.value_embeddings
         found = [
             f"chosen: {blocks}, {model.vocab_size:,} ids, windows of {model.block_size}, {train.batch_size} at a time",
