@@ -12,6 +12,8 @@ import linnet
 from linnet import corpus
 from linnet.data import Prepared, Split
 from linnet.data.sources import builtin_share
+from linnet.errors import UserError
+from linnet.evaluate.counting import caution, run_baselines, worth_lines
 from linnet.evaluate.exam import take_exam
 from linnet.evaluate.loss import evaluate
 from linnet.evaluate.source import Content, compare_with_source
@@ -38,22 +40,39 @@ def evaluate_run(
     """The figures of a checkpoint, ready for JSON.
 
     Returns:
-        those of `Evaluation`; `split`, `step`, `checkpoint`; on built-in data `source_bits_per_char` and `source`;
-        with questions, `exam`.
+        those of `Evaluation`; `split`, `step`, `checkpoint`, `data` (None is the run's own), `vocab_size`;
+        `baselines`, what guessing, letter frequencies and counting need for the same text, or None, and `worth`,
+        sentences on what the loss is worth, or on why nothing stands beside it; `caution`, a sentence where few tokens
+        were scored, else empty; on built-in data `source_bits_per_char` and `source`; with questions, `exam`.
     Raises:
         UserError: run, data or checkpoint cannot be used, or there is no chat template to ask questions with.
     """
     prepared = run.data(data)
     part = prepared.split(split)
     lm = linnet.load(run.path, checkpoint=checkpoint, device=device)
-    found = evaluate(lm.model, part, progress=advance).as_dict()
+    result = evaluate(lm.model, part, progress=advance)
+    found = result.as_dict()
     found |= {"split": split, "checkpoint": checkpoint, "step": run.checkpoint(checkpoint).step, "run": str(run.path)}
+    found |= {"data": None if data is None else str(data), "vocab_size": lm.config.vocab_size}
+    found["caution"] = caution(split, result.tokens, result.standard_error)
+    found |= worth(run, part, result.bits_per_byte)
     if is_builtin(prepared) and source_documents:
         source = distance_to_source(lm, prepared, part, source_documents)
         found |= {"source_bits_per_char": source["source_bits_per_char"], "source": source}
     if questions:
         found["exam"] = exam(lm, settings_of(prepared), questions)
     return found
+
+
+def worth(run: Run, part: Split, bits_per_byte: float | None) -> dict[str, Any]:
+    """`baselines` and `worth` of `evaluate_run`, for a model's bits on `part`."""
+    if bits_per_byte is None:
+        return {"baselines": None, "worth": []}
+    try:
+        found = run_baselines(run, part)
+    except UserError as error:
+        return {"baselines": None, "worth": [f"nothing stands beside this loss: {error}"]}
+    return {"baselines": found.as_dict(), "worth": worth_lines(bits_per_byte, found)}
 
 
 def is_builtin(prepared: Prepared) -> bool:

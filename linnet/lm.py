@@ -12,6 +12,7 @@ from linnet.generate.sampling import Sampling
 
 if TYPE_CHECKING:
     from linnet.generate.chat import Conversation
+    from linnet.generate.draft import Draft
     from linnet.model.config import ModelConfig
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import ChatTemplate, Tokenizer
@@ -118,6 +119,12 @@ class LM:
 
         messages = [] if system is None else [{"role": "system", "content": system}]
         return Conversation(self.model, self.tokenizer, self._template(), sampling_from(options), messages)
+
+    def draft(self, text: str = "", **options: Any) -> Draft:
+        """A new `Draft` that begins with `text`: a text that you and the model write in turn."""
+        from linnet.generate.draft import Draft
+
+        return Draft(self.model, self.tokenizer, sampling_from(options), text)
 
     def score(self, text: str) -> dict[str, float]:
         """How well the model predicts `text`, read as the beginning of a document; its end is not scored.

@@ -108,11 +108,18 @@ def why_not_compile(device: torch.device) -> str | None:
     return None
 
 
+def cache_folder() -> Path:
+    """Where Linnet keeps what it can make again: compiled steps, and the base that models of little text begin with.
+
+    Nothing else is written outside the folders that a user names.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "linnet"
+
+
 def prepare_compiler() -> Path:
     """Points the compile cache at the user's cache folder, which keeps it between runs; returns that folder."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "linnet" / "compiled"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     return Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
 
 

@@ -60,6 +60,21 @@ def test_an_empty_prompt_begins_a_document(lm):
     assert lm.generate(**GREEDY) == lm.generate("", **GREEDY)
 
 
+def test_an_empty_prompt_draws_text_first_where_a_dialogue_would_begin_with_a_role():
+    lm = make_lm()
+    specials = sorted(lm.tokenizer.special_ids.values())
+    with torch.inference_mode():
+        before = lm.model.hidden(torch.tensor([[lm.tokenizer.end_of_text]]))[0, -1]
+        lm.model.lm_head.weight[specials] = 10 * before  # each of them likelier than all text together
+    name, probability = lm.next_tokens(k=1)[0]
+    assert name.startswith("<|")
+    assert probability > 0.19
+    options = {"temperature": 1.0, "seed": 1, "max_new_tokens": 1}
+    assert all(lm.samples("", 6, **options))
+    assert lm.generate("", temperature=0.0, max_new_tokens=1)
+    assert lm.continuations(["", "Once"], **options)[0] == lm.generate("", **options)
+
+
 def test_samples_begin_with_what_generate_says(lm):
     options = {"temperature": 1.0, "seed": 3, "max_new_tokens": 20}
     three = lm.samples("Once", 3, **options)

@@ -29,7 +29,8 @@ class Evaluation:
     loss: float
     """nats per scored token"""
     standard_error: float
-    """of `loss`, in nats: over windows of block_size tokens, as if neighbours in one document were independent"""
+    """of `loss`, in nats: over windows of block_size tokens, as if neighbours in one document were independent; over
+    the tokens of a single window, as if those were; nan for a single token"""
     perplexity: float
     """e to the loss"""
     accuracy: float
@@ -83,12 +84,12 @@ def evaluate(
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
     began = clock()
     batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
-    nats, targets, hits = window_sums(model, batches, hidden, progress)
+    nats, targets, hits, squares = _sums(model, batches, hidden, progress)
     tokens = int(targets.sum())
     if tokens == 0:
         what = "no answer of an assistant" if assistant_only else "no token"
         raise UserError(f"the {split.name} split has {what} to score; prepare more text for it")
-    loss, standard_error = mean_and_error(nats, targets)
+    loss, standard_error = mean_and_error(nats, targets, squares)
     bits = float(nats.sum()) / math.log(2)
     whole = not assistant_only or split.mask is None  # text without dialogues is scored in full
     return Evaluation(
@@ -110,6 +111,17 @@ def window_sums(
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nats, scored targets and hits of each window: three float64 arrays."""
+    nats, targets, hits, _ = _sums(model, batches, hidden, progress)
+    return nats, targets, hits
+
+
+def _sums(
+    model: Transformer,
+    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    hidden: Callable[[torch.Tensor], torch.Tensor] | None,
+    progress: Callable[[int], None] | None,
+) -> np.ndarray:
+    """(4, windows) float64: nats, scored targets, hits and squared nats of each window."""
     device = next(model.parameters()).device
     sums: list[np.ndarray] = []
     with evaluating(model):
@@ -117,22 +129,25 @@ def window_sums(
             x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
             nats, hits = token_losses(model, x, y, hidden)
             # summed on the CPU: not every accelerator has float64
-            row_nats = nats.cpu().numpy().sum(axis=1, dtype=np.float64)
+            costs = nats.cpu().numpy().astype(np.float64)
             row_hits = hits.cpu().numpy().sum(axis=1, dtype=np.float64)
-            sums.append(np.stack([row_nats, (labels != IGNORED).sum(axis=1, dtype=np.float64), row_hits]))
+            row_targets = (labels != IGNORED).sum(axis=1, dtype=np.float64)
+            sums.append(np.stack([costs.sum(axis=1), row_targets, row_hits, (costs**2).sum(axis=1)]))
             if progress is not None:
                 progress(len(inputs))
     if not sums:
-        sums = [np.zeros((3, 0))]
-    nats_sum, targets, hits_sum = np.concatenate(sums, axis=1)
-    return nats_sum, targets, hits_sum
+        sums = [np.zeros((4, 0))]
+    return np.concatenate(sums, axis=1)
 
 
-def mean_and_error(nats: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
-    """Nats per target over all windows, and that ratio's standard error (nan for a single window).
+def mean_and_error(nats: np.ndarray, targets: np.ndarray, squares: np.ndarray | None = None) -> tuple[float, float]:
+    """Nats per target over all windows, and that ratio's standard error.
 
     Windows hold unequal numbers of targets, so this is the error of a ratio of sums:
     √(W / (W - 1) · Σ (nats_w - mean · targets_w)²) / Σ targets_w, over the W windows that have targets.
+
+    A single window has no others to differ from. The error is then that of the mean of its n targets, from the sum of
+    their squared nats: √((squares - n mean²) / (n (n - 1))); without `squares`, or for a single target, it is nan.
 
     Source: Cochran, Sampling Techniques (3rd edition), section 6.4.
     """
@@ -141,6 +156,9 @@ def mean_and_error(nats: np.ndarray, targets: np.ndarray) -> tuple[float, float]
     windows, total = len(targets), float(targets.sum())
     mean = float(nats.sum()) / total
     if windows < 2:
-        return mean, math.nan
+        if squares is None or total < 2:
+            return mean, math.nan
+        scatter = max(0.0, float(squares[scored].sum()) - total * mean**2)
+        return mean, math.sqrt(scatter / (total * (total - 1)))
     residuals = nats - mean * targets
     return mean, math.sqrt(windows / (windows - 1) * float((residuals**2).sum())) / total

@@ -11,9 +11,10 @@ import torch
 from linnet.generate.context import visible
 from linnet.generate.engine import Chooser, Memory, extend
 from linnet.generate.sampling import filtered
+from linnet.generate.text import beginnings
 
 if TYPE_CHECKING:
-    from linnet.generate.chat import Drawn
+    from linnet.generate.text import Drawn
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
 
@@ -46,12 +47,12 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
     """
     sampling, stops = drawn.sampling, frozenset(tokenizer.special_ids.values())
     row, memory = list(drawn.prompt), Memory()
-    chooser = Chooser(sampling, [row], stops, tokenizer.vocab_size)
-    for token in drawn.ids:
+    chooser = Chooser(sampling, [row], stops, tokenizer.vocab_size, frozenset(beginnings([row], tokenizer)))
+    for step, token in enumerate(drawn.ids):
         window = visible(row, drawn.system_length, model.config.block_size)
         logits = extend(model, window, memory)[:, : tokenizer.vocab_size]  # (1, V)
         expected = logits[0].softmax(dim=-1)
-        allowed = filtered(logits, sampling, chooser.seen)[0]
+        allowed = filtered(chooser.possible(logits, [0], step), sampling, chooser.seen)[0]
         drawable = allowed.softmax(dim=-1)
         if sampling.greedy:
             drawable = torch.zeros_like(drawable).index_fill(0, allowed.argmax(), 1.0)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.generate.cache import common_prefix
 from linnet.generate.engine import Memory
-from linnet.generate.text import stream_text
+from linnet.generate.text import Drawn, kept, stream_text
 
 if TYPE_CHECKING:
     from linnet.generate.sampling import Sampling
@@ -33,17 +32,6 @@ def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence
     # what a dialogue of the system message alone begins with: a template may close dialogues with tokens of its own
     alone, _ = template.encode(messages[:1], tokenizer, add_generation_prompt=False)
     return ids, common_prefix(alone, ids)
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """The ids of a reply as they were drawn, and all that decided them; its text may be cut differently."""
-
-    prompt: list[int]
-    system_length: int
-    """how many ids of the prompt are the system prompt"""
-    sampling: Sampling
-    ids: list[int] = field(default_factory=list)
 
 
 class Conversation:
@@ -87,17 +75,7 @@ class Conversation:
             memory=self.memory,
             drawn=drawn.ids,
         )
-        pieces: list[str] = []
-        try:
-            for piece in coming:
-                pieces.append(piece)
-                yield piece
-        except UserError:
-            raise  # nothing was said: the messages stay as they were
-        except BaseException:
-            self._keep(asked, pieces, drawn)
-            raise
-        self._keep(asked, pieces, drawn)
+        yield from kept(coming, lambda reply: self._keep(asked, reply, drawn))
 
     def say(self, text: str) -> str:
         """The whole reply to `text`."""
@@ -114,6 +92,6 @@ class Conversation:
         first = self.messages[0] if self.messages else None
         return first["content"] if first is not None and first["role"] == "system" else None
 
-    def _keep(self, asked: list[Message], pieces: list[str], drawn: Drawn) -> None:
-        self.messages = [*asked, {"role": "assistant", "content": "".join(pieces)}]
+    def _keep(self, asked: list[Message], reply: str, drawn: Drawn) -> None:
+        self.messages = [*asked, {"role": "assistant", "content": reply}]
         self.drawn = drawn

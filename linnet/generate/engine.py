@@ -9,6 +9,7 @@ Tokens are chosen on the CPU in float32, whatever the model runs on: their ids h
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -194,6 +195,7 @@ def generate(
     sampling: Sampling,
     *,
     stop_ids: Collection[int] = (),
+    never_empty: Collection[int] = (),
     vocab_size: int | None = None,
     system_lengths: Sequence[int] | None = None,
     finished: Callable[[int, int], bool] | None = None,
@@ -208,6 +210,7 @@ def generate(
     Args:
         prompts: ids of any lengths, none empty.
         stop_ids: ids that end a row; they are not yielded, nor does the repetition penalty touch them.
+        never_empty: rows whose first id is not drawn from `stop_ids`.
         vocab_size: ids from here on are never chosen (a model's table may be padded beyond its tokenizer).
         system_lengths: how many ids at each prompt's start stay visible when the context overflows.
         finished: asked with (row, id) after each new id; True ends that row after it.
@@ -228,7 +231,8 @@ def generate(
         path = Cached(model, rows, systems, longest, memory)
     else:
         path = Uncached(model, rows, systems)
-    chooser = Chooser(sampling, rows, frozenset(stop_ids), vocab_size or model.config.vocab_size)
+    ids = vocab_size or model.config.vocab_size
+    chooser = Chooser(sampling, rows, frozenset(stop_ids), ids, frozenset(never_empty))
     for step in range(sampling.max_new_tokens):
         members = list(path.members)
         chosen = chooser.choose(path.logits(), members, step)
@@ -250,8 +254,15 @@ def generate(
 class Chooser:
     """Chooses the next token of each row: the filters, the random streams, and what each row has said already."""
 
-    def __init__(self, sampling: Sampling, rows: list[list[int]], stop_ids: frozenset[int], vocab_size: int) -> None:
-        self.sampling, self.stop_ids, self.vocab_size = sampling, stop_ids, vocab_size
+    def __init__(
+        self,
+        sampling: Sampling,
+        rows: list[list[int]],
+        stop_ids: frozenset[int],
+        vocab_size: int,
+        never_empty: frozenset[int] = frozenset(),
+    ) -> None:
+        self.sampling, self.stop_ids, self.vocab_size, self.never_empty = sampling, stop_ids, vocab_size, never_empty
         self.uniforms = uniform_streams(sampling.seed, len(rows), 0 if sampling.greedy else sampling.max_new_tokens)
         self.seen: Tensor | None = None
         if sampling.repetition_penalty != 1.0:
@@ -260,9 +271,19 @@ class Chooser:
                 # ending must not become less likely because documents have ended before
                 self.seen[row, [id for id in ids if id < vocab_size and id not in stop_ids]] = True
 
+    def possible(self, logits: Tensor, members: list[int], step: int) -> Tensor:
+        """(B, V) `logits` of the vocabulary's ids, -inf for what can not be the first of a row."""
+        logits = logits[:, : self.vocab_size]
+        first = [place for place, row in enumerate(members) if row in self.never_empty] if step == 0 else []
+        if not first:
+            return logits
+        logits = logits.clone()
+        logits[torch.tensor(first)[:, None], torch.tensor(sorted(self.stop_ids))] = -math.inf
+        return logits
+
     def choose(self, logits: Tensor, members: list[int], step: int) -> list[int]:
         """The next id of each of `members`, from their (B, V) logits."""
-        logits = logits[:, : self.vocab_size]
+        logits = self.possible(logits, members, step)
         if self.sampling.greedy and self.seen is None:
             return logits.argmax(dim=-1).tolist()
         uniforms = self.uniforms[members, step] if not self.sampling.greedy else self.uniforms

@@ -42,7 +42,7 @@ class Attention(nn.Module):
         sharper = config.qk_scale if config.qk_norm else 1.0
         self.scale = sharper / math.sqrt(self.head_size)
         """what the products of queries and keys are multiplied with"""
-        self.dropout, self.attention = config.dropout, config.attention
+        self.dropout, self.attention = config.attention_dropped, config.attention
         kv_size = self.kv_heads * self.head_size
         self.qkv_proj = nn.Linear(config.n_embd, config.n_embd + 2 * kv_size, bias=config.qkv_bias)
         self.o_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.linear_bias)

@@ -27,6 +27,8 @@ class ModelConfig:
     """hidden width of the MLP; unset means 4 x n_embd"""
     dropout: float = 0.0
     """probability with which activations are dropped in training"""
+    attention_dropout: float | None = None
+    """the same for attention weights, which costs a CPU its fused attention; unset means dropout"""
     position: Literal["learned", "rotary"] = "rotary"
     """learned: a table added to the embeddings; rotary: queries and keys are rotated (arXiv:2104.09864)"""
     rope_theta: float = 10_000.0
@@ -85,6 +87,8 @@ class ModelConfig:
             raise UserError(f"rotary positions need an even head size, got n_embd / n_head = {self.head_size}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"model.dropout must be in [0, 1), got {self.dropout}")
+        if not 0 <= self.attention_dropped < 1:
+            raise UserError(f"model.attention_dropout must be in [0, 1), got {self.attention_dropout}")
 
     @property
     def head_size(self) -> int:
@@ -95,6 +99,11 @@ class ModelConfig:
     def kv_heads(self) -> int:
         """Key/value heads, as used."""
         return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def attention_dropped(self) -> float:
+        """Probability with which attention weights are dropped, as used."""
+        return self.dropout if self.attention_dropout is None else self.attention_dropout
 
     @property
     def hidden_size(self) -> int:
@@ -181,9 +190,9 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     C, T, tokens = config.n_embd, config.block_size, micro_batch_size * config.block_size
     dropping = config.dropout > 0
     per_token = 16 * C + 2 * config.hidden_size + (2 * C if dropping else 0)  # dropout keeps its masks
-    written_out = config.attention == "manual" or (dropping and not on_gpu)
+    written_out = config.attention == "manual" or (config.attention_dropped > 0 and not on_gpu)
     if written_out:
-        per_token += config.n_head * T * (4 if dropping else 2)
+        per_token += config.n_head * T * (4 if config.attention_dropped else 2)
     rows, V = head_rows(config.vocab_size, on_gpu=on_gpu), config.vocab_size
     at_work = 3 * tokens * V if tokens <= rows else 2 * rows * V + 2 * V * C
     weights = parameter_count(config)

@@ -79,8 +79,12 @@ def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette) -
     )
 
 
-def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
-    """Training and validation loss, the latter with one standard error to each side, and the best evaluation."""
+def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT, counting: float | None = None) -> None:
+    """Training and validation loss, the latter with one standard error to each side, and the best evaluation.
+
+    Args:
+        counting: what counting needs for the validation text, in nats per token; a dashed line, where it is known.
+    """
     style(axes, palette, "Loss (lower is better)", "nats per token", TOKENS)
     train, val = points(rows, "train_loss"), points(rows, "val_loss")
     if not train and not val:
@@ -88,6 +92,9 @@ def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     _lines(axes, train, val, palette)
     _error_band(axes, rows, palette)
     _mark_best(axes, rows, "val_loss", ".3f", palette)
+    if counting is not None:
+        label = f"counting: {counting:.3f}"
+        axes.axhline(counting, color=palette.other, linewidth=1.4, linestyle="--", label=label)
     count_axis(axes)
     axes.set_xlim(left=0)
     legend(axes, palette)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics as statistics_module
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from linnet.config import to_dict
 from linnet.console import say
 from linnet.errors import UserError
+from linnet.evaluate.counting import Baselines, run_baselines
 from linnet.files import read_json
 from linnet.model.config import ModelConfig, parameter_count
 from linnet.plots.curves import best_row, number, points
@@ -109,6 +111,26 @@ class Facts:
             found["perplexity"] = math.exp(found["loss"])
         return {name: value for name, value in found.items() if value is not None}
 
+    @cached_property
+    def baselines(self) -> Baselines | None:
+        """What stands beside the bits per byte reached: of evaluation.json, else computed from the run's data. None
+        where no bits are known, the data is gone, or the figures would not be comparable."""
+        if "bits_per_byte" not in self.reached:
+            return None
+        own = self.evaluation.get("split") == "val" and self.evaluation.get("data") is None
+        if own and (found := baselines_of(self.evaluation)):
+            return found
+        try:
+            return run_baselines(self.run, self.run.data().split("val"))
+        except UserError:
+            return None
+
+    @property
+    def counting_loss(self) -> float | None:
+        """Counting in nats per token, as the curves are: its bits per byte at the rate of the model's own figures."""
+        loss, bits = self.reached.get("loss"), self.reached.get("bits_per_byte")
+        return self.baselines.counting * loss / bits if self.baselines and loss and bits else None
+
     def last(self, name: str) -> float | None:
         """The largest value of a counter: step, tokens or elapsed_s at the end."""
         return max((value for row in self.rows if (value := number(row, name)) is not None), default=None)
@@ -158,6 +180,14 @@ class Facts:
             found["prepare"] = {name: value for name, value in options.items() if value is not None}
         sizes = {"n_kv_head": self.model.kv_heads, "mlp_hidden": self.model.hidden_size}
         return found | {"model": to_dict(self.model) | sizes}
+
+
+def baselines_of(evaluation: Mapping[str, Any]) -> Baselines | None:
+    """The baselines in an evaluation.json; None where there are none, or they are damaged."""
+    found = _mapping(evaluation.get("baselines"))
+    with suppress(KeyError, TypeError):
+        return Baselines.of(found) if all(number(found, name) is not None for name in found) else None
+    return None
 
 
 def _mapping(value: object) -> dict[str, Any]:

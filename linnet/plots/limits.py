@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from linnet.console import count_of
+from linnet.evaluate.counting import caution
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
+from linnet.train.preflight import proportion
 
 WORD = 6.0
 """characters of a word and the space after it, where no text is there to count them in"""
@@ -76,8 +78,8 @@ def _seen(facts: Facts) -> str:
     tokens = number(facts.splits.get("train", {}), "tokens")
     if tokens:
         share = tokens / facts.parameters
-        text += f" There {'is' if share == 1 else 'are'} {share:.2g} tokens of training text for each of its parameters"
-        text += "." if share >= 1 else ", so it has room to learn much of it by heart."
+        text += f" It has {proportion(share)}"
+        text += "." if share >= 1 else ", so there is room to learn much of it by heart."
     return text
 
 
@@ -187,6 +189,8 @@ def _certainty(facts: Facts) -> str:
             f" The ± beside the loss is one standard error over the {tokens:,.0f} validation tokens, as if its windows "
             "were independent; where they are not, it is too small."
         )
+    if tokens and facts.reached and (few := caution("val", round(tokens), facts.reached.get("standard_error"))):
+        text += f" {few[0].upper()}{few[1:]}."
     if facts.best is not None:
         text += " The best checkpoint was chosen by this same validation loss, which flatters it a little."
     return text

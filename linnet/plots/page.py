@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from linnet.console import count_of, count_text, duration_text, size_text
+from linnet.evaluate.counting import Baselines, verdict
 from linnet.model.config import flops_per_token, parameter_table
 from linnet.plots.curves import number
-from linnet.plots.facts import Facts
+from linnet.plots.facts import Facts, baselines_of
 
 Row = tuple[str, str]
 T = TypeVar("T")
@@ -43,10 +44,34 @@ def headline(facts: Facts) -> str:
     accuracy, bits = facts.reached.get("accuracy"), facts.reached.get("bits_per_byte")
     if accuracy is not None:
         text += f". In text it has never seen, it guesses {accuracy:.1%} of all next tokens right"
-        text += "" if bits is None else f" and needs {bits:.2f} bits for a byte, which plain text spends 8 on"
+        text += "" if bits is None else f" and needs {bits:.2f} bits for a byte ({_beside(facts.baselines)})"
     elif facts.reached.get("loss") is None:
         text += ". How well it does on text that it has never seen was not measured"
     return text + "."
+
+
+def _beside(found: Baselines | None) -> str:
+    """What else a byte costs, so that the model's bits have something to stand beside."""
+    return ", ".join(f"{name} {value:.2f}" for name, value in found.named()) if found else "plain text has 8"
+
+
+def worth(facts: Facts) -> dict[str, Any]:
+    """`rows` of bits per byte, the model's last, and `verdict`; empty where nothing stands beside the model's."""
+    found, bits = facts.baselines, facts.reached.get("bits_per_byte")
+    if found is None or bits is None:
+        return {}
+    notes = [
+        f"one of {count_of(found.distinct, 'different byte')}, all equally likely",
+        "each byte as likely as it is frequent, whatever came before",
+        f"what followed which {found.order - 1} bytes in {size_text(found.counted_bytes)} of training text, a static "
+        f"Kneser-Ney {found.order}-gram",
+    ]
+    rows: list[dict[str, Any]] = [
+        {"label": name, "value": value, "note": note} for (name, value), note in zip(found.named(), notes, strict=True)
+    ]
+    rows.append({"label": "this model", "value": bits, "note": "its best checkpoint"})
+    said = verdict(bits, found)
+    return {"rows": rows, "most": max(row["value"] for row in rows), "verdict": f"{said[0].upper()}{said[1:]}."}
 
 
 def key_figures(facts: Facts) -> list[dict[str, str]]:
@@ -58,9 +83,14 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
     found.append((loss, f"{loss or 0:.3f}", unit, "validation loss", "lower is better; of the best checkpoint"))
     perplexity = reached.get("perplexity")
     shown = "" if perplexity is None else f"{perplexity:,.1f}"
-    found.append((perplexity, shown, "", "perplexity", "as unsure as if choosing among so many equal tokens"))
+    unsure, size = "as unsure as if choosing among so many equal tokens", facts.model.vocab_size
+    if perplexity is not None and perplexity > size:
+        unsure = f"worse than a blind guess: that has {size:,}, one for each token of the vocabulary"
+    found.append((perplexity, shown, "", "perplexity", unsure))
     bits = reached.get("bits_per_byte")
-    found.append((bits, f"{bits or 0:.3f}", "bits per byte", "compression", "plain text has 8"))
+    found.append(
+        (bits, f"{bits or 0:.3f}", "bits per byte", "compression", f"lower is better; {_beside(facts.baselines)}")
+    )
     accuracy = reached.get("accuracy")
     shown = "" if accuracy is None else f"{accuracy:.1%}"
     found.append((accuracy, shown, "", "next tokens right", "its first guess, on unseen text"))
@@ -161,6 +191,10 @@ def evaluation(facts: Facts) -> dict[str, Any]:
     if found.get("checkpoint"):
         rows.append(("checkpoint", str(found["checkpoint"])))
     rows += [(label, form.format(value)) for name, label, form in names if (value := number(found, name)) is not None]
+    if (beside := baselines_of(found)) is not None:
+        rows.append(("bits per byte without a model", _beside(beside)))
+    if found.get("caution"):
+        rows.append(("how far to trust them", str(found["caution"])))
     return {"figures": rows, "source": _source(found), "exam": _exam(found.get("exam"))}
 
 

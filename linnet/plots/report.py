@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,7 @@ def content(facts: Facts) -> dict[str, Any]:
         "figures": page.key_figures(facts),
         "curves": _curves(facts),
         "evaluations": page.evaluation_table(facts),
+        "worth": page.worth(facts),
         "timeline": page.timeline(facts),
         "samples": [page.sample_text(row) for row in facts.extra.get("samples") or []],
         "conversation": facts.extra.get("conversation") or [],
@@ -98,8 +100,8 @@ def _curves(facts: Facts) -> list[Markup]:
 
     if not facts.rows:
         return []
-    panels = [
-        ("loss", "loss over training", curves.draw_loss),
+    panels: list[tuple[str, str, Callable[..., None]]] = [
+        ("loss", "loss over training", partial(curves.draw_loss, counting=facts.counting_loss)),
         ("perplexity", "perplexity over training", curves.draw_perplexity),
         ("accuracy", "share of next tokens right over training", curves.draw_accuracy),
         ("rate", "learning rate over training", curves.draw_learning_rate),

@@ -99,6 +99,9 @@ class TrainConfig:
     """where to compute"""
     threads: int | None = None
     """CPU threads; unset leaves the choice to PyTorch"""
+    noise: float = 0.0
+    """share of the tokens read that are replaced by others of the text, which are still predicted right; holds learning
+    by heart back where text is little (arXiv:1703.02573)"""
     assistant_only: bool = False
     """learn only what the assistant says in dialogues, not what is said to it"""
     sample_prompt: str = ""
@@ -116,6 +119,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"train.{name} must be above 0, got {value}")
+        if not 0 <= self.noise < 1:
+            raise UserError(f"train.noise must be in [0, 1), got {self.noise}")
         if not 0 <= self.clip < math.inf:
             raise UserError(f"train.clip must be 0 (off) or above, got {self.clip}")
         if not 0 <= self.seed < 2**63:

@@ -205,6 +205,12 @@ class Choice:
     """expected of the validation text"""
     seconds: float
     """for training"""
+    about: tuple[str, ...] = ()
+    """sentences about the text"""
+
+    def expected(self) -> dict[str, float]:
+        """What it expects, for the manifest."""
+        return {"tokens": self.tokens, "readings": self.readings, "bits_per_byte": self.bits_per_byte}
 
     def lines(self) -> list[str]:
         """The choice as sentences."""
@@ -212,6 +218,7 @@ class Choice:
         blocks = f"{count_of(model.n_layer, 'block')} of width {model.n_embd}"
         blocks += " with value embeddings" * model.value_embeddings
         found = [
+            *self.about,
             f"chosen: {blocks}, {model.vocab_size:,} ids, windows of {model.block_size}, {train.batch_size} at a time",
             f"expected: about {count_text(self.tokens)} tokens in {self.seconds / 60:.1f} minutes of training, "
             f"reading the text {self.readings:.1f} times, and about {self.bits_per_byte:.2f} bits per byte",
@@ -262,6 +269,15 @@ def for_steps(config: Config, steps: int, expected: float | None = None) -> Conf
     warmup = max(1, min(config.schedule.warmup_steps, int((expected or steps) / 10)))
     schedule = replace(config.schedule, warmup_steps=warmup)
     return replace(config, train=replace(config.train, steps=steps), schedule=schedule)
+
+
+def seconds_per_token(config: Config, prepared: Prepared) -> float:
+    """How long training takes a token here, by a few steps of such a model on this text."""
+    runtime.set_threads(config.train.threads)
+    step_tokens = config.train.batch_size * config.model.block_size
+    device = runtime.pick_device(config.train.device)
+    _, times, _ = _steps(config, prepared, device, (TIMED_STEPS + 1) * step_tokens, PROBE_SECONDS)
+    return _per_token(times, config)
 
 
 def _per_token(times: list[float], config: Config) -> float:

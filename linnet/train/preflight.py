@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from linnet.console import count_text, say, size_text
+from linnet.console import count_of, count_text, say, size_text
 from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
 from linnet.train.config import TrainConfig
 
@@ -27,6 +27,8 @@ class Preflight:
     """how often the training split is read when all steps are taken"""
     tokens_per_parameter: float
     """training tokens that exist (not repeated) for each parameter"""
+    held_back: tuple[str, ...] = ()
+    """what stands against learning the text by heart: "dropout 0.3", ..."""
 
     def lines(self) -> list[str]:
         """The counts as sentences, with advice where model and data do not fit."""
@@ -38,10 +40,16 @@ class Preflight:
         ]
         if self.tokens_per_parameter < 0.2 and self.epochs > 10:
             found.append(
-                f"advice: there are {self.tokens_per_parameter:.2f} tokens of text for each parameter; the model will "
-                "learn it by heart. More text, a smaller model or fewer steps will serve better"
+                f"advice: the model has {proportion(self.tokens_per_parameter)} and may read that text "
+                f"{self.epochs:,.0f} times; {self._against_rote()}"
             )
         return found
+
+    def _against_rote(self) -> str:
+        """What keeps the model from learning its text by heart, or that nothing does."""
+        if not self.held_back:
+            return "it will learn it by heart. More text, a smaller model or fewer steps will serve better"
+        return f"against learning it by heart stand {', '.join(self.held_back)}, and the best weights are kept"
 
     def _reading(self) -> str:
         """How much of the training split will be read, as far as that is known before the first step."""
@@ -55,13 +63,34 @@ class Preflight:
             say(line)
 
 
+def proportion(tokens_per_parameter: float) -> str:
+    """Text beside parameters, the larger count for one of the smaller: "2.3 tokens of text for each parameter", or
+    "210 parameters for each token of text"."""
+    if tokens_per_parameter >= 1:
+        return f"{_two_digits(tokens_per_parameter, 'token')} of text for each parameter"
+    return f"{_two_digits(1 / max(tokens_per_parameter, 1e-12), 'parameter')} for each token of text"
+
+
+def _two_digits(value: float, what: str) -> str:
+    return count_of(round(value), what) if value >= 9.95 or value < 1.05 else f"{value:.1f} {what}s"
+
+
 def windows(count: int) -> str:
     """A number of windows in words."""
     return "one window" if count == 1 else f"{count:,} windows"
 
 
-def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int, *, on_gpu: bool = False) -> Preflight:
+STRONG_DECAY = 0.3
+"""weight decay from which on it holds learning by heart back"""
+
+
+def preflight(
+    model: ModelConfig, train: TrainConfig, train_tokens: int, *, weight_decay: float = 0.0, on_gpu: bool = False
+) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text."""
+    against = {"dropout": model.dropout, "noise": train.noise}
+    if weight_decay >= STRONG_DECAY:
+        against["weight decay"] = weight_decay
     tokens_per_step = train.batch_size * model.block_size
     parameters = parameter_count(model)
     return Preflight(
@@ -74,4 +103,5 @@ def preflight(model: ModelConfig, train: TrainConfig, train_tokens: int, *, on_g
         max_minutes=train.max_minutes,
         epochs=train.steps * tokens_per_step / max(train_tokens, 1),
         tokens_per_parameter=train_tokens / parameters,
+        held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
     )

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,80 +22,40 @@ from linnet.errors import UserError
 from linnet.evaluate.loss import evaluate
 from linnet.files import write_json, write_text
 from linnet.lm import LM
-from linnet.model.config import flops_per_token, parameter_count
+from linnet.model.config import flops_per_token
 from linnet.model.transformer import Transformer
 from linnet.run import Run
+from linnet.train import ending
+from linnet.train.ancestor import Ancestor
 from linnet.train.checkpoint import Position, latest_good, restore, save
 from linnet.train.coach import Coach
 from linnet.train.compilation import compiled, will_compile
 from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
 from linnet.train.display import Display, make_display
+from linnet.train.ending import Ending
 from linnet.train.log import MetricsLog, evaluation_row, perplexity
+from linnet.train.looks import Looks
 from linnet.train.loop import Budget, Loss, Row, fit
 from linnet.train.losses import next_token_loss
 from linnet.train.optim import LossScaler, Optimizer
 from linnet.train.preflight import preflight
 from linnet.train.sample import Sampler
+from linnet.train.signals import Interrupted, stop_requests
 from linnet.train.trackers import check_installed, open_tracker
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FIRST_EVALUATION = 0.3
-"""in a run that is bounded by time: the share of it that is done"""
 
-EVALUATION_SHARE = 0.05
-"""a run that is bounded by time spends about this share of it on evaluations"""
-
-COPYING_SECONDS = 10.0
-"""more than a look for copies takes; a run that is bounded by time and has less of it left does without"""
-
-COPYING_SHARE = 0.05
-"""unless that is no more than this share of its time: then it may end so much later"""
-
-COPYING_PARAMETERS = 100_000_000
-"""nor is a larger model, which writes too slowly for a look in passing"""
-
-
-class Interrupted(BaseException):
-    """The run was asked to stop, and nothing is lost. Like Ctrl-C itself, it passes by `except Exception`."""
-
-    def __init__(self, number: int, what: str) -> None:
-        super().__init__(f"stopped on request; {what}")
-        self.exit_code = 128 + number
-
-
-@contextmanager
-def stop_requests(compiling: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt.
-
-    Args:
-        compiling: whether the first step is being compiled, before which there is nothing to save.
-    Raises:
-        Interrupted: a signal came while the step was being compiled.
-    """
-    seen: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield seen
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if seen and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        seen.append(number)
-        if compiling():
-            raise Interrupted(number, "it was still compiling, so no step was lost")
-        say("stopping at the end of this step (press Ctrl-C again to stop without saving)")
-
-    old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def train(config: Config, data: str | Path, run: str | Path, command: Sequence[str] = ()) -> Run:
+def train(
+    config: Config,
+    data: str | Path,
+    run: str | Path,
+    command: Sequence[str] = (),
+    ancestor: Ancestor | None = None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+    spoken: bool = True,
+) -> Run:
     """The run folder, trained to the end of its steps, time or patience.
 
     Args:
@@ -105,12 +63,16 @@ def train(config: Config, data: str | Path, run: str | Path, command: Sequence[s
         data: a prepared-data folder.
         run: a new folder, or one of an unfinished run of the same config, which is continued bit for bit.
         command: the command line, for the manifest.
+        ancestor: the run whose weights it begins with; a run that is continued has begun.
+        notes: what the manifest of a new run says besides.
+        spoken: whether what it will cost and how it ended is said.
 
     Raises:
         UserError: data and config do not fit each other or the run, or something cannot be read or written.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    session = Session(config, Path(data), Path(run), command)
+    session = Session(config, Path(data), Path(run), command, ancestor, notes)
+    session.spoken = spoken
     with stop_requests(lambda: session.compiling) as signals, make_display() as display:
         session.train(signals, display)
     return session.run
@@ -119,8 +81,18 @@ def train(config: Config, data: str | Path, run: str | Path, command: Sequence[s
 class Session:
     """One stretch of training: everything that is built before the first step and used until the last."""
 
-    def __init__(self, config: Config, data: Path, run: Path, command: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        data: Path,
+        run: Path,
+        command: Sequence[str] = (),
+        ancestor: Ancestor | None = None,
+        notes: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         check_installed(config.train.track)
+        self.ancestor, self.notes, self.spoken = ancestor, notes, True
+        self.ending_s = 0.0
         self.prepared = Prepared.open(data)
         self.train_split = self.prepared.split("train")
         self.val_split = self.prepared.split("val") if self.prepared.has("val") else None
@@ -133,13 +105,21 @@ class Session:
             block_size=model_config.block_size,
             seed=config.train.seed,
             assistant_only=config.train.assistant_only,
+            noise=config.train.noise,
+            kept=tuple(tokenizer.special_ids.values()),
         )
+        if ancestor is not None:
+            ancestor.check(config)
+            ancestor.check_data(self.prepared)
         self.device = runtime.pick_device(config.train.device)
         self.precision = runtime.pick_precision(config.train.precision, self.device)
         self.run, self.choices = self._open_run(run, command)
         runtime.set_threads(self.choices["threads"])
         torch.manual_seed(config.train.seed)
-        self.model = Transformer(model_config).to(self.device)
+        self.model = Transformer(model_config)
+        if ancestor is not None:
+            ancestor.load_into(self.model)
+        self.model.to(self.device)
         self.optimizer = Optimizer(self.model, config.optim)
         self.scaler = LossScaler(enabled=self.precision == torch.float16)
         self.position = Position()
@@ -148,16 +128,27 @@ class Session:
             self.position = restore(checkpoint, self.model, self.optimizer, self.scaler)
             say(f"continuing {self.run.path} from step {self.position.step:,}")
         self.budget = Budget(config, self.position)
+        if config.train.max_minutes is not None:
+            self.ending_s = min(ending.SECONDS, ending.SHARE * self.budget.seconds)
+            self.budget.reserve_s = self.ending_s
         self.log = MetricsLog(self.run, self.position.step)
-        self.epochs_per_step = config.train.batch_size * model_config.block_size / len(self.train_split.tokens)
+        step_tokens = config.train.batch_size * model_config.block_size
+        self.epochs_per_step = step_tokens / len(self.train_split.tokens)
+        val_tokens = 0 if self.val_split is None else len(self.val_split.tokens)
+        self.looks = Looks(config.train, len(self.train_split.tokens), val_tokens, step_tokens, self.position.step)
         self.coach = Coach(
-            patience=config.train.patience, epochs_per_step=self.epochs_per_step, vocab_size=vocab_size
+            patience=config.train.patience,
+            epochs_per_step=self.epochs_per_step,
+            vocab_size=vocab_size,
+            warmup_steps=config.schedule.warmup_steps,
+            dropout=model_config.dropout,
+            weight_decay=config.optim.weight_decay,
+            noise=config.train.noise,
         ).recall(self.log.rows)
         self.lm = LM(self.model, tokenizer, self.run.template(), name=self.run.path.name)
         self.train_loss: float | None = None
         self.unread: list[Row] = []
         self.interval_s, self.interval_tokens = 0.0, 0
-        self.next_evaluation = FIRST_EVALUATION
         wanted = config.train.sample_prompt, config.train.sample_tokens
         self.sampler = None if self.val_split is None else Sampler.of(self.lm, self.val_split, *wanted)
         self.compiling = False
@@ -176,6 +167,9 @@ class Session:
                     "take the old value to continue it, or another --run"
                 )
         manifest = run.manifest()
+        begun = None if self.ancestor is None else self.ancestor.record()
+        if begun is not None and (manifest.get("from") or {}).get("weights_sha256") != begun["weights_sha256"]:
+            raise UserError(f"{path} did not begin with these weights of {begun['run']}; take another --run")
         if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
             raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
         if changed:
@@ -214,7 +208,10 @@ class Session:
                 "manifest": self.prepared.manifest,
             },
             "choices": choices,
+            **self.notes,
         }
+        if self.ancestor is not None:
+            manifest["from"] = self.ancestor.record()
         write_json(run.manifest_file, manifest)
         write_text(run.config_file, dumps(self.config))
         return choices
@@ -226,19 +223,22 @@ class Session:
             return
         self.position.finished = False
         tokens, on_gpu = len(self.train_split.tokens), self.device.type == "cuda"
-        preflight(self.config.model, self.config.train, tokens, on_gpu=on_gpu).announce()
+        if self.spoken:
+            decay = self.config.optim.weight_decay
+            preflight(self.config.model, self.config.train, tokens, weight_decay=decay, on_gpu=on_gpu).announce()
         self.log.tracker = open_tracker(self.config.train.track, self.run, to_dict(self.config), self.log.history)
         try:
             self._train(signals, display)
         finally:
             self.log.close()
         display.close()
+        if not self.spoken:
+            return
         took = duration_text(self.position.elapsed_s)
         say(f"trained {self.position.step:,} steps in {took}; saved in {self.run.path}")
-        if self._worth_looking_for_copies():
-            self._look_for_copies()
-        if ending := self.coach.ending(self.position.step, self._out_of_patience()):
-            say(ending)
+        self._say_the_ending()
+        if last := self.coach.ending(self.position.step, self._out_of_patience()):
+            say(last)
 
     def _train(self, signals: list[int], display: Display) -> None:
         """The steps; looks, logs and saves between them."""
@@ -256,7 +256,7 @@ class Session:
         for row in steps:
             self._record(row, display)
             done = self.budget.done(self.position.step)
-            if done >= 1 or self._evaluation_is_due(done):
+            if self.looks.due(self.position.step, done) or done >= 1:
                 self._evaluate(display)
                 self.position.finished = done >= 1 or self._out_of_patience()
                 self._save()
@@ -320,12 +320,6 @@ class Session:
             self.interval_tokens += row.tokens
         self.unread = []
 
-    def _evaluation_is_due(self, done: float) -> bool:
-        interval = self.config.train.eval_interval
-        if interval is None and self.config.train.max_minutes is not None:
-            return done >= self.next_evaluation
-        return self.position.step % (interval or max(1, self.config.train.steps // 10)) == 0
-
     def _evaluate(self, display: Display) -> None:
         """Scores the whole validation split, writes the line and a sample; no random stream of training is touched.
 
@@ -358,28 +352,24 @@ class Session:
             display.sample(sample["text"])
         self.model.train()
         took = self.budget.clock() - started
-        self.budget.reserve_s = max(self.budget.reserve_s, 1.2 * took + 0.5)
-        spacing = max(0.1, took / (EVALUATION_SHARE * self.budget.seconds))
-        self.next_evaluation = self.budget.done(position.step) + spacing
+        self.budget.reserve_s = max(self.budget.reserve_s, 1.2 * took + 0.5 + self.ending_s)
+        self.looks.took(took, self.budget, self.budget.done(position.step))
         position.elapsed_s = self.budget.elapsed_s()
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience
         return patience is not None and self.position.worse_evaluations >= patience
 
-    def _worth_looking_for_copies(self) -> bool:
-        """Whether text was read more than once, samples are wished for, and it is quick."""
-        left = self.budget.seconds - self.budget.elapsed_s()
-        quick = max(left, COPYING_SHARE * self.budget.seconds) >= COPYING_SECONDS
-        small = parameter_count(self.config.model) <= COPYING_PARAMETERS
-        repeated = self.position.step * self.epochs_per_step > 1
-        return bool(self.config.train.sample_tokens) and repeated and small and quick
-
-    def _look_for_copies(self) -> None:
-        """Says how much the weights that will be used copy out of the training text."""
+    def _say_the_ending(self) -> None:
+        """Says what the weights that will be used write, what their loss is worth, and how much they copy."""
         best = LM(self.run.load_model("best", self.device), self.lm.tokenizer, self.lm.template)
         sampler = self.sampler or Sampler(self.config.train.sample_prompt, self.config.train.sample_tokens)
-        if line := sampler.copying(best, self.train_split):
+        if sampler.tokens:
+            per_token = max(self.train_split.bytes, 1) / len(self.train_split.tokens)
+            sampler = dataclasses.replace(sampler, tokens=max(sampler.tokens, round(ending.SAMPLE_BYTES / per_token)))
+        repeated = self.position.step * self.epochs_per_step > 1
+        found = Ending(self.run, best, sampler, self.train_split, self.val_split, repeated)
+        for line in found.lines(self.budget.seconds - self.budget.elapsed_s()):
             say(line)
 
     def _save(self) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from linnet.errors import UserError
-from linnet.evaluate.memorisation import memorised
 from linnet.evaluate.source import Content, document_content
 from linnet.generate.chat import chat_prompt
+from linnet.train.copies import Copies, find_copies
 
 if TYPE_CHECKING:
     from linnet.data import Split
@@ -29,8 +31,14 @@ LOOKED_AT = 64
 TEXTS, TEXT_TOKENS = 8, 96
 """how many texts are written, and how long, to see whether they are copies"""
 
-COMPARED_TOKENS = 500_000
-"""of the training text that those are looked for in; a second or two"""
+WRITING_SHARE = 0.5
+"""of the time for looking for copies: when it is over, nothing more is written"""
+
+FEW_DOCUMENTS = 20
+"""with fewer, every text that begins from nothing begins as one of them does"""
+
+BEGINNING_TOKENS = 16
+"""of held-out text, from which texts go on instead"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,19 @@ class Sampler:
     """length of a sample"""
     openings: Sequence[Sequence[Message]] = ()
     """what the assistant has to answer, the first of them at each evaluation; empty for a run that continues texts"""
+    beginnings: Sequence[str] = ()
+    """words of held-out text, for several texts of a run on few documents that has no `prompt`"""
 
     @classmethod
     def of(cls, lm: LM, split: Split, prompt: str, tokens: int) -> Sampler:
-        """The sampler for a run: questions of the split if all of its documents are dialogues, else `prompt`."""
+        """The sampler for a run: questions of `split` if all of its documents are dialogues, else `prompt`.
+
+        Args:
+            split: held-out text.
+        """
         if not tokens or not only_dialogues(lm, split):
-            return cls(prompt, tokens)
+            few = not prompt and lm.template is None and split.documents < FEW_DOCUMENTS
+            return cls(prompt, tokens, beginnings=held_out_beginnings(lm, split, TEXTS) if few else ())
         return cls(prompt, tokens, opening_turns(lm, split, TEXTS) or [[{"role": "user", "content": GREETING}]])
 
     @property
@@ -58,44 +73,65 @@ class Sampler:
 
     def write(self, lm: LM) -> dict[str, Any]:
         """`prompt` and `text`, which begins with it; the answer to a question stands after an arrow."""
-        if not self.messages:
-            continued = lm.generate(self.prompt, max_new_tokens=self.tokens, seed=0)
-            return {"prompt": self.prompt, "text": self.prompt + continued}
-        question = self.messages[-1]["content"]
-        answer = lm.chat(self.messages, max_new_tokens=self.tokens, seed=0)
-        return {"prompt": question, "text": f"{question} → {answer}"}
+        if self.openings:
+            prompt, pieces = self._pieces(lm, 0, self.tokens)
+            return self._row(prompt, "".join(pieces))
+        return self._row(self.prompt, lm.generate(self.prompt, max_new_tokens=self.tokens, seed=0))
 
-    def copying(self, lm: LM, train: Split) -> str | None:
-        """One sentence on how much of what the model writes stands word for word in the training text.
+    def samples(self, lm: LM, count: int = 3) -> list[dict[str, Any]]:
+        """Up to `count` different texts in the shape of `write`, to be shown; those without words are left out."""
+        found = [self._pieces(lm, number, self.tokens) for number in range(count)]
+        return [self._row(prompt, text) for prompt, pieces in found if (text := "".join(pieces)).split()]
 
-        None where it writes no words. Takes seconds: see `TEXTS`, `TEXT_TOKENS` and `COMPARED_TOKENS`.
+    def copies(
+        self, lm: LM, train: Split, seconds: float = math.inf, clock: Callable[[], float] = time.monotonic
+    ) -> Copies | None:
+        """How much of what the model writes stands word for word in the training text.
+
+        Args:
+            seconds: how long to go on; then it ends within a fraction of a second, with as much as was looked at.
+            clock: seconds, monotonic.
+        Returns:
+            None where the model writes no words, or not one text in the time.
         """
-        wish: dict[str, Any] = {"max_new_tokens": TEXT_TOKENS, "seed": 0}
-        written = lm.replies(self.openings, **wish) if self.openings else lm.samples(self.prompt, TEXTS, **wish)
-        found = memorised(written, _passages(lm, train))
-        if not found["texts"]:
-            return None
-        longest, words = found["longest_overlap_words"], max(len(text.split()) for text in written)
-        whole = round(found["verbatim_share"] * found["texts"])
-        part = min(1.0, COMPARED_TOKENS / len(train.tokens))
-        return (
-            f"copying: of {found['texts']} {'answers' if self.openings else 'texts'} that it writes, the longest of "
-            f"{words} words, {whole or 'none'} {'stands' if whole < 2 else 'stand'} word for word in "
-            f"{'' if part == 1 else f'{part:.0%} of '}the training text; the longest run of words found there is "
-            f"{longest['max']}, the usual one {longest['median']:g}"
-        )
+        began = clock()
+        written: list[str] = []
+        for number in range(TEXTS):  # one after another, which on a busy CPU is quicker than together
+            _, pieces = self._pieces(lm, number, TEXT_TOKENS)
+            came = list(takewhile(lambda _: clock() - began < WRITING_SHARE * seconds, pieces))
+            if clock() - began >= WRITING_SHARE * seconds:
+                break  # this one is cut
+            written.append("".join(came))
+        return find_copies(written, lm.tokenizer, train, lambda: clock() - began < seconds)
+
+    def copying(self, lm: LM, train: Split, seconds: float = math.inf) -> str | None:
+        """`copies` as one sentence."""
+        found = self.copies(lm, train, seconds)
+        return None if found is None else found.line("answer" if self.openings else "text")
+
+    def _pieces(self, lm: LM, number: int, tokens: int) -> tuple[str, Iterator[str]]:
+        """A prompt and the pieces of what the model makes of it, another for each `number`."""
+        wish: dict[str, Any] = {"max_new_tokens": tokens, "seed": number}
+        if self.openings:
+            opening = self.openings[number % len(self.openings)]
+            return opening[-1]["content"], lm.stream_chat(opening, **wish)
+        prompt = self.beginnings[number % len(self.beginnings)] if self.beginnings else self.prompt
+        return prompt, lm.stream(prompt, **wish)
+
+    def _row(self, prompt: str, written: str) -> dict[str, Any]:
+        return {"prompt": prompt, "text": prompt + (" → " if self.openings else "") + written}
 
 
-def _passages(lm: LM, split: Split) -> Iterator[str]:
-    """What stands between special tokens, in ten stretches at even distances that are `COMPARED_TOKENS` together."""
-    size, count = len(split.tokens), 10
-    length = COMPARED_TOKENS // count
-    parts = [(place * (size - length) // (count - 1), length) for place in range(count)]
-    specials = sorted(lm.tokenizer.special_ids.values())
-    for start, taken in [(0, size)] if size <= COMPARED_TOKENS else parts:
-        ids = np.asarray(split.tokens[start : start + taken])
-        for piece in np.split(ids, np.flatnonzero(np.isin(ids, specials))):  # a piece begins with its special token
-            yield lm.tokenizer.decode([token for token in piece.tolist() if token not in specials])
+def held_out_beginnings(lm: LM, split: Split, count: int) -> list[str]:
+    """Some words of `split` at up to `count` even distances."""
+    specials = set(lm.tokenizer.special_ids.values())
+    found = []
+    for place in _evenly(range(max(1, len(split.tokens) - BEGINNING_TOKENS)), count):
+        ids = split.tokens[place : place + BEGINNING_TOKENS].tolist()
+        text = lm.tokenizer.decode([token for token in ids if token not in specials]).strip("\ufffd")
+        whole_words = re.fullmatch(r"\S*\s+(.*)\s+\S*", text, re.DOTALL)
+        found.append((whole_words[1] if whole_words else text).strip())
+    return [text for text in found if text]
 
 
 def only_dialogues(lm: LM, split: Split) -> bool:

@@ -1,4 +1,4 @@
-"""`linnet chat`: talk to a run in the terminal, or in a pipe."""
+"""`linnet chat`: talk to a run, or write on with it, in the terminal or in a pipe."""
 
 import contextlib
 import io
@@ -16,12 +16,15 @@ from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
 if TYPE_CHECKING:
-    from linnet.generate.session import Session
+    from linnet.generate.commands import Commanded
+    from linnet.lm import LM
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chat(Sampling):
     """Talk to a run; it remembers what was said, as far as its context reaches. /help lists the commands.
+
+    A run that learned from plain text writes on with you instead: you begin a text, it goes on, you go on.
 
     Example: linnet chat runs/demo --temperature 0.5
     """
@@ -42,27 +45,55 @@ class Chat(Sampling):
     """print one JSON object for each answer"""
 
 
+GREETING = """\
+writing on with {name}: type the beginning of a text, and go on where it stops. What you type is added as it is (begin
+with a space where one belongs); an empty line lets it write on. /help lists the commands, /quit or Ctrl-D ends"""
+
+MODEL, OFF = "\x1b[36m", "\x1b[0m"
+"""the colour of what the model adds to a text, and its end"""
+
+
 def main(argv: Sequence[str]) -> None:
     """A line in, an answer out, until the input ends."""
     args = parse_flags(Chat, argv, "linnet chat")
     import linnet
-    from linnet.generate.session import COMMANDS, Session
-    from linnet.generate.transcript import Transcript
 
     lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
-    options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
-    conversation = lm.conversation(args.system, **options)
-    session = Session(conversation, Transcript(args.transcript) if args.transcript is not None else None)
+    session = session_of(args, lm)
     interactive = sys.stdin.isatty()
     if interactive:
-        say(f"talking to {lm.name}; /help lists the commands, /quit or Ctrl-D ends")
-    for line in typed(list(COMMANDS)) if interactive else piped():
+        talking = f"talking to {lm.name}; /help lists the commands, /quit or Ctrl-D ends"
+        say(GREETING.format(name=lm.name) if lm.template is None else talking)
+    for line in typed(list(session.commands)) if interactive else piped():
         if line.startswith("/"):
             obey(line, session)
-        elif line.strip():
+        elif line.strip() or session.one_text:
             answer(line, session, args.json, interactive)
         if not session.open:
             return
+
+
+def session_of(args: Chat, lm: "LM") -> "Commanded":
+    """A chat with a model that has learned dialogues, a draft with another.
+
+    Raises:
+        UserError: a draft is to have what only a chat can.
+    """
+    from linnet.generate.draft import DraftSession
+    from linnet.generate.session import Session
+    from linnet.generate.transcript import Transcript
+
+    options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
+    if lm.template is not None:
+        transcript = Transcript(args.transcript) if args.transcript is not None else None
+        return Session(lm.conversation(args.system, **options), transcript)
+    for flag, given in (("--system", args.system), ("--transcript", args.transcript)):
+        if given is not None:
+            raise UserError(
+                f"{flag} is for runs that learned dialogues; {lm.name} has no chat template and continues a text: "
+                "leave it out (/save FILE keeps the text)"
+            )
+    return DraftSession(lm.draft(**options))
 
 
 def typed(commands: Sequence[str]) -> Iterator[str]:
@@ -95,7 +126,7 @@ def piped() -> Iterator[str]:
         yield line.rstrip("\r\n")
 
 
-def obey(line: str, session: "Session") -> None:
+def obey(line: str, session: "Commanded") -> None:
     """Does what a line that begins with a slash asks for."""
     try:
         said = session.command(line)
@@ -107,16 +138,17 @@ def obey(line: str, session: "Session") -> None:
         say(said)
 
 
-def answer(line: str, session: "Session", as_json: bool, interactive: bool) -> None:
-    """Prints the reply as it comes; on a terminal Ctrl-C cuts it short, keeps what came, and the chat goes on."""
+def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) -> None:
+    """Prints the reply as it comes; on a terminal Ctrl-C cuts it short, keeps what came, and the session goes on."""
     said: list[str] = []
     cut = False
+    on, off = colours() if session.one_text else ("", "")
     try:
         with contextlib.closing(session.ask(line)) as pieces:
             for piece in pieces:
                 said.append(piece)
                 if not as_json:
-                    print(piece, end="", flush=True)
+                    print(f"{on}{piece}{off}", end="", flush=True)
     except KeyboardInterrupt:
         cut = True
         if not interactive:
@@ -133,3 +165,13 @@ def answer(line: str, session: "Session", as_json: bool, interactive: bool) -> N
         print(flush=True)
     if cut:
         say("(cut short)")
+    elif interactive and session.remark:
+        say(session.remark)
+
+
+def colours() -> tuple[str, str]:
+    """What colours the model's part of a text, and what ends that; empty where standard output shows no colours."""
+    from rich.console import Console
+
+    console = Console(file=sys.stdout)
+    return (MODEL, OFF) if console.color_system and not console.legacy_windows else ("", "")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import count_of, emit, progress, table, with_error
+from linnet.console import count_of, emit, progress, size_text, table, with_error
 from linnet.errors import UserError
 
 
@@ -65,17 +65,20 @@ def main(argv: Sequence[str]) -> None:
         emit(result)
     else:
         table(f"{run.path}, step {result['step']:,}, {result['split']} split", rows(result))
+        for line in sentences(result):
+            print(line)
 
 
 def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
     """The result as lines for people."""
     found = [
         ("loss", with_error(result["loss"], result["standard_error"]) + " nats/token"),
-        ("perplexity", f"{result['perplexity']:.2f}"),
+        ("perplexity", perplexity_text(result["perplexity"], result["vocab_size"])),
         ("next token right", f"{result['accuracy']:.1%}"),
     ]
     if result["bits_per_byte"] is not None:
         found.append(("bits per byte", f"{result['bits_per_byte']:.4f}"))
+        found += beside(result["baselines"])
         found.append(("bits per character", f"{result['bits_per_char']:.4f}"))
     found.append(("tokens scored", f"{result['tokens']:,}"))
     if "source" in result:
@@ -96,3 +99,28 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             for name, category in exam["categories"].items()
         ]
     return found
+
+
+def beside(baselines: dict[str, Any] | None) -> list[tuple[str, str]]:
+    """What stands beside the bits per byte: guessing, letter frequencies and counting; nothing where they are None."""
+    if baselines is None:
+        return []
+    counted, order = size_text(baselines["counted_bytes"]), baselines["order"]
+    return [
+        ("  guessing", f"{baselines['guessing']:.4f}, one of {count_of(baselines['distinct'], 'different byte')}"),
+        ("  letter frequencies", f"{baselines['letters']:.4f}"),
+        ("  counting", f"{baselines['counting']:.4f}, Kneser-Ney {order}-gram of {counted} of training text"),
+    ]
+
+
+def perplexity_text(perplexity: float | None, vocab_size: int) -> str:
+    """A perplexity; one beyond the number of ids is said to be worse than a blind guess."""
+    if perplexity is None:
+        return "too large for a number"
+    more = f", where a blind guess among the {vocab_size:,} ids has {vocab_size:,}" if perplexity > vocab_size else ""
+    return f"{perplexity:,.2f}{more}"
+
+
+def sentences(result: dict[str, Any]) -> list[str]:
+    """What is to be said below the table: how far to trust the figures, and what they mean."""
+    return [line for line in (result["caution"], *result["worth"][-1:]) if line]

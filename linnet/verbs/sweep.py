@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def run(search: "Search", planned: "Sequence[Trial]", as_json: bool) -> int | None:
     """Trains, then shows the ranking; a stop is said with the way to go on."""
-    from linnet.train.pretrain import Interrupted
+    from linnet.train.signals import Interrupted
 
     try:
         search.run()

@@ -1,12 +1,19 @@
 """`linnet train`: shards -> a trained run."""
 
+from __future__ import annotations
+
 import math
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
+import tyro
 from tyro.conf import Positional
 
 from linnet.config import from_dict, parse_flags, recipe_names
@@ -16,8 +23,16 @@ from linnet.run import Run
 from linnet.train.config import Config
 from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config
 
-LAST_SECONDS = 2.0
-"""for the curves that are drawn after training"""
+if TYPE_CHECKING:
+    from linnet.train.ancestor import Ancestor
+
+STDIN = "-"
+
+LAST_SECONDS = 4.0
+"""for the curves and the page that are drawn after training"""
+
+LEAST_SHARE = 0.1
+"""of the time is training, however long everything before it took"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +50,15 @@ class Train(Config):
     """a prepared folder, or any SOURCE that `linnet prepare` takes; unset: what the recipe names"""
     run: Path | None = None
     """the run folder; unset: runs/RECIPE, or without a recipe runs/NAME-OF-DATA"""
+    from_run: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """an earlier run to begin with: its weights, its shape and its vocabulary"""
     minutes: float | None = None
     """the whole time there is. Without a recipe: vocabulary, size and batch are chosen to make the most of it on this
     machine and text; with one: the same as --train.max-minutes"""
     fit: bool = False
     """as many windows at a time as fit into memory; the batch, and so the result, stays the same"""
+    use_all: bool = False
+    """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown then"""
     json: bool = False
     """print one JSON object with the result"""
 
@@ -51,48 +70,114 @@ def main(argv: Sequence[str]) -> int | None:
         return 0
     began = time.monotonic()
     first = parse_flags(Train, argv, "linnet train")
-    if first.minutes is not None and not first.recipe:
-        return dial(first, argv, began + 60 * first.minutes)
+    if not first.recipe and (first.minutes is not None or first.from_run is not None):
+        return chosen(first, argv, began)
     args, config = recipe_and_flags(Train, argv, "linnet train")
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
-    return run(args, config, args.run or Path("runs") / Path(args.recipe or DEFAULT_RECIPE).stem, argv)
+    folder = args.run or Path("runs") / Path(args.recipe or DEFAULT_RECIPE).stem
+    config = with_all(args, config)
+    if args.from_run is None:
+        return run(args, config, folder, argv)
+    ancestor = opened(args)
+    assert ancestor is not None
+    shaped = ancestor.applied(recipe_config(args.recipe))
+    args, config = recipe_and_flags(Train, argv, "linnet train", shaped)
+    if args.minutes is not None:
+        config = replace(config, train=replace(config.train, max_minutes=args.minutes))
+    return run(args, with_all(args, config), folder, argv, ancestor=ancestor)
 
 
-def dial(first: Train, argv: Sequence[str], end: float) -> int | None:
-    """Chooses all settings that the flags leave open, and trains until the monotonic clock says `end`.
+def with_all(args: Train, config: Config) -> Config:
+    """`config` with nothing held out, where --use-all says so.
 
-    A run that exists goes on with its own settings.
+    Raises:
+        UserError: the data was divided already.
     """
+    if not args.use_all:
+        return config
+    if args.data is not None and (Path(args.data) / "manifest.json").is_file():
+        raise UserError(
+            f"--use-all needs the text itself: {args.data} was prepared with a part held out; give the text as --data, "
+            "or prepare it with --val-fraction 0"
+        )
+    say("nothing is held out: how good the model is on text that it has not read will not be known")
+    return replace(config, prepare=replace(config.prepare, val_fraction=0.0, test_fraction=0.0))
+
+
+def chosen(first: Train, argv: Sequence[str], began: float) -> int | None:
+    """Chooses all settings that the flags leave open, and trains; with --minutes until so long after `began`.
+
+    A run that exists goes on with its own settings. Standard input is read to its end first: how it is learned depends
+    on how much there is.
+    """
+    if first.data != STDIN:
+        return chosen_for(first.data, first, argv, began)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "standard-input.txt"
+        with open(file, "wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        return chosen_for(str(file), first, argv, began)
+
+
+def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float) -> int | None:
+    """The same, for what --data names."""
     from linnet.data import Prepared
-    from linnet.train import dial
+    from linnet.train import dial, little
     from linnet.train.start import with_data
 
-    folder = first.run or Path("runs") / (Path(first.data).stem if first.data else "dial")
+    folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
     if (folder / "config.toml").exists():
         say(f"{folder} goes on with the settings and the time it began with; --train.max-minutes N gives it more")
         args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, Run.open(folder).config()))
-        return run(args, config, folder, argv)
+        return run(args, config, folder, argv, ancestor=opened(first))
     minutes = first.minutes
-    assert minutes is not None
-    if not dial.LEAST_MINUTES <= minutes < math.inf:
+    if minutes is not None and not dial.LEAST_MINUTES <= minutes < math.inf:
         raise UserError(
             f"--minutes must be at least {dial.LEAST_MINUTES} to choose settings for, got {minutes:g}; "
             "name a recipe to train it for less"
         )
-    base = dial.base(first.data, minutes)
+    ancestor = opened(first)
+    base = dial.base(data, minutes or math.inf)
+    if ancestor is not None:
+        base = ancestor.applied(base)
     args, config = recipe_and_flags(Train, argv, "linnet train", base)
-    config, data = with_data(config, args.data, folder)
-    prepared = Prepared.open(data)
-    measured = dial.measure(config, prepared)
-    choice = dial.choose(config, prepared, end - LAST_SECONDS - time.monotonic(), measured)
+    config = with_all(args, config)
+
+    def left() -> float:
+        """Seconds for training; where preparing has eaten most of them, a tenth all the same, to leave a model."""
+        if minutes is None:
+            return math.inf
+        found = began + 60 * minutes - LAST_SECONDS - time.monotonic()
+        if found < (least := LEAST_SHARE * 60 * minutes):
+            say(f"preparing has taken most of the time; training takes {least:.0f} seconds, so that there is a model")
+        return max(found, least)
+
+    if ancestor is not None:
+        config, prepared_in = with_data(config, data, folder)
+        choice = little.choose(little.Beginning(Prepared.open(prepared_in), config, ancestor), left())
+    elif data is not None and little.is_little(data):
+        beginning = little.begin(config, data, folder, left())
+        ancestor, prepared_in = beginning.ancestor, beginning.prepared.folder
+        choice = little.choose(beginning, left())
+    else:
+        config, prepared_in = with_data(config, data, folder)
+        prepared = Prepared.open(prepared_in)
+        choice = dial.choose(config, prepared, left(), dial.measure(config, prepared))
     for line in choice.lines():
         say(line)
-    chosen = replace(choice.config, prepare=config.prepare)
-    args, config = recipe_and_flags(Train, argv, "linnet train", chosen)
-    if config != chosen:
+    args, config = recipe_and_flags(Train, argv, "linnet train", choice.config)
+    if config != choice.config:
         say("flags change some of this; what is expected holds for the choice without them")
-    return run(args, config, folder, argv, data)
+    notes = {"expected": choice.expected()} if config == choice.config else {}
+    return run(args, config, folder, argv, prepared_in, ancestor, notes)
+
+
+def opened(args: Train) -> Ancestor | None:
+    """The run that --from names."""
+    from linnet.train.ancestor import Ancestor
+
+    return None if args.from_run is None else Ancestor.open(args.from_run)
 
 
 def show_help(argv: Sequence[str]) -> None:
@@ -121,10 +206,19 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     return replace(config, train=replace(config.train, micro_batch_size=size))
 
 
-def run(args: Train, config: Config, folder: Path, argv: Sequence[str], data: Path | None = None) -> int | None:
+def run(
+    args: Train,
+    config: Config,
+    folder: Path,
+    argv: Sequence[str],
+    data: Path | None = None,
+    ancestor: Ancestor | None = None,
+    notes: Mapping[str, Any] = MappingProxyType({}),
+) -> int | None:
     """Prepares the data where it is not (`data` is where it is), trains, draws the curves."""
-    from linnet.plots import draw_run
-    from linnet.train.pretrain import Interrupted, train
+    from linnet.plots import draw_run, write_report
+    from linnet.train.pretrain import train
+    from linnet.train.signals import Interrupted
     from linnet.train.start import with_data
     from linnet.train.trackers import check_installed
 
@@ -134,16 +228,17 @@ def run(args: Train, config: Config, folder: Path, argv: Sequence[str], data: Pa
     if args.fit:
         config = fitted(config, data, folder)
     try:
-        trained = train(config, data, folder, ["linnet", "train", *argv])
+        trained = train(config, data, folder, ["linnet", "train", *argv], ancestor, notes)
     except Interrupted as stop:
         print(f"{stop}; the same command continues", file=sys.stderr)
         return stop.exit_code
     draw_run(trained)
+    page = write_report(trained)
     if args.json:
         best, last = trained.checkpoint("best"), trained.checkpoint("last")
         val_loss = best.state()["val_loss"]
         emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": val_loss})
     else:
         use = f"linnet chat {folder}" if trained.template() else f"linnet generate {folder} --prompt TEXT"
-        print(f"next: linnet eval {folder}; {use}; linnet report {folder}")
+        print(f"next: linnet eval {folder}; {use}; {page} shows it all")
     return None

@@ -25,6 +25,9 @@ FIRST = (
 )
 """settings that people change first"""
 
+NAMES = {"from_run": "from"}
+"""flags whose names are words that Python keeps for itself"""
+
 WIDEST = 100
 """columns; longer lines are hard to read"""
 
@@ -76,7 +79,7 @@ def docstrings(cls: type) -> dict[str, str]:
 
 
 def _add(group: Any, cls: type, field: "Field[Any]", value: object, text: str, name: str = "") -> None:
-    flag = "--" + (name or field.name).replace("_", "-")
+    flag = "--" + (name or NAMES.get(field.name, field.name)).replace("_", "-")
     shown = "" if value is None else f" (default: {_text(value)})"
     section, dot, last = flag.removeprefix("--").rpartition(".")
     flags = [flag, f"--{section}{dot}no-{last}"] if isinstance(value, bool) else [flag]

@@ -60,8 +60,17 @@ def test_the_standard_error_is_that_of_a_ratio():
     assert math.isnan(mean_and_error(np.array([1.0]), np.array([2.0]))[1])
 
 
-def test_a_single_window_has_no_standard_error_and_still_makes_json(model):
-    assert evaluate(model, split_of([1, 2, 3])).as_dict()["standard_error"] is None
+def test_a_single_window_has_the_standard_error_of_its_tokens(model):
+    # 1, 2 and 6 nats: mean 3, squared distances 4 + 1 + 9 = 14; √(14 / (3 · 2))
+    one = np.array([9.0]), np.array([3.0]), np.array([41.0])
+    assert mean_and_error(*one) == (3.0, pytest.approx(math.sqrt(14 / 6)))
+    nats = reference(model, [1, 2, 3])
+    expected = (nats.std() / math.sqrt(3)).item()
+    assert evaluate(model, split_of([1, 2, 3])).standard_error == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_single_token_has_no_standard_error_and_still_makes_json(model):
+    assert evaluate(model, split_of([1])).as_dict()["standard_error"] is None
 
 
 @pytest.mark.trap(6)

@@ -59,15 +59,6 @@ def test_bytes_that_are_no_text_end_nothing(lm, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines() == replies(lm, "caf\ufffd")
 
 
-def test_a_run_without_dialogues_says_so(lm, monkeypatch, capsys):
-    lm.template = None
-    monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
-    assert main(SETTINGS) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "has no chat template" in err
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

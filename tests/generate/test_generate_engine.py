@@ -152,6 +152,20 @@ def test_stop_ids_end_a_row_and_are_not_said(model):
     assert stopped == [row[: row.index(stop)] if stop in row else row for row in free]
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.0, top_k=2, seed=1, max_new_tokens=4)], ids=str)
+def test_a_row_that_is_never_empty_draws_no_stop_id_first_and_any_later(model, sampling):
+    free = rows_of(model, [[1, 2], [1, 2]], GREEDY)
+    stops = set(free[0])  # of the greedy continuation: the first is the likeliest of all
+    ended, begun = rows_of(model, [[1, 2], [1, 2]], sampling, stop_ids=stops, never_empty=[1])
+    if sampling is GREEDY:
+        logits = next_logits(model, torch.tensor([[1, 2]]))[0].clone()
+        logits[sorted(stops)] = -torch.inf
+        assert ended == []
+        assert begun[0] == logits.argmax().item()
+    assert begun
+    assert rows_of(model, [[1, 2]], sampling, stop_ids=stops, never_empty=[0])[0][:1] != free[0][:1]
+
+
 def test_ids_beyond_the_vocabulary_are_never_chosen(model):
     hot = Sampling(temperature=5.0, seed=1, max_new_tokens=100)
     assert max(rows_of(model, [[1]], hot)[0]) > 8

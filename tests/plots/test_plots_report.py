@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from fake_run import BATCH, BLOCK, MakeRun, metrics, sample
 
+from linnet.data import Prepared
 from linnet.errors import UserError
+from linnet.evaluate.counting import split_baselines
 from linnet.files import write_json
 from linnet.plots import write_report
 from linnet.plots.facts import Facts
@@ -129,6 +131,57 @@ def test_the_numbers_are_those_of_the_metrics(make_run: MakeRun):
     for row in rows:
         if row["kind"] == "eval":
             assert f"{row['val_loss']:.3f} 0.020 {row['val_perplexity']:,.1f}" in text
+
+
+BESIDE = {
+    "guessing": 5.781,
+    "letters": 4.61,
+    "counting": 3.075,
+    "order": 7,
+    "counted_bytes": 5700,
+    "scored_bytes": 300,
+    "distinct": 55,
+}
+
+
+@pytest.mark.usefixtures("pictures")
+def test_the_loss_stands_beside_guessing_letters_and_counting(make_run: MakeRun):
+    run = make_run()
+    write_json(run.path / "evaluation.json", {**EVALUATION, "split": "val", "baselines": BESIDE})
+    facts = Facts.of(run)
+    text = page_of(run).text
+    bits = facts.reached["bits_per_byte"]
+    assert "guessing 5.781 letter frequencies 4.610 counting 3.075 this model " + f"{bits:.3f}" in text
+    assert f"Better than all three, with {1 - bits / 3.075:.0%} fewer bits than counting" in text
+    assert "guessing 5.78, letter frequencies 4.61, counting 3.08" in text
+    # 3.075 bits for a byte at the model's own 2.5 nats per token for each bit per byte
+    assert facts.counting_loss == pytest.approx(3.075 * facts.reached["loss"] / bits)
+    assert f"counting: {facts.counting_loss:.3f}" in text
+
+
+def test_what_stands_beside_a_loss_is_computed_where_no_evaluation_has_it(make_run: MakeRun, data: Prepared):
+    expected = split_baselines(data.split("train"), data.split("val"), data.tokenizer())
+    run = make_run()
+    assert Facts.of(run).baselines == expected
+    for evaluation in (
+        {"split": "val", "baselines": {**BESIDE, "counting": "three"}},
+        {"split": "test", "baselines": BESIDE},
+        {"split": "val", "data": "others", "baselines": BESIDE},
+    ):
+        write_json(run.path / "evaluation.json", evaluation)
+        assert Facts.of(run).baselines == expected
+    manifest = run.manifest()
+    manifest["data"]["path"] = "gone"
+    write_json(run.manifest_file, manifest)
+    assert Facts.of(run).baselines is None
+    assert "What that is worth" not in page_of(run).text
+
+
+def test_a_perplexity_beyond_the_vocabulary_is_no_choice_among_its_tokens(make_run: MakeRun):
+    rows = [{"kind": "eval", "step": 1, "tokens": 64, "val_loss": math.log(2847), "val_bits_per_byte": 6.0}]
+    text = page_of(make_run(rows)).text
+    assert "2,847.0 perplexity worse than a blind guess: that has 300, one for each token of the vocabulary" in text
+    assert "equal tokens" not in text
 
 
 def test_the_limits_are_computed(make_run: MakeRun):

@@ -6,7 +6,7 @@ from linnet.evaluate.loss import Evaluation
 from linnet.model.config import ModelConfig, training_bytes
 from linnet.train.config import TrainConfig
 from linnet.train.display import LiveDisplay
-from linnet.train.preflight import preflight
+from linnet.train.preflight import preflight, proportion
 
 LONG = "A sample with many words, and a line\nfor each of them. " * 40
 
@@ -50,3 +50,17 @@ def test_the_preflight_says_what_its_memory_is_of() -> None:
     assert "with one window at a time, Python and PyTorch not counted" in small.lines()[0]
     assert "with 8 windows at a time" in whole.lines()[0]
     assert whole.memory_bytes == training_bytes(model, 8) > small.memory_bytes
+
+
+def test_little_text_is_told_in_parameters_for_each_token() -> None:
+    little = preflight(ModelConfig(n_layer=1, n_embd=64), TrainConfig(), 300)
+    assert f"{little.parameters / 300:,.0f} parameters for each token of text" in little.lines()[2]
+    assert "0.00" not in little.lines()[2]
+    assert [proportion(share) for share in (0.0047, 0.12, 0.99, 1.0, 2.34, 1234.6)] == [
+        "213 parameters for each token of text",
+        "8.3 parameters for each token of text",
+        "1 parameter for each token of text",
+        "1 token of text for each parameter",
+        "2.3 tokens of text for each parameter",
+        "1,235 tokens of text for each parameter",
+    ]

@@ -80,3 +80,33 @@ def test_a_greeting_stands_in_for_questions_that_leave_no_room_or_cannot_be_read
     for lm in (narrow, odd):
         assert Sampler.of(lm, split, "Once", 4).messages == [{"role": "user", "content": GREETING}]
         assert Sampler.of(lm, split, "Once", 4).write(lm)["text"].startswith(f"{GREETING} → ")
+
+
+def test_samples_are_different_and_the_first_is_that_of_each_evaluation(pairs_data: Path, story_data: Path) -> None:
+    for data in (pairs_data, story_data):
+        lm, split = untrained(data), Prepared.open(data).split("val")
+        sampler = Sampler.of(lm, split, "Once", 8)
+        three = sampler.samples(lm)
+        assert three[0] == sampler.write(lm)
+        assert len({row["text"] for row in three}) == 3
+        assert all(row["text"].startswith(row["prompt"]) for row in three)
+
+
+def test_several_texts_of_a_run_on_one_document_go_on_from_words_it_has_not_seen(
+    tmp_path: Path, story_data: Path
+) -> None:
+    words = [f"word{n}" for n in range(600)]
+    (tmp_path / "one.txt").write_text("\n".join(words), encoding="utf-8")
+    prepare(DataConfig(sources=(str(tmp_path / "one.txt"),), vocab_size=300, val_fraction=0.2), tmp_path / "data")
+    lm, split = untrained(tmp_path / "data"), Prepared.open(tmp_path / "data").split("val")
+    sampler = Sampler.of(lm, split, "", 8)
+    assert len(set(sampler.beginnings)) == 8
+    for beginning in sampler.beginnings:
+        first, *others = (words.index(word) for word in beginning.split())
+        assert first >= 470  # of the fifth that is held out
+        assert others == list(range(first + 1, first + 1 + len(others)))
+    assert [row["prompt"] for row in sampler.samples(lm, 2)] == list(sampler.beginnings[:2])
+    assert sampler.write(lm)["prompt"] == ""
+    assert Sampler.of(lm, split, "Once", 8).beginnings == ()
+    many = Prepared.open(story_data)
+    assert Sampler.of(untrained(story_data), many.split("val"), "", 8).beginnings == ()

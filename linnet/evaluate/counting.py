@@ -1,0 +1,387 @@
+"""What a loss is worth: bits per byte of guessing, of letter frequencies, and of counting what followed what.
+
+Counting is an n-gram of bytes with interpolated, modified Kneser-Ney smoothing. It is static: made from training text
+in well under a second a megabyte, and never changed by what it scores. Shapes: N bytes of text, G different n-grams.
+
+Source: Chen and Goodman, An empirical study of smoothing techniques for language modeling, 1999, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from linnet.console import count_of
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    from linnet.data.shards import Split
+    from linnet.run import Run
+    from linnet.tokenizers import Tokenizer
+
+ORDER = 7
+"""bytes of the longest n-gram, six that are seen and the one that follows; shorter ones gain nothing on small texts"""
+LONGEST = 8
+"""bytes that fit into the 64 bits of a packed n-gram"""
+COUNTED_BYTES, SCORED_BYTES = 2_000_000, 200_000
+"""the most training text that is counted, and the most held-out text that is scored"""
+STRETCHES = 10
+"""of a split that is longer, at even distances: its sources stand one after another"""
+
+END = b"\xff"
+"""stands for the end of a document; see `FIRST_MARK`"""
+FIRST_MARK = 0xF5
+"""No UTF-8 holds a byte from here on, so these are free to stand for special tokens: one byte for each. They are
+predicted and paid for as the model has to, and are no bytes of text."""
+LAST_MARK = 0xFF
+
+_USUAL = (0.0, 0.5, 1.0, 1.5)
+"""discounts where too few n-grams occur once to four times to estimate them"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The n-grams of one length. A gram is its bytes as one number, the oldest first; its context all but the last."""
+
+    grams: np.ndarray
+    """(G,) uint64, ascending"""
+    shares: np.ndarray
+    """(G,) float64: what the discounted count gives the last byte after its context"""
+    contexts: np.ndarray
+    """(contexts,) uint64, ascending"""
+    rests: np.ndarray
+    """(contexts,) float64: what is left for the next shorter context; with its shares, 1"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NGram:
+    """How likely each byte is after those before it, by counting a text.
+
+    With h a context, h' the same without its oldest byte, c the count of an n-gram and N_k(h) how many different bytes
+    followed h exactly k times (N_3: three times or more):
+
+        p(w | h) = (c(hw) - D(c(hw))) / c(h) + (D_1 N_1(h) + D_2 N_2(h) + D_3 N_3(h)) / c(h) · p(w | h')
+
+    The longest n-grams have their true counts, shorter ones the number of different bytes that stood before them. Below
+    the empty context lies 1/256 for every byte. A context that never occurred says nothing: p(w | h) = p(w | h').
+    """
+
+    levels: tuple[_Level, ...]
+    """of 1, 2, ... bytes"""
+
+    @property
+    def order(self) -> int:
+        """Bytes of the longest n-gram: fewer than were asked for where the text is no longer than that."""
+        return len(self.levels)
+
+    @staticmethod
+    def fit(data: bytes, order: int = ORDER) -> NGram:
+        """The n-gram of a text, of `order` bytes; one of an empty text finds all bytes equally likely.
+
+        Raises:
+            ValueError: the order is not 1 to 8.
+        """
+        if not 1 <= order <= LONGEST:
+            raise ValueError(f"the order is {order}; it can be 1 to {LONGEST}")
+        order = min(order, len(data))
+        levels: list[_Level] = []
+        if order:
+            grams, counts = _different(_packed(np.frombuffer(data, np.uint8), order))
+            levels = [_level(grams, counts)]
+        for length in range(order - 1, 0, -1):
+            # a gram was preceded by as many different bytes as there are longer grams that end in it
+            shorter, before = _different(grams & np.uint64(256**length - 1))
+            levels.append(_level(shorter, before))
+            # nothing stood before the first gram of the text, which precedes shorter ones all the same
+            grams = np.union1d(shorter, np.uint64(int.from_bytes(data[:length], "big")))
+        return NGram(tuple(reversed(levels)))
+
+    def bits(self, data: bytes, context: bytes = b"") -> float:
+        """The bits that all of `data` costs: the sum of -log2 p over its bytes."""
+        return float(-np.log2(self.probabilities(data, context)).sum())
+
+    def probabilities(self, data: bytes, context: bytes = b"") -> np.ndarray:
+        """(N,) float64: how likely each byte of `data` was after those before it.
+
+        Args:
+            context: what stands before the first byte; nothing that was counted does, unless it is given here.
+        """
+        seen = min(len(context), max(self.order - 1, 0))
+        values = np.frombuffer(context[len(context) - seen :] + data, np.uint8).astype(np.uint64)
+        found = np.full(len(data), 1 / 256)
+        grams = np.zeros(len(data), np.uint64)
+        for length, level in enumerate(self.levels, 1):
+            first = max(0, length - 1 - seen)  # earlier bytes have no context of this length
+            oldest = values[seen + first - length + 1 : max(0, len(values) - length + 1)]
+            grams[first:] |= oldest << np.uint64(8 * (length - 1))
+            wanted, here = grams[first:], found[first:]
+            place, known = _find(level.contexts, wanted >> np.uint64(8))
+            here[known] *= level.rests[place[known]]
+            place, known = _find(level.grams, wanted)
+            here[known] += level.shares[place[known]]
+        return found
+
+    def distribution(self, context: bytes = b"") -> np.ndarray:
+        """(256,) float64: how likely each byte is after `context`; they sum to 1."""
+        found = np.full(256, 1 / 256)
+        for length, level in enumerate(self.levels, 1):
+            if length - 1 > len(context):
+                break
+            wanted = np.uint64(int.from_bytes(context[len(context) - length + 1 :], "big"))
+            place, known = _find(level.contexts, wanted)
+            if not known:
+                break  # and no longer context ever occurred
+            low = np.searchsorted(level.grams, wanted << np.uint64(8))
+            high = np.searchsorted(level.grams, (wanted << np.uint64(8)) | np.uint64(255), side="right")
+            found *= level.rests[place]
+            found[(level.grams[low:high] & np.uint64(255)).astype(np.int64)] += level.shares[low:high]
+        return found
+
+    def sample(self, count: int, seed: int = 0, context: bytes = b"") -> bytes:
+        """`count` bytes drawn one after another, each from its distribution after `context` and those before it."""
+        random = np.random.default_rng(seed)
+        drawn = bytearray(context)
+        for point in random.random(count):
+            sums = np.cumsum(self.distribution(bytes(drawn[-(LONGEST - 1) :])))
+            drawn.append(min(int(np.searchsorted(sums, point * sums[-1], side="right")), 255))
+        return bytes(drawn[len(context) :])
+
+
+def _packed(values: np.ndarray, length: int) -> np.ndarray:
+    """(N - length + 1,) uint64: the `length` bytes from each place on as one number, the oldest first."""
+    count = len(values) - length + 1
+    grams = np.zeros(count, np.uint64)
+    for place in range(length):
+        grams = (grams << np.uint64(8)) | values[place : place + count]
+    return grams
+
+
+def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values, ascending, and how often each occurs."""
+    values = np.sort(values)
+    starts = _starts(values)
+    return values[starts], np.diff(starts, append=len(values))
+
+
+def _starts(ascending: np.ndarray) -> np.ndarray:
+    """Where each different value begins."""
+    return np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1])))
+
+
+def _find(ascending: np.ndarray, wanted: Any) -> tuple[Any, Any]:
+    """The place of each wanted uint64, and whether it is there; its place means nothing where it is not."""
+    places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    return places, ascending[places] == wanted
+
+
+def _level(grams: np.ndarray, counts: np.ndarray) -> _Level:
+    """The shares of `grams`, which are ascending, so that those of one context stand together."""
+    taken = np.array(discounts(counts))[np.minimum(counts, 3)]
+    contexts = grams >> np.uint64(8)
+    starts = _starts(contexts)
+    totals = np.add.reduceat(counts, starts)
+    rests = np.add.reduceat(taken, starts) / totals
+    shares = (counts - taken) / np.repeat(totals, np.diff(starts, append=len(grams)))
+    return _Level(grams, shares, contexts[starts], rests)
+
+
+def discounts(counts: np.ndarray) -> tuple[float, float, float, float]:
+    """What is taken from a count of 0, 1, 2, and 3 or more, so that the unseen gets its due.
+
+    With n_k n-grams that occur k times and Y = n_1 / (n_1 + 2 n_2): D_k = k - (k + 1) Y n_(k+1) / n_k. Where that
+    cannot be computed, or would take nothing or all, D_k = k / 2.
+
+    Source: Chen and Goodman 1999, section 3 (without the fall-back).
+    """
+    once, twice = (int(np.count_nonzero(counts == k)) for k in (1, 2))
+    share = once / (once + 2 * twice) if once else 0.0
+    found = list(_USUAL)
+    for k in (1, 2, 3):
+        here, next_ = (int(np.count_nonzero(counts == count)) for count in (k, k + 1))
+        discount = k - (k + 1) * share * next_ / here if here else 0.0
+        if 0 < discount < k:
+            found[k] = discount
+    return found[0], found[1], found[2], found[3]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Baselines:
+    """Bits per byte of a held-out text without any model; special tokens are paid for, and are no bytes, as there."""
+
+    uniform: float
+    """guessing: log2 of `distinct`; 2.00 for a text of four letters"""
+    letters: float
+    """letter frequencies: each byte by how often it occurs in training text, whatever stands before it"""
+    counting: float
+    """a static, interpolated, modified Kneser-Ney n-gram of training text"""
+    order: int
+    """bytes of its longest n-gram"""
+    counted_bytes: int
+    """of training text that it counted"""
+    scored_bytes: int
+    """of held-out text that all three were scored on"""
+    distinct: int
+    """different bytes of that training text; one more, for all others, where the held-out text has any"""
+
+    def named(self) -> list[tuple[str, float]]:
+        """(what people call it, bits per byte), the simplest first."""
+        return [("guessing", self.uniform), ("letter frequencies", self.letters), ("counting", self.counting)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: by its fields, but `uniform` by the name that people read."""
+        values = asdict(self)
+        return {"guessing": values.pop("uniform"), **values}
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> Baselines:
+        """What `as_dict` gave.
+
+        Raises:
+            KeyError, TypeError: it did not give these values.
+        """
+        others = {name: value for name, value in values.items() if name != "guessing"}
+        return Baselines(uniform=values["guessing"], **others)
+
+
+def baselines(train_text: bytes, test_text: bytes) -> Baselines:
+    """What guessing, letter frequencies and counting in `train_text` need for a byte of `test_text`.
+
+    Args:
+        train_text, test_text: UTF-8, each document ended by `END` if there are several; that and other bytes from
+            `FIRST_MARK` on are costs, as every special token is one to a model, but no bytes to divide by. Contexts
+            begin at the start of `test_text` and reach across the documents in it, as those of a model's windows do;
+            none reaches back into `train_text`.
+    Raises:
+        UserError: there is no text in `test_text`.
+    """
+    train, test = _text_bytes(train_text), _text_bytes(test_text)
+    if not len(test):
+        raise UserError("there is no text to score; give a held-out text that is not empty")
+    letters = NGram.fit(train_text, 1)
+    # the first byte too stands after the end of a document, as it does for a model
+    counting = NGram.fit(END + train_text)
+    distinct = len(np.unique(train)) + int(bool(np.setdiff1d(test, train).size))
+    return Baselines(
+        uniform=math.log2(distinct),
+        letters=letters.bits(test_text) / len(test),
+        counting=counting.bits(test_text, END) / len(test),
+        order=counting.order,
+        counted_bytes=len(train),
+        scored_bytes=len(test),
+        distinct=distinct,
+    )
+
+
+def split_baselines(train: Split, test: Split, tokenizer: Tokenizer) -> Baselines:
+    """`baselines` of two splits of prepared data: the bytes that their ids stand for, one byte for a special token.
+
+    So a dialogue is compared as fairly as a story: who speaks, and where it ends, has to be predicted and paid for
+    here as by a model, and the bytes are those of the messages alone. Not comparable are the bits of a model that was
+    scored on answers only.
+
+    Raises:
+        UserError: there is no text in `test`.
+    """
+    return baselines(split_text(train, tokenizer, COUNTED_BYTES), split_text(test, tokenizer, SCORED_BYTES))
+
+
+def run_baselines(run: Run, test: Split) -> Baselines:
+    """`split_baselines` of the text that a run learned from, and of `test`, whose ids are of the run's tokenizer.
+
+    Raises:
+        UserError: they would not be comparable with the model's figures, or that text is gone; says why.
+    """
+    if test.name == "train":
+        raise UserError("the training split is what guessing, letter frequencies and counting would learn from")
+    if test.mask is not None and run.config().get("train", {}).get("assistant_only"):
+        raise UserError("this model learned answers only, and its bits are for all of each dialogue")
+    try:
+        prepared = run.data()
+    except UserError:
+        raise UserError("the text that the model learned from cannot be read any more") from None
+    return split_baselines(prepared.split("train"), test, prepared.tokenizer())
+
+
+def split_text(split: Split, tokenizer: Tokenizer, limit: int) -> bytes:
+    """The bytes of a split, special tokens as one byte each; of a long one `limit`, from all over it, joined."""
+    table = [tokenizer.token_bytes(id) for id in range(tokenizer.vocab_size)]
+    others = sorted(id for id in tokenizer.special_ids.values() if id != tokenizer.end_of_text)
+    for place, id in enumerate([tokenizer.end_of_text, *others]):
+        table[id] = bytes([max(LAST_MARK - place, FIRST_MARK)])
+
+    def text(start: int, end: int) -> bytes:
+        return b"".join([table[id] for id in split.tokens[start:end].tolist()])
+
+    size = len(split.tokens)
+    if split.bytes <= limit:
+        return text(0, size)
+    length = int(size * limit / split.bytes) // STRETCHES
+    starts = [place * (size - length) // (STRETCHES - 1) for place in range(STRETCHES)]
+    return b"".join(text(start, start + length) for start in starts)[:limit]
+
+
+def _text_bytes(text: bytes) -> np.ndarray:
+    """(N,) uint8: `text` without what stands for special tokens."""
+    values = np.frombuffer(text, np.uint8)
+    return values[values < FIRST_MARK]
+
+
+FEW_TOKENS = 1000
+"""a loss of fewer scored tokens is named as a hint; its standard error is itself not known well then"""
+
+_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+_MORE = "more steps or minutes where the validation loss was still falling; else more text, or a smaller model"
+
+_WORSE = {
+    "guessing": "no model at all would do better here. A little text was learned by heart, or the learning rate was "
+    "too high. What helps: more text or a smaller model; else a lower --optim.lr and --optim.matrix-lr",
+    "letter frequencies": "to know how often each letter occurs would be worth more. What helps: " + _MORE,
+    "counting": "a table of which byte followed which, made in a second, knows this text better. What helps: " + _MORE,
+}
+"""what it means to be worse than each, and what to do; the simplest is the one to name"""
+
+
+def worth_lines(bits_per_byte: float, found: Baselines) -> list[str]:
+    """Sentences on what a loss is worth: the figures that stand beside it, then what they mean for the model.
+
+    Args:
+        bits_per_byte: the model's, on the held-out text of `found`.
+    """
+    beside = ", ".join(f"{name} {value:.3f}" for name, value in found.named())
+    return [f"what that is worth: {bits_per_byte:.3f} bits per byte, where {beside}", verdict(bits_per_byte, found)]
+
+
+def verdict(bits_per_byte: float, found: Baselines) -> str:
+    """One sentence: the simplest of the three that beats the model, and what to do; or how far it is below them all."""
+    for name, value in found.named():
+        if round(bits_per_byte, 3) > round(value, 3):
+            return f"worse than {name} ({bits_per_byte:.3f} bits per byte, not {value:.3f}): {_WORSE[name]}"
+    name, best = min(found.named(), key=lambda pair: pair[1])
+    saved = 1 - bits_per_byte / best if best else 0.0
+    if saved < 0.005:
+        return f"no better than {name}, and no worse: the model has learned as much of this text as that knows"
+    more = f": it has learned more than what {found.order - 1} bytes tell of the next" if name == "counting" else ""
+    return f"better than all three, with {saved:.0%} fewer bits than {name}{more}"
+
+
+def caution(split: str, tokens: int, standard_error: float | None) -> str:
+    """One sentence on how far to trust a loss that rests on a handful of tokens; empty where there are enough.
+
+    Args:
+        split: "train", "val" or "test".
+        tokens: how many were scored.
+        standard_error: of the loss; None or nan where it is not known.
+    """
+    if tokens >= FEW_TOKENS:
+        return ""
+    known = standard_error is not None and math.isfinite(standard_error)
+    trust = f": chance alone may move its loss by {2 * (standard_error or 0):.2f} nats per token" if known else ""
+    return (
+        f"the {_NAMES.get(split, split)} split has only {count_of(tokens, 'token')}{trust}. Take its figures as a "
+        "hint; more text, or a larger --val-fraction, makes a measurement of them"
+    )

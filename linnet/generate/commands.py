@@ -1,0 +1,200 @@
+"""Lines with a slash: what every session obeys, be it a chat or a text that is written together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from linnet.config import shown, suggestion
+from linnet.errors import UserError
+from linnet.generate.alternatives import aligned, alternatives, rows_of
+
+if TYPE_CHECKING:
+    from linnet.generate.sampling import Sampling
+    from linnet.generate.text import Drawn
+    from linnet.model.transformer import Transformer
+    from linnet.tokenizers import Tokenizer
+
+
+class Drawing(Protocol):
+    """What a session drives: a conversation, or a draft."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    sampling: Sampling
+    drawn: Drawn | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """What stands behind a word with a slash."""
+
+    run: Callable[[Any, str], str]
+    """takes the session and the rest of the line; returns what to tell the user"""
+    argument: str
+    help: str
+
+
+class Commanded(ABC):
+    """A session apart from any terminal: lines with a slash are obeyed, others asked; `open` until the user leaves."""
+
+    piece: ClassVar[str]
+    """what the model writes at a time, as users are told of it"""
+    nothing: ClassVar[str]
+    """what they are told before the first"""
+    one_text: ClassVar[bool]
+    """whether user and model write on one text: an empty line asks for more of it, and their parts are told apart"""
+
+    def __init__(self, drawing: Drawing) -> None:
+        self.drawing = drawing
+        self.open = True
+        self.file: Path | None = None
+        """where it stands already, so that saving there again is meant"""
+
+    @property
+    @abstractmethod
+    def commands(self) -> Mapping[str, Command]:
+        """By their words, in the order of /help."""
+
+    @abstractmethod
+    def ask(self, text: str) -> Generator[str, None, None]:
+        """Pieces of what the model says to `text`; cut short, it is kept as far as it came.
+
+        Raises:
+            UserError: the model cannot go on from there.
+        """
+
+    @property
+    def remark(self) -> str:
+        """What to tell the user after the last piece; mostly nothing."""
+        return ""
+
+    def command(self, line: str) -> str:
+        """Obeys a line that begins with a slash; returns what to tell the user.
+
+        Raises:
+            UserError: no such command, or a value that is not allowed; nothing has changed.
+        """
+        name, _, argument = line.strip().partition(" ")
+        name = ALIASES.get(name, name)
+        if name not in self.commands:
+            longer = [command for command in self.commands if command.startswith(name)]
+            near = suggestion(longer[0] if longer else name, list(self.commands))
+            raise UserError(f"unknown command {shown(name)}; {near}")
+        return self.commands[name].run(self, argument.strip())
+
+    def set_sampling(self, **changes: Any) -> None:
+        """Draws what comes next with other values of some fields of `Sampling`.
+
+        Raises:
+            UserError: a value is not allowed.
+        """
+        self.drawing.sampling = dataclasses.replace(self.drawing.sampling, **changes)
+
+    def may_write(self, path: Path) -> None:
+        """
+        Raises:
+            UserError: something stands at `path` that is not this session's own.
+        """
+        if path.exists() and path != self.file:
+            raise UserError(f"{path} is there already; choose another name")
+
+
+def file_of(argument: str, example: str) -> Path:
+    """The file that a command names.
+
+    Args:
+        example: the command with a file, for those who name none.
+    Raises:
+        UserError: there is no name, or it cannot be one.
+    """
+    command = example.split()[0]
+    if not argument:
+        raise UserError(f"{command} needs a file, as in {example}")
+    try:
+        path = Path(argument).expanduser()
+        path.exists()
+    except (RuntimeError, ValueError, OSError):
+        raise UserError(f"{command}: {shown(repr(argument), 60)} is no file name; choose another") from None
+    return path
+
+
+def number(name: str, help: str) -> Command:
+    """A command that shows a number of `Sampling` and what it may be, or sets it."""
+    label, (kind, allowed, optional) = name.replace("_", "-"), NUMBERS[name]
+    off = ", or off" if optional else ""
+
+    def run(session: Commanded, argument: str) -> str:
+        if argument:
+            session.set_sampling(**{name: value_of(argument)})
+        value = getattr(session.drawing.sampling, name)
+        hint = "" if argument else f"; allowed: {allowed}{off}"
+        return f"{label} is {'off' if value is None else format(value, 'g')}{hint}"
+
+    def value_of(argument: str) -> int | float | None:
+        if optional and argument == "off":
+            return None
+        try:
+            value = kind(argument)
+            if math.isfinite(value):
+                return value
+        except (ValueError, OverflowError):  # no number, or one that no float can hold
+            pass
+        what = "a whole number" if kind is int else "a number"
+        raise UserError(f"{label} must be {what}{off}; got {shown(repr(argument), 60)}; allowed: {allowed}")
+
+    return Command(run, "N" if kind is int else "X", help)
+
+
+def _why(session: Commanded, _: str) -> str:
+    drawing = session.drawing
+    if drawing.drawn is None:
+        return session.nothing
+    if not drawing.drawn.ids:
+        return f"the last {session.piece} is empty"
+    places = list(alternatives(drawing.model, drawing.tokenizer, drawing.drawn))
+    return f"{WHY}\n{aligned(rows_of(places))}"
+
+
+def _help(session: Commanded, _: str) -> str:
+    rows = [[f"{name} {command.argument}".rstrip(), command.help] for name, command in session.commands.items()]
+    return aligned(rows)
+
+
+def _quit(session: Commanded, _: str) -> str:
+    session.open = False
+    return ""
+
+
+NUMBERS: dict[str, tuple[type[int] | type[float], str, bool]] = {
+    "temperature": (float, "0 or more; 1 draws as was learned", False),
+    "top_k": (int, "1 or more", True),
+    "top_p": (float, "0 to 1", True),
+    "max_new_tokens": (int, "1 or more", False),
+}
+"""the numbers of `Sampling` that a command sets: their kind, what they may be, and whether they can be off"""
+
+WHY = "(in %: as the model expects the token → as it could be drawn, after the temperature and the filters)"
+
+ALIASES = {"/exit": "/quit", "/top-k": "/topk", "/top-p": "/topp"}
+
+DRAWING = {
+    "/temperature": number("temperature", "higher is more surprising; 0: the likeliest"),
+    "/topk": number("top_k", "draws from the N likeliest tokens; off: from all"),
+    "/topp": number("top_p", "draws from the likeliest that sum to X; off: from all"),
+}
+"""how every session is told to draw"""
+
+
+def ending(piece: str, session: str) -> dict[str, Command]:
+    """The commands that every session has last, in its own words."""
+    return {
+        "/why": Command(_why, "", f"shows what else each token of the last {piece} could have been"),
+        "/help": Command(_help, "", "shows this; a command without its value shows the present one"),
+        "/quit": Command(_quit, "", f"ends the {session}, as Ctrl-D does; Ctrl-C cuts the model short"),
+    }

@@ -1,0 +1,79 @@
+"""What a run that is over leaves behind, said once: three texts, what its loss is worth, and how much it copies."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from linnet.errors import UserError
+from linnet.evaluate.counting import caution, run_baselines, worth_lines
+from linnet.model.config import parameter_count
+
+if TYPE_CHECKING:
+    from linnet.data import Split
+    from linnet.lm import LM
+    from linnet.run import Run
+    from linnet.train.sample import Sampler
+
+SECONDS, SHARE = 10.0, 0.06
+"""of a run that time ends, kept for its ending: so many, or that share of its time where it is less"""
+
+SAMPLES, SAMPLE_BYTES = 3, 240
+"""texts that are shown, and about how long they are at least"""
+
+MOST_PARAMETERS = 100_000_000
+"""of a model that is asked to write in passing; a larger one writes too slowly"""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The best weights of a run, and what they are looked at with."""
+
+    run: Run
+    lm: LM
+    sampler: Sampler
+    train: Split
+    val: Split | None
+    repeated: bool
+    """whether the training text was read more than once"""
+
+    def lines(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
+        """The sentences, as they are found.
+
+        Args:
+            seconds: that there are; the look for copies ends with them.
+        """
+        end = clock() + seconds
+        writes = bool(self.sampler.tokens) and parameter_count(self.lm.config) <= MOST_PARAMETERS
+        if writes:
+            yield from (f"  {number}. {_one_line(row)}" for number, row in enumerate(self._samples(), 1))
+        yield from self._worth()
+        if writes and self.repeated and (line := self.sampler.copying(self.lm, self.train, max(0.5, end - clock()))):
+            yield line
+
+    def _samples(self) -> list[dict[str, Any]]:
+        return self.sampler.samples(self.lm, SAMPLES)
+
+    def _worth(self) -> Iterator[str]:
+        """The validation loss of the best weights, beside what it takes no model for."""
+        row = self._best_row()
+        if row is None or self.val is None or row.get("val_bits_per_byte") is None:
+            return
+        with contextlib.suppress(UserError):  # not comparable: a run that learned answers only, for instance
+            yield from worth_lines(row["val_bits_per_byte"], run_baselines(self.run, self.val))
+        if warning := caution("val", len(self.val.tokens), row.get("val_standard_error")):
+            yield warning
+
+    def _best_row(self) -> dict[str, Any] | None:
+        from linnet.train.log import read_rows
+
+        step = self.run.checkpoint("best").step
+        rows = [row for row in read_rows(self.run.metrics_file) if row["kind"] == "eval" and row["step"] == step]
+        return rows[-1] if rows else None
+
+
+def _one_line(sample: dict[str, Any]) -> str:
+    return " ".join(sample["text"].split())

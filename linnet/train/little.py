@@ -1,0 +1,218 @@
+"""Little text, read many times: what a model of it begins with, how often it reads, and what keeps it from rote."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from linnet.console import duration_text, say
+from linnet.data import Prepared, prepare
+from linnet.data.shards import MANIFEST
+from linnet.errors import UserError
+from linnet.run import Run
+from linnet.train.ancestor import Ancestor
+from linnet.train.base import base_config, find_base, make_base, prepared_for_base
+from linnet.train.config import Config
+from linnet.train.dial import Choice, Rung, for_steps, seconds_per_token, text_bytes
+from linnet.train.forecast import expected_bits, forecast
+from linnet.train.start import with_data
+
+LITTLE_BYTES = 600_000
+"""up to here a text is little: it is read several times in the minutes that there are"""
+
+KNOWN_SHARE = 0.7
+"""of a text's characters that the base has ids for; with fewer its script is another, and the base would be no help"""
+
+BASE_SHARE = 0.6
+"""of the time that is left: more is not spent on making a base; a smaller one is made"""
+
+BASE_PARTS = (1, 2, 4)
+"""by which the steps of a base are divided where there is less time"""
+
+OWN_CHARACTERS = 1024
+"""most ids of a text whose script the base does not know: a character each, bytes for the rarest"""
+
+FRESH_SHAPE = Rung(2, 4, 128, 128, 8)
+"""of a model that begins with nothing"""
+
+BATCH = 8
+"""windows of a step: little text is learned in many small ones"""
+
+LEAST_BLOCK, LEAST_WINDOWS = 8, 4
+"""positions of a window, and windows of a text: with less of either there is nothing to learn from"""
+
+FORECAST_MINUTES = (1, 5, 30)
+"""for which a forecast says what to expect"""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How a text of one size is learned."""
+
+    readings: float
+    """of the text, after which nothing more is gained"""
+    dropout: float
+    noise: float
+    weight_decay: float
+    lr: float
+    matrix_lr: float
+
+
+BEGUN = (
+    (20_000, Regime(15, 0.3, 0.1, 0.5, 0.01, 0.01)),
+    (100_000, Regime(12, 0.25, 0.1, 0.5, 0.015, 0.01)),
+    (600_000, Regime(8, 0.1, 0.0, 0.2, 0.03, 0.02)),
+)
+"""by bytes of text, for a model that begins with the weights of another"""
+
+FRESH = (
+    (20_000, Regime(20, 0.4, 0.1, 1.5, 0.05, 0.02)),
+    (100_000, Regime(16, 0.3, 0.1, 1.0, 0.05, 0.02)),
+    (600_000, Regime(10, 0.15, 0.0, 0.5, 0.05, 0.02)),
+)
+"""the same from random weights (docs/experiments.md)"""
+
+
+def regime(n_bytes: float, *, begun: bool) -> Regime:
+    """How to learn a text of so many bytes; between the sizes that were tried it follows the logarithm of the size."""
+    points = BEGUN if begun else FRESH
+    place = min(max(n_bytes, points[0][0]), points[-1][0])
+    for (low, a), (high, b) in pairwise(points):
+        if place <= high:
+            share = math.log(place / low) / math.log(high / low)
+            return Regime(*((1 - share) * x + share * y for x, y in zip(astuple(a), astuple(b), strict=True)))
+    raise AssertionError
+
+
+def regulated(config: Config, rule: Regime, readings: float) -> Config:
+    """`config` with a regime; what holds learning by heart back is as strong as the text is read often."""
+    strength = min(1.0, max(0.0, readings - 1) / max(rule.readings - 1, 1.0))
+    return replace(
+        config,
+        model=replace(config.model, dropout=round(strength * rule.dropout, 2), attention_dropout=0.0),
+        optim=replace(
+            config.optim,
+            lr=round(rule.lr, 4),
+            matrix_lr=round(rule.matrix_lr, 4),
+            weight_decay=round(strength * rule.weight_decay, 2),
+        ),
+        train=replace(config.train, noise=round(strength * rule.noise, 2)),
+    )
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The text as it is read, and the weights to begin with."""
+
+    prepared: Prepared
+    config: Config
+    ancestor: Ancestor | None
+
+
+def is_little(data: str) -> bool:
+    """Whether a prepared folder, or the sources that `--data` names, hold so little text that it is read many times."""
+    if (Path(data) / MANIFEST).is_file():
+        return Prepared.open(data).split("train").bytes <= LITTLE_BYTES
+    size = text_bytes((data,))
+    return size is not None and size <= LITTLE_BYTES
+
+
+def begin(config: Config, data: str, folder: Path, seconds: float) -> Beginning:
+    """The text, prepared in `folder` with the vocabulary of the base; and the base, found or made.
+
+    A text in a script that the base cannot spell gets a vocabulary of its own characters, and no base; data that is
+    prepared already keeps its vocabulary, and has no base either.
+
+    Args:
+        data: as `--data`.
+        folder: of the run.
+        seconds: that are left.
+    Raises:
+        UserError: the text cannot be used, or the cache folder cannot be written.
+    """
+    if (Path(data) / MANIFEST).is_file():
+        config, _ = with_data(config, data, folder)
+        return Beginning(Prepared.open(data), config, None)
+    base = base_config()
+    config = replace(config, prepare=replace(config.prepare, sources=(data,)))
+    prepared = prepared_for_base(base, config.prepare, folder / "data")
+    facts = prepared.manifest["splits"]["train"]
+    if facts["unseen_characters"] > (1 - KNOWN_SHARE) * facts["characters"]:
+        say("the text is in a script that the base does not know, so its model begins with nothing")
+        own = replace(config.prepare, tokenizer="char", vocab_size=OWN_CHARACTERS)
+        return Beginning(prepare(own, folder / "data"), replace(config, prepare=own), None)
+    run = find_base(base) or _made(base, prepared, seconds)
+    if run is None:
+        return Beginning(prepared, config, None)
+    ancestor = Ancestor.open(run.path)
+    return Beginning(prepared, ancestor.applied(config), ancestor)
+
+
+def _made(base: Config, prepared: Prepared, seconds: float) -> Run | None:
+    """A base that takes no more than its share of the time, or None where there is no such."""
+    shape = replace(base, model=replace(base.model, vocab_size=prepared.tokenizer().vocab_size))
+    full = seconds_per_token(shape, prepared) * base.train.steps * base.train.batch_size * base.model.block_size
+    for parts in BASE_PARTS:
+        if full / parts <= BASE_SHARE * seconds:
+            smaller = replace(base, train=replace(base.train, steps=base.train.steps // parts))
+            say(f"this takes about {duration_text(full / parts)} of the time, the first time only")
+            return find_base(smaller) or make_base(smaller)
+    say("there is no time to make a base: the model begins with nothing; more --minutes would serve this text")
+    return None
+
+
+def choose(beginning: Beginning, seconds: float) -> Choice:
+    """How the text is learned in `seconds`, and what that is expected to reach.
+
+    Raises:
+        UserError: there is too little text for a single window.
+    """
+    config, prepared = beginning.config, beginning.prepared
+    split, tokenizer = prepared.split("train"), prepared.tokenizer()
+    begun = beginning.ancestor is not None
+    if not begun:
+        config = FRESH_SHAPE.applied(config, tokenizer.vocab_size)
+    config = replace(config, train=replace(config.train, batch_size=BATCH))
+    config = fitting_window(config, len(split.tokens))
+    rule, found = regime(split.bytes, begun=begun), forecast(split, tokenizer)
+    per_token = seconds_per_token(regulated(config, rule, rule.readings), prepared)
+
+    def readings_in(time: float) -> float:
+        return min(rule.readings, time / per_token / len(split.tokens))
+
+    def bits_in(time: float) -> float:
+        return expected_bits(found.counting, split.bytes, readings_in(time), rule.readings, begun=begun)
+
+    readings, step_tokens = readings_in(seconds), BATCH * config.model.block_size
+    tokens = readings * len(split.tokens)
+    steps = max(1, round(rule.readings * len(split.tokens) / step_tokens))
+    config = for_steps(regulated(config, rule, readings), steps, min(steps, tokens / step_tokens))
+    limit = None if math.isinf(seconds) else seconds / 60
+    config = replace(config, train=replace(config.train, max_minutes=limit))
+    about = (*found.lines(), _in_time(bits_in))
+    return Choice(config, tokens, readings, bits_in(seconds), min(seconds, tokens * per_token), about)
+
+
+def _in_time(bits_in: Callable[[float], float]) -> str:
+    expected = ", ".join(f"{bits_in(60 * minutes):.2f} in {minutes}" for minutes in FORECAST_MINUTES)
+    return f"on this computer it can be expected to need {expected} minutes"
+
+
+def fitting_window(config: Config, train_tokens: int) -> Config:
+    """`config` with windows that a text of so many tokens has some of.
+
+    Raises:
+        UserError: there is too little text for any.
+    """
+    block = config.model.block_size
+    while block > LEAST_BLOCK and train_tokens < LEAST_WINDOWS * block + 1:
+        block //= 2
+    if train_tokens < LEAST_WINDOWS * block + 1:
+        raise UserError(
+            f"the text has {train_tokens:,} tokens to learn from; give at least {LEAST_WINDOWS * block + 1:,}: "
+            "a page or more makes sense"
+        )
+    return replace(config, model=replace(config.model, block_size=block))
