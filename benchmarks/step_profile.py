@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from nanogpt import guarded
-from time_to_loss import linnet_config
+from same_text import linnet_config
 
 from linnet import runtime
 from linnet.console import emit, table
@@ -156,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--recipe", default="linnet-shakespeare", help="a recipe or a preset of time_to_loss.py")
+    parser.add_argument("--recipe", default="shakespeare", help="by name or file")
     parser.add_argument("--vocab-size", type=int, default=70)
     parser.add_argument("--steps", type=int, default=40, help="of each way, two at least")
     parser.add_argument("--threads", type=int)

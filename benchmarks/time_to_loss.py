@@ -1,17 +1,24 @@
 """How soon a good loss is there: `python benchmarks/time_to_loss.py --nanogpt CHECKOUT --text tinyshakespeare.txt`.
 
-Linnet and a nanoGPT checkout train on the characters of one text, in turn, each in a process of its own. The last tenth
-of the text is validation; every character of it but the first is scored once, in windows of 64 inputs (or --window), by
-one scorer for both. The clock runs from the start of the process; importing, compiling (with an empty cache) and
-scoring are in it, and both are scored at the same seconds and at their end. What is outside it, for both: turning the
-text into ids, and writing checkpoints. nanoGPT has its own recipe for a CPU, in the first round eager and compiled,
-then as was better. Linnet trains twice a round: for a sixth of nanoGPT's time (or --linnet-minutes), to have nanoGPT's
-final loss as soon as can be (the first look of either run that sees it counts), and for all of it, which answers what
-the loss is when nanoGPT has finished. Its learning rate comes down within the time that it is given, and its size fits
-that time: --short-recipe and --recipe, neither larger than nanoGPT's model. Flags of `linnet train` change both:
-`--optim.lr 0.01`. With --alone Linnet trains without a peer, for --linnet-minutes, to try settings.
+Linnet and a nanoGPT checkout train on the characters of one text, in turn, each in a process of its own. Linnet's is
+the command that a user types,
 
-`--bytes` compares bits per byte on stories (documents between lines `<|endoftext|>`; the last twentieth is the test):
+    linnet train RECIPE --data DATA --run RUN --train.max-minutes N --train.seed S
+
+with a recipe that `linnet recipes` lists, and flags of `linnet train` change it: `--optim.lr 0.01`. The last tenth of
+the text is validation: Linnet's losses are those that the run itself writes to metrics.jsonl, of all of it, when it
+chooses to; nanoGPT's are of every character but the first, each --every seconds and at the end, in windows of --window.
+That scorer also scores the run's best checkpoint, to show that the two agree. The clock runs from the start of the
+process until the loss is written down; importing, compiling (with an empty cache), evaluating, samples and, of Linnet,
+checkpoints are in it. What is outside it, for both: turning the text into ids.
+
+nanoGPT has its own recipe for a CPU, in the first round eager and compiled, then as was better. Linnet trains twice a
+round: for a seventh of nanoGPT's time (or --linnet-minutes), to have nanoGPT's final loss as soon as can be (the first
+loss of either run that is as low counts), and for all of it, which answers what the loss is when nanoGPT has finished.
+Its learning rate comes down within the time that it is given, and its size fits that time: --short-recipe and --recipe,
+neither larger than nanoGPT's model. With --alone Linnet trains without a peer, for --linnet-minutes, to try settings.
+
+`--bytes` compares bits per byte on stories (documents between lines `<|endoftext|>`; the last twentieth is validation):
 both sides have --minutes, nanoGPT with its CPU recipe and the best of three kinds of ids; Linnet also has a fifth.
 """
 
@@ -20,264 +27,146 @@ import dataclasses
 import json
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import time
-import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import nanogpt
-from nanogpt import Looks, Recipe, write_ids
+from nanogpt import Recipe
 from rounds import figures_of, shown, summary
+from same_text import WINDOW, Comparison, Own, Peer, characters, linnet_config, stories
 
 from linnet import runtime
-from linnet.config import dumps, from_dict, parse_flags, read_toml, recipe_path
 from linnet.console import emit, say, table
 from linnet.errors import UserError
-from linnet.files import read_text, sha256, write_json, write_text
+from linnet.files import sha256, write_json, write_text
+from linnet.run import Run
 from linnet.train.config import Config
+from linnet.train.log import read_rows
 
 HERE = Path(__file__).resolve().parent
-WINDOW = 64
 MOST_PARAMETERS = 810_000
-NO_STEPS_LIMIT = 10_000_000
-_CHARACTERS = (  # the text is one document, so there is nothing to mask
-    "--model.n-embd 128 --model.n-head 4 --model.block-size 64 --optim.newton-schulz-steps 3 "
-    "--schedule.warmup-steps 10 --model.no-within-documents"
-)
-PRESETS = {
-    "linnet-shakespeare": (
-        "linnet-small",
-        f"{_CHARACTERS} --model.n-layer 3 --train.batch-size 32 --optim.matrix-lr 0.03",
-    ),
-    "linnet-shakespeare-quick": (
-        "linnet-small",
-        f"{_CHARACTERS} --model.n-layer 2 --train.batch-size 8 --optim.matrix-lr 0.04",
-    ),
-    "linnet-shakespeare-long": (
-        "linnet-small",
-        "--model.n-layer 6 --model.n-embd 192 --model.n-head 6 --model.block-size 256 --train.batch-size 8 "
-        "--optim.weight-decay 0.1 --model.no-within-documents",
-    ),
-    "linnet-stories": (
-        "linnet-small",
-        "--model.n-layer 2 --model.n-embd 128 --model.n-head 4 --train.batch-size 16",
-    ),
-    "linnet-stories-quick": (
-        "linnet-small",
-        "--prepare.vocab-size 2048 --model.n-layer 1 --model.n-embd 128 --model.n-head 4 --model.mlp-hidden 128 "
-        "--model.value-embeddings --train.batch-size 8 --optim.lr 0.1 --optim.beta2 0.98 --optim.newton-schulz-steps 3 "
-        "--schedule.warmup-steps 10",
-    ),
-}
-"""recipes of Linnet and what is changed in them"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """One setting of nanoGPT, and the ids it reads."""
-
-    name: str
-    recipe: Recipe
-    ids: Path
-    """training ids, uint16"""
-    score_ids: Path
-    vocab_size: int
-    compile: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Own:
-    """What Linnet reads."""
-
-    data: Path
-    """prepared by Linnet"""
-    score_ids: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """What is compared: the same text for both sides, and one unit of loss."""
-
-    own: dict[int, Own]
-    """by how many ids a recipe asks for; the first for all others"""
-    window: int
-    """inputs of a scored window; 0 takes each model's own context"""
-    units: int
-    """what the nats of the scored text are divided by"""
-    peers: tuple[Peer, ...]
-    seconds: float | None
-    """of a nanoGPT run; None leaves it its own number of iterations"""
-    short_share: float
-    """of nanoGPT's time, for Linnet's short run"""
-
-    def text(self, config: Config) -> Own:
-        """What is read with this config."""
-        return self.own.get(config.prepare.vocab_size, next(iter(self.own.values())))
-
-
-def characters(text_file: Path, work: Path, iterations: int, modes: list[str], window: int = WINDOW) -> Comparison:
-    """The characters of a text, its last tenth held out, written for both sides.
-
-    nanoGPT's ids are those of its own prepare script: the characters by code point. Linnet's vocabulary has U+FFFD
-    and five special tokens besides.
-    """
-    from linnet.data import DataConfig, Prepared, prepare
-
-    text = read_text(text_file)
-    alphabet = sorted(set(text))
-    options = DataConfig(
-        sources=(str(text_file),), tokenizer="char", vocab_size=len(alphabet) + 6, split="tail", val_fraction=0.1
-    )
-    prepare(options, work / "data")
-    data = Prepared.open(work / "data")
-    border = data.split("train").characters
-    if border + data.split("val").characters != len(text):
-        raise UserError(f"{text_file} cannot be compared: preparing it loses characters")
-    number = {character: id for id, character in enumerate(alphabet)}
-    ids, score_ids = (
-        write_ids(work / f"{name}.bin", [number[character] for character in part])
-        for name, part in (("train", text[:border]), ("val", text[border:]))
-    )
-    own = data.split("val").tokens[:-1]  # without the end of text, which nanoGPT does not have
-    peers = tuple(
-        Peer(
-            name=mode,
-            recipe=Recipe(max_iters=iterations),
-            ids=ids,
-            score_ids=score_ids,
-            vocab_size=len(alphabet),
-            compile=mode == "compiled",
-        )
-        for mode in modes
-    )
-    return Comparison(
-        own={options.vocab_size: Own(data=data.folder, score_ids=write_ids(work / "linnet-val.bin", own))},
-        window=window,
-        units=len(own) - 1,
-        peers=peers,
-        seconds=None,
-        short_share=1 / 6,
-    )
-
-
-def stories(text_file: Path, work: Path, minutes: float) -> Comparison:
-    """Stories between separators, as 4,096 and as 2,048 ids that Linnet learned, and as characters.
-
-    The test split begins after an end of text, so that its first token is scored as well.
-    """
-    import numpy as np
-
-    from linnet.data import DataConfig, Prepared, prepare
-
-    peers, own, units = [], {}, 0
-    for kind, size in (("bpe", 4096), ("bpe", 2048), ("char", 0)):
-        options = DataConfig(
-            sources=(str(text_file),),
-            tokenizer=kind,
-            vocab_size=size or DataConfig().vocab_size,
-            document_separator="<|endoftext|>",
-            split="tail",
-            val_fraction=0.0,
-            test_fraction=0.05,
-        )
-        name = f"{kind}-{size}" if size else kind
-        prepare(options, work / name)
-        data = Prepared.open(work / name)
-        train, test = data.split("train"), data.split("test")
-        score_ids = write_ids(work / f"{name}-test.bin", np.concatenate([[test.end_of_text], test.tokens]))
-        if size:
-            own[size], units = Own(data=data.folder, score_ids=score_ids), test.bytes
-        peers.append(
-            Peer(
-                name=f"{size:,} ids of Linnet" if size else "characters",
-                recipe=Recipe(),
-                vocab_size=train.vocab_size,
-                ids=write_ids(work / f"{name}-train.bin", train.tokens),
-                score_ids=score_ids,
-            )
-        )
-    return Comparison(own=own, window=0, units=units, peers=tuple(peers), seconds=60 * minutes, short_share=1 / 5)
+POLL_S = 0.1
+"""seconds between looks at what a run has written"""
 
 
 class Runner:
-    """Starts the children, one at a time, each with an empty compile cache."""
+    """Starts the processes, one at a time, each with an empty compile cache."""
 
     def __init__(self, comparison: Comparison, args: argparse.Namespace, work: Path) -> None:
         self.comparison, self.args, self.work = comparison, args, work
+        self.start_s: float | None = None
+        """from the start of Linnet's process to the start of its run, whose time is counted from there"""
 
     def peer(self, peer: Peer, seed: int) -> dict[str, Any]:
         """What nanoGPT reaches with these settings."""
-        told = asdict(peer) | {"checkout": str(self.args.nanogpt), "seconds": self.comparison.seconds}
-        window = self.comparison.window or peer.recipe.block_size
-        return self._run("nanogpt.py", f"nanoGPT, {peer.name}", told, window, seed)
-
-    def linnet(self, config: Config, seconds: float, seed: int) -> dict[str, Any]:
-        """What Linnet reaches in so many seconds."""
-        own = self.comparison.text(config)
-        told = {"seconds": seconds, "score_ids": str(own.score_ids), "data": str(own.data)}
-        train = dataclasses.replace(
-            config.train, steps=NO_STEPS_LIMIT, max_minutes=seconds / 60, seed=seed, threads=self.args.threads
-        )
-        told["config"] = dumps(dataclasses.replace(config, train=train))
-        window = self.comparison.window or config.model.block_size
-        return self._run("time_to_loss.py", f"Linnet, {seconds:.0f} s", told, window, seed)
-
-    def _run(self, script: str, name: str, told: dict[str, Any], window: int, seed: int) -> dict[str, Any]:
-        common = {"seed": seed, "window": window, "units": self.comparison.units, "every": self.args.every}
+        job = asdict(peer) | {"checkout": str(self.args.nanogpt), "seconds": self.comparison.seconds}
+        job |= {"seed": seed, "units": self.comparison.units, "every": self.args.every, "threads": self.args.threads}
+        job["window"] = self.comparison.window or peer.recipe.block_size
         with tempfile.TemporaryDirectory(dir=self.work) as own:
-            write_text(Path(own) / "job.json", json.dumps(told | common | {"threads": self.args.threads}, default=str))
-            environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": f"{own}/compiled"}
-            command = [sys.executable, str(HERE / script), f"{own}/job.json"]
-            lines = nanogpt.lines_of([*command, str(time.monotonic())], environment)
+            write_text(Path(own) / "job.json", json.dumps(job, default=str))
+            command = [sys.executable, str(HERE / "nanogpt.py"), f"{own}/job.json", str(time.monotonic())]
+            lines = nanogpt.lines_of(command, empty_caches(own))
         facts = {key: value for line in lines if "nats" not in line for key, value in line.items()}
-        looks = [line for line in lines if "nats" in line]
-        last = looks[-1]
-        say(f"{name}, seed {seed}: {last['nats']:.4f} nats after {last['seconds']:.1f} s, {last['step']:,} steps")
-        return {"name": name, "seed": seed, **facts, "looks": looks}
+        return told(f"nanoGPT, {peer.name}", seed, facts | {"looks": [line for line in lines if "nats" in line]})
+
+    def linnet(self, recipe: str, seconds: float, seed: int) -> dict[str, Any]:
+        """What `linnet train` reaches in so many seconds.
+
+        Raises:
+            UserError: that is no longer than it takes to start.
+        """
+        if self.start_s is None:  # a run of one step says how long it takes until the first
+            self.start_s = self._trained(recipe, ["--train.steps", "1", "--train.max-minutes", "None"])["start_s"]
+        left = seconds - self.start_s
+        if left <= 0:
+            raise UserError(f"Linnet takes {self.start_s:.1f} s to start, and has {seconds:.1f} s; give more")
+        found = self._trained(recipe, ["--train.max-minutes", f"{left / 60:.4f}", "--train.seed", str(seed)])
+        return told(f"Linnet, {recipe}, {seconds:.0f} s", seed, found)
+
+    def _trained(self, recipe: str, flags: list[str]) -> dict[str, Any]:
+        """What the command does with these flags and those of the command line."""
+        own = self.comparison.text(linnet_config(recipe, self.args.flags))
+        flags = [*flags, *self.args.flags]
+        flags += [] if self.args.threads is None else ["--train.threads", str(self.args.threads)]
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            run = Run(Path(folder) / "run")
+            command = [sys.executable, "-m", "linnet", "train", recipe, "--data", str(own.data), "--run", str(run.path)]
+            rows = watched([*command, *flags], run.metrics_file, empty_caches(folder))
+            looks = [
+                {
+                    "seconds": round(row["seconds"], 3),
+                    "step": row["step"],
+                    "nats": row[self.comparison.figure] * math.log(2),
+                }
+                for row in rows
+                if row["kind"] == "eval"
+            ]
+            facts = self._facts(run, own, looks)
+        starts = [row["seconds"] - row["elapsed_s"] for row in rows if row["kind"] == "train"]
+        typed = " ".join(["linnet train", recipe, "--data DATA --run RUN", *flags])
+        return {"command": typed, "start_s": starts[0] if starts else None, **facts, "looks": looks}
+
+    def _facts(self, run: Run, own: Own, looks: list[dict[str, Any]]) -> dict[str, Any]:
+        """The size of a run's model, its choices, and its best checkpoint's loss by its own and the common scorer."""
+        import numpy as np
+        import torch
+
+        from linnet.model.config import parameter_count
+        from linnet.model.modes import evaluating
+
+        model, best = run.load_model("best"), run.checkpoint("best").step
+        ids = torch.from_numpy(np.fromfile(own.score_ids, np.uint16).astype(np.int64))
+        window = self.comparison.window or model.config.block_size
+        with evaluating(model):
+            common = nanogpt.score(model, ids, window) / self.comparison.units
+        by_itself = next(look["nats"] for look in looks if look["step"] == best)
+        scores = {"step": best, "by_itself": by_itself, "by_the_common_scorer": common, "window": window}
+        return {"parameters": parameter_count(model.config), **run.manifest()["choices"], "best": scores}
 
 
-def train_linnet(job: dict[str, Any], looks: Looks) -> None:
-    """Trains Linnet as the job says, in a run folder that is thrown away."""
-    runtime.share_cores()
-    from linnet.model.config import parameter_count
-    from linnet.train.loop import Budget, fit
-    from linnet.train.pretrain import Session
-
-    config = from_dict(Config, tomllib.loads(job["config"]))
-    with tempfile.TemporaryDirectory() as folder:
-        session = Session(config, Path(job["data"]), Path(folder) / "run")
-        looks.write({"parameters": parameter_count(session.config.model), **session.choices})
-        looks.rehearse(session.model, session.model)
-        session.position.elapsed_s = looks.seconds()  # the time that is given began with the process
-        budget = Budget(session.config, session.position)
-        budget.reserve_s = looks.reserve_s
-        session.model.train()
-        steps = fit(
-            session.optimizer,
-            session.loss(),  # compiled or not, as the session chose
-            session.batches,
-            session.config,
-            session.position,
-            budget,
-            session.scaler,
-            session.device,
-        )
-        for row in steps:
-            if looks.due:
-                looks.look(session.model, session.model, row.step)
-                budget.reserve_s = looks.reserve_s
-        looks.look(session.model, session.model, session.position.step)
+def empty_caches(folder: str) -> dict[str, str]:
+    """The environment of a process that finds nothing compiled."""
+    return os.environ | {"TORCHINDUCTOR_CACHE_DIR": f"{folder}/compiled", "XDG_CACHE_HOME": f"{folder}/cache"}
 
 
-def linnet_config(name: str, flags: list[str]) -> Config:
-    """A preset or a recipe, with flags as `linnet train` takes them."""
-    recipe, changes = PRESETS.get(name, (name, ""))
-    base = from_dict(Config, read_toml(recipe_path(recipe)))
-    return parse_flags(Config, [*changes.split(), *flags], "time_to_loss.py", base)
+def told(name: str, seed: int, run: dict[str, Any]) -> dict[str, Any]:
+    """A run as the results have it, told in a line."""
+    last = run["looks"][-1]
+    say(f"{name}, seed {seed}: {last['nats']:.4f} nats after {last['seconds']:.1f} s, {last['step']:,} steps")
+    return {"name": name, "seed": seed, **run}
+
+
+def watched(command: list[str], metrics: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+    """The rows that a command writes to `metrics`, each with the `seconds` from its start until the row was there.
+
+    Raises:
+        UserError: it failed; what it said of it is on standard error.
+    """
+    started = time.monotonic()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    rows: list[dict[str, Any]] = []
+    size, ended = 0, False
+    try:
+        while not ended:
+            time.sleep(POLL_S)
+            ended = process.poll() is not None  # before reading, so that the last rows are read as well
+            before, size = size, metrics.stat().st_size if metrics.exists() else 0
+            if size != before:
+                seconds = time.monotonic() - started
+                rows += [row | {"seconds": seconds} for row in read_rows(metrics)[len(rows) :]]
+    finally:
+        if not ended:
+            process.terminate()
+            process.wait()
+    if process.returncode:
+        raise UserError(f"`linnet train` ended with exit code {process.returncode}; its message is above")
+    return rows
 
 
 def check_size(config: Config, data: Path) -> None:
@@ -291,14 +180,12 @@ def check_size(config: Config, data: Path) -> None:
         raise UserError(f"Linnet's model has {count:,} parameters; {MOST_PARAMETERS:,} are allowed beside nanoGPT's")
 
 
-def alone(runner: Runner, args: argparse.Namespace, config: Config) -> list[dict[str, Any]]:
+def alone(runner: Runner, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Linnet without a peer, once for each seed."""
-    return [runner.linnet(config, 60 * args.linnet_minutes, seed) for seed in range(1, args.seeds + 1)]
+    return [runner.linnet(args.recipe, 60 * args.linnet_minutes, seed) for seed in range(1, args.seeds + 1)]
 
 
-def measure(
-    runner: Runner, args: argparse.Namespace, quick: Config, config: Config, about: dict[str, Any]
-) -> dict[str, Any]:
+def measure(runner: Runner, args: argparse.Namespace, about: dict[str, Any]) -> dict[str, Any]:
     """All rounds, and what they say; the results file is written after each."""
     comparison = runner.comparison
     peers, rounds, runs = list(comparison.peers), [], []
@@ -311,7 +198,8 @@ def measure(
         peers = [best]
         whole_s = peer_run["looks"][-1]["seconds"]
         short_s = whole_s * comparison.short_share if args.linnet_minutes is None else 60 * args.linnet_minutes
-        short, whole = runner.linnet(quick, short_s, seed), runner.linnet(config, whole_s, seed)
+        short = runner.linnet(args.short_recipe, short_s, seed)
+        whole = runner.linnet(args.recipe, whole_s, seed)
         runs += [*(run for run, _ in tried), short, whole]
         rounds.append(figures_of(peer_run, short, whole))
         found = about | {"peer": best.name, "summary": summary(rounds), "rounds": rounds, "runs": runs}
@@ -327,21 +215,23 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--nanogpt", type=Path, help="a checkout")
     parser.add_argument("--text", type=Path, required=True, help="a file of plain text")
     parser.add_argument("--bytes", action="store_true", help="stories, in bits per byte")
-    parser.add_argument("--recipe", help=f"of Linnet: {', '.join(PRESETS)}, or any recipe")
-    parser.add_argument("--short-recipe", help="the same, for the short run")
+    parser.add_argument("--recipe", help="of Linnet, by name or file; shakespeare, or stories with --bytes")
+    parser.add_argument("--short-recipe", help="the same, for the short run; shakespeare-quick or stories-quick")
     parser.add_argument("--alone", action="store_true", help="Linnet only, with --recipe")
     parser.add_argument("--linnet-minutes", type=float, help="of Linnet's short run")
     parser.add_argument("--minutes", type=float, default=5.0, help="of each side, with --bytes")
     parser.add_argument("--iterations", type=int, default=Recipe().max_iters, help="of nanoGPT; fewer to try this out")
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
-    parser.add_argument("--every", type=float, help="seconds from look to look (15; 60 with --bytes)")
-    parser.add_argument("--window", type=int, default=WINDOW, help="inputs of a scored window of characters")
+    parser.add_argument("--every", type=float, help="seconds between nanoGPT's looks (15; 60 with --bytes)")
+    parser.add_argument(
+        "--window", type=int, default=WINDOW, help="inputs of a scored window of characters, but of Linnet's own"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="rounds")
     parser.add_argument("--threads", type=int, help="of both sides; unset leaves each its own choice")
     parser.add_argument("--results", type=Path, help="a JSON file for all figures")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     args, args.flags = parser.parse_known_args(argv)
-    usual = "linnet-stories" if args.bytes else "linnet-shakespeare"
+    usual = "stories" if args.bytes else "shakespeare"
     # a recipe that was named stands for both runs, unless the short one's is named as well
     args.short_recipe = args.short_recipe or args.recipe or f"{usual}-quick"
     args.recipe = args.recipe or usual
@@ -381,11 +271,11 @@ def main() -> None:
                     check_size(chosen, comparison.text(chosen).data)
         runner = Runner(comparison, args, work)
         if args.alone:
-            found = about | {"runs": alone(runner, args, config)}
+            found = about | {"runs": alone(runner, args)}
             if args.results:
                 write_json(args.results, found)
             return
-        found = measure(runner, args, quick, config, about)
+        found = measure(runner, args, about)
     if args.json:
         emit(found)
         return
@@ -394,7 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1].endswith(".json"):
-        nanogpt.guarded(lambda: nanogpt.child(train_linnet, *sys.argv[1:]))
-    else:
-        nanogpt.guarded(main)
+    nanogpt.guarded(main)

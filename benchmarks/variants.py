@@ -12,8 +12,9 @@ its whole validation split, in bits per byte.
 Besides the keys of a recipe, a variant may name what Linnet itself has not, to see if it should: `try.windows_from` and
 `try.context_from` (a ramp: the first third of the tokens in steps of that many windows, or in windows of that many
 tokens, the second third half-way to the recipe's), `try.average` (the mean of the weights over that last share of the
-run) and `try.fixed_borders` (each epoch cuts the text at the same places). `train.compile="off"` spares the half minute
-of compiling where a variant is done in a minute.
+run), `try.fixed_borders` (each epoch cuts the text at the same places) and `try.begin_with` (a run that the variant
+begins with, as `linnet train --from` does; its vocabulary must be that of --data). `train.compile="off"` spares the half
+minute of compiling where a variant is done in a minute.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import json
 import math
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -45,6 +46,7 @@ from linnet.lm import LM
 from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
 from linnet.tokenizers import ChatTemplate
+from linnet.train.ancestor import Ancestor
 from linnet.train.checkpoint import Position
 from linnet.train.compilation import compiled
 from linnet.train.config import Config
@@ -97,6 +99,7 @@ class Trial:
     context_from: int | None = None
     average: float = 0.0
     fixed_borders: bool = False
+    begin_with: str | None = None
 
     def stages(self, windows: int, context: int) -> list[tuple[int, int]]:
         """Windows of a step and tokens of a window, for equal shares of the run's tokens."""
@@ -142,9 +145,15 @@ class Average:
 
 
 def rows(
-    model: Transformer, config: Config, trial: Trial, data: Split, position: Position, tokens: int
+    model: Transformer,
+    config: Config,
+    trial: Trial,
+    data: Split,
+    position: Position,
+    tokens: int,
+    kept: Sequence[int] = (),
 ) -> Iterator[Row]:
-    """Trains on `tokens` tokens, stage by stage."""
+    """Trains on `tokens` tokens, stage by stage; noise leaves the ids `kept` alone."""
     seed, budget = config.train.seed, TokenBudget(config, position, tokens)
     optimizer, average = Optimizer(model, config.optim), Average()
 
@@ -155,7 +164,8 @@ def rows(
     stages = trial.stages(config.train.batch_size, config.model.block_size)
     for number, (windows, context) in enumerate(stages, 1):
         train = dataclasses.replace(config.train, batch_size=windows)
-        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed)
+        noise = {"noise": config.train.noise, "kept": kept}
+        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed, **noise)
         position.samples = position.tokens // context
         stage = dataclasses.replace(config, train=train)
         for row in fit(
@@ -173,17 +183,24 @@ def rows(
 def measure(config: Config, trial: Trial, data: Prepared, tokens: int) -> dict[str, Any]:
     """What the config reaches after `tokens` tokens of `data`."""
     tokenizer = data.tokenizer()
+    ancestor = None if trial.begin_with is None else Ancestor.open(trial.begin_with)
+    if ancestor is not None:
+        ancestor.check_data(data)
+        config = dataclasses.replace(config, model=ancestor.applied(config).model)
     shape = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text)
     config = dataclasses.replace(config, model=shape, train=dataclasses.replace(config.train, max_minutes=None))
     torch.manual_seed(config.train.seed)
     model, position = Transformer(shape), Position()
+    if ancestor is not None:
+        ancestor.load_into(model)
     path = data.template_path
     lm = LM(model, tokenizer, None if path is None else ChatTemplate.load(path))
     of_the_world = all(source.startswith("builtin:") for source in data.manifest["options"]["sources"])
     texts = probes(lm) if of_the_world else []
+    special_ids = tuple(tokenizer.special_ids.values())
     looks: list[dict[str, float]] = []
     losses: list[float] = []
-    for row in rows(model, config, trial, data.split("train"), position, tokens):
+    for row in rows(model, config, trial, data.split("train"), position, tokens, special_ids):
         losses.append(row.loss)
         if position.tokens * LOOKS >= tokens * (len(looks) + 1):
             look = {"tokens": position.tokens, "train_loss": fmean(losses)} | (name_losses(lm, texts) if texts else {})

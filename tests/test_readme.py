@@ -24,6 +24,8 @@ SMALLER = {
     "--minutes 5": "--minutes 0.15 --train.compile off",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
     "--train.max-minutes 2": f"--train.max-minutes 2 {QUICK} --model.block-size 32",
+    "--data tinyshakespeare.txt": f"--data tinyshakespeare.txt {QUICK} --model.block-size 32",
+    "--data tinystories.txt": f"--data tinystories.txt {QUICK} --model.block-size 32",
 }
 
 TYPED = {"linnet chat": "Hello!\n/reset\nWhat is your name?\n"}
@@ -55,7 +57,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     story = "Once there was a bird named {n}. It sang all day, and {n} other birds came to listen to it.\n"
     for number in range(40):
         (folder / "my-texts" / f"{number}.txt").write_text(story.format(n=number) * 6)
-    (folder / "stories.txt").write_text("\n<|endoftext|>\n".join(story.format(n=n) for n in range(60)))
+    for name in ("stories.txt", "tinystories.txt"):
+        (folder / name).write_text("\n<|endoftext|>\n".join(story.format(n=n) for n in range(60)))
+    (folder / "tinyshakespeare.txt").write_text("".join(f"ROMEO:\nI have {n} birds.\n\n" for n in range(400)))
     rows = [f"What is {n} plus one?,It is {n + 1}." for n in range(300)]
     (folder / "pairs.csv").write_text("question,answer\n" + "\n".join(rows) + "\n")
     return folder

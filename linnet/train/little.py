@@ -17,11 +17,8 @@ from linnet.train.ancestor import Ancestor
 from linnet.train.base import base_config, find_base, make_base, prepared_for_base
 from linnet.train.config import Config
 from linnet.train.dial import Choice, Rung, for_steps, seconds_per_token, text_bytes
-from linnet.train.forecast import expected_bits, forecast
+from linnet.train.forecast import LITTLE_BYTES, expected_bits, forecast
 from linnet.train.start import with_data
-
-LITTLE_BYTES = 600_000
-"""up to here a text is little: it is read several times in the minutes that there are"""
 
 KNOWN_SHARE = 0.7
 """of a text's characters that the base has ids for; with fewer its script is another, and the base would be no help"""
@@ -29,7 +26,7 @@ KNOWN_SHARE = 0.7
 BASE_SHARE = 0.6
 """of the time that is left: more is not spent on making a base; a smaller one is made"""
 
-BASE_PARTS = (1, 2, 4)
+BASE_PARTS = (1, 2, 4, 6)
 """by which the steps of a base are divided where there is less time"""
 
 OWN_CHARACTERS = 1024
@@ -62,9 +59,10 @@ class Regime:
 
 
 BEGUN = (
-    (20_000, Regime(15, 0.3, 0.1, 0.5, 0.01, 0.01)),
-    (100_000, Regime(12, 0.25, 0.1, 0.5, 0.015, 0.01)),
-    (600_000, Regime(8, 0.1, 0.0, 0.2, 0.03, 0.02)),
+    (20_000, Regime(16, 0.3, 0.1, 0.5, 0.01, 0.01)),
+    (100_000, Regime(12, 0.25, 0.08, 0.5, 0.015, 0.012)),
+    (300_000, Regime(8, 0.12, 0.02, 0.3, 0.02, 0.015)),
+    (600_000, Regime(5, 0.05, 0.0, 0.2, 0.03, 0.02)),
 )
 """by bytes of text, for a model that begins with the weights of another"""
 

@@ -9,7 +9,7 @@ import tyro
 
 from linnet.config import parse_flags, shown
 from linnet.console import count_of, emit, size_text, table
-from linnet.data import DataConfig, prepare
+from linnet.data import DataConfig, Prepared, prepare
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,8 @@ def main(argv: Sequence[str]) -> None:
     """Prepares, then shows what was made."""
     args = parse_flags(Prepare, argv, "linnet prepare")
     config = DataConfig(**{name: getattr(args, name) for name in DataConfig.__dataclass_fields__})
-    manifest = prepare(config, args.out, overwrite=args.overwrite).manifest
+    prepared = prepare(config, args.out, overwrite=args.overwrite)
+    manifest = prepared.manifest
     if args.json:
         emit(manifest)
         return
@@ -47,4 +48,21 @@ def main(argv: Sequence[str]) -> None:
     rows.append(("compression", f"{train['bytes'] / max(train['tokens'], 1):.2f} bytes per token"))
     out = shown(args.out, len(str(args.out)))
     table(out, rows)
+    for line in foretold(prepared):
+        print(line)
     print(f"next: linnet train linnet-small --data {out} --run runs/{Path(out).name} --train.max-minutes 5")
+
+
+def foretold(prepared: Prepared) -> list[str]:
+    """Sentences about a little text: what it holds, what is to be expected of it, and how it is learned best."""
+    from linnet.train.forecast import LITTLE_BYTES, forecast
+
+    split = prepared.split("train")
+    builtin = any(source.startswith("builtin:") for source in prepared.manifest["options"]["sources"])
+    if builtin or not 0 < split.bytes <= LITTLE_BYTES:
+        return []
+    return [
+        *forecast(split, prepared.tokenizer()).lines(),
+        "this is little text: `linnet train --minutes 5 --data TEXT`, with the text itself, chooses the size, begins "
+        "with a model that has read some English, and says what to expect here in 1, 5 and 30 minutes",
+    ]

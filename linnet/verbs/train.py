@@ -58,7 +58,7 @@ class Train(Config):
     fit: bool = False
     """as many windows at a time as fit into memory; the batch, and so the result, stays the same"""
     use_all: bool = False
-    """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown then"""
+    """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown"""
     json: bool = False
     """print one JSON object with the result"""
 

@@ -55,9 +55,9 @@ def test_a_size_of_the_ladder_is_trained_as_the_dial_would(
 
 
 def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
-    step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
+    step_profile, same_text = importlib.import_module("step_profile"), importlib.import_module("same_text")
     small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20".split()
-    config = time_to_loss.linnet_config("linnet-shakespeare", small)
+    config = same_text.linnet_config("shakespeare", small)
     ways = step_profile.profiled(dict.fromkeys(("eager", "plain"), config), 3)
     for found in ways.values():
         assert sum(found["shares"].values()) == pytest.approx(1)
@@ -72,9 +72,9 @@ def test_a_profile_of_a_step_adds_up(scripts: None) -> None:
 
 
 def test_the_ways_of_a_step_differ_in_how_and_not_in_what(scripts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    step_profile, time_to_loss = importlib.import_module("step_profile"), importlib.import_module("time_to_loss")
+    step_profile, same_text = importlib.import_module("step_profile"), importlib.import_module("same_text")
     small = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --model.vocab-size 20 --model.init gpt2".split()
-    config = time_to_loss.linnet_config("linnet-shakespeare", small)
+    config = same_text.linnet_config("shakespeare", small)
     calls: list[str] = []
     in_pieces: list[str] = []
     true_suits = fused.suits

@@ -1,9 +1,9 @@
 """The comparison of times to a loss: equal texts, fair crossings, true summaries, and a whole one in small."""
 
+import dataclasses
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linnet.config import dumps
-from linnet.data import Prepared
+from linnet.__main__ import main
+from linnet.data import Prepared, prepare
 from linnet.errors import UserError
+from linnet.train.log import read_rows
 
 LOOKS = [{"seconds": 10.0, "nats": 3.0}, {"seconds": 20.0, "nats": 2.0}, {"seconds": 30.0, "nats": 2.1}]
 
@@ -96,43 +97,87 @@ def test_the_curves_of_a_results_file_are_drawn(rounds: ModuleType, tmp_path: Pa
         picture.unlink()
 
 
-def test_flags_change_the_preset_as_they_change_a_recipe(time_to_loss: ModuleType):
-    config = time_to_loss.linnet_config("linnet-shakespeare", ["--optim.lr", "0.5"])
+def test_flags_change_a_recipe(time_to_loss: ModuleType):
+    config = time_to_loss.linnet_config("shakespeare", ["--optim.lr", "0.5"])
     assert (config.optim.lr, config.model.n_embd, config.model.within_documents) == (0.5, 128, False)
     with pytest.raises(UserError, match="unknown recipe"):
-        time_to_loss.linnet_config("linnet-shakespear", [])
+        time_to_loss.linnet_config("shakespear", [])
 
 
 def test_a_model_above_the_limit_is_refused(time_to_loss: ModuleType, compared: Any):
-    config = time_to_loss.linnet_config("linnet-shakespeare", [])
+    config = time_to_loss.linnet_config("shakespeare", [])
     data = compared.text(config).data
     time_to_loss.check_size(config, data)
-    large = time_to_loss.linnet_config("linnet-shakespeare", ["--model.n-embd", "160"])
+    large = time_to_loss.linnet_config("shakespeare", ["--model.n-embd", "160"])
     with pytest.raises(UserError, match="810,000 are allowed"):
         time_to_loss.check_size(large, data)
 
 
-def test_linnet_is_trained_within_the_time_that_began_with_its_process(
-    time_to_loss: ModuleType, nanogpt: ModuleType, compared: Any
+def test_the_recipes_read_what_is_compared(time_to_loss: ModuleType, tmp_path: Path):
+    """A text of 65 characters, as many as the one that the recipes are for has."""
+    file = tmp_path / "text.txt"
+    file.write_text("".join(chr(40 + (n * n + n // 7) % 65) for n in range(2000)))
+    (own,) = time_to_loss.characters(file, tmp_path / "compared", 20, ["eager"]).own.values()
+    compared = Prepared.open(own.data)
+    for recipe in ("shakespeare-quick", "shakespeare", "shakespeare-long"):
+        options = time_to_loss.linnet_config(recipe, []).prepare
+        data = prepare(dataclasses.replace(options, sources=(str(file),)), tmp_path / recipe)
+        assert data.tokenizer().fingerprint() == compared.tokenizer().fingerprint()
+        for split in ("train", "val"):
+            assert np.array_equal(data.split(split).tokens, compared.split(split).tokens)
+
+
+def test_the_command_is_given_the_time_that_is_left_after_its_start(
+    time_to_loss: ModuleType, compared: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    config = time_to_loss.linnet_config(
-        "linnet-shakespeare",
-        "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --train.steps 1000000 "
-        "--train.max-minutes 2 --train.compile off --train.device cpu".split(),
+    flags = "--model.n-layer 1 --model.n-embd 16 --model.block-size 16 --train.steps 20 --train.compile off "
+    flags += "--train.device cpu --train.sample-tokens 0 --train.eval-interval 20"
+    words = ["--text", "verse.txt", "--alone", "--linnet-minutes", "1", "--threads", "1", *flags.split()]
+    runner = time_to_loss.Runner(dataclasses.replace(compared, window=16), time_to_loss.arguments(words), tmp_path)
+
+    def watched(command: list[str], metrics: Path, environment: dict[str, str]) -> list[dict[str, Any]]:
+        assert Path(environment["XDG_CACHE_HOME"]).parent == metrics.parent.parent, "nothing is cached beforehand"
+        assert main(command[3:]) == 0
+        return [row | {"seconds": row["elapsed_s"] + 2.4} for row in read_rows(metrics)]
+
+    monkeypatch.setattr(time_to_loss, "watched", watched)
+    monkeypatch.setattr("linnet.plots.draw_run", lambda run: None)
+    found = runner.linnet("shakespeare", 62.4, seed=7)
+    assert found["command"] == (
+        "linnet train shakespeare --data DATA --run RUN --train.max-minutes 1.0000 --train.seed 7 "
+        f"{flags} --train.threads 1"
     )
-    own = compared.text(config)
-    job = {"config": dumps(config), "data": str(own.data), "score_ids": str(own.score_ids)}
-    job |= {"window": 16, "units": compared.units, "every": 1.0, "seconds": 120.0}
-    lines: list[dict[str, Any]] = []
-    began = time.monotonic()
-    looks = nanogpt.Looks(job, began - 112, lines.append)  # of the two minutes eight seconds are left
-    time_to_loss.train_linnet(job, looks)
-    assert time.monotonic() - began < 60, "not two minutes more"
-    facts, *seen = lines
-    assert facts["compile"] is False
-    assert facts["parameters"] > 0
-    assert seen[-1]["step"] > 0
-    assert seen[-1]["nats"] <= seen[0]["nats"] < 4.5
+    assert found["start_s"] == pytest.approx(2.4)
+    last = found["looks"][-1]
+    assert (last["step"], found["best"]["step"], found["best"]["by_itself"]) == (20, 20, last["nats"])
+    # the common scorer leaves out the end of the text, a surprise among so few characters, and cuts one place on
+    assert found["best"]["by_the_common_scorer"] == pytest.approx(last["nats"], abs=0.05)
+    with pytest.raises(UserError, match=r"takes 2\.4 s to start, and has 2\.0 s"):
+        runner.linnet("shakespeare", 2.0, seed=7)
+
+
+WRITER = """
+import json, sys, time
+began = time.monotonic()
+for step in range(4):
+    time.sleep(0.15 * (step == 2))
+    row = {"step": step, "elapsed_s": time.monotonic() - began}
+    with open(sys.argv[1], "a") as file:
+        file.write(json.dumps(row) + "\\n" * (step < 3))
+with open(sys.argv[1], "a") as file:
+    file.write("\\n")  # the end of the last line, and then the end of the process
+sys.exit(int(sys.argv[2]))
+"""
+
+
+def test_rows_are_seen_once_each_after_they_were_written(time_to_loss: ModuleType, tmp_path: Path):
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "rows")]
+    rows = time_to_loss.watched([*command, "0"], tmp_path / "rows", {})
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    assert all(row["seconds"] >= row["elapsed_s"] for row in rows)
+    assert rows[2]["elapsed_s"] > 0.15
+    with pytest.raises(UserError, match="exit code 3"):
+        time_to_loss.watched([*command, "3"], tmp_path / "more", {})
 
 
 @pytest.fixture(scope="module")
@@ -151,14 +196,14 @@ def test_stories_are_scored_in_full_by_bytes_whatever_the_ids(time_to_loss: Modu
     assert len(found.peers) == 3
     texts = []
     for peer in found.peers:
-        data = Prepared.open(tmp_path / peer.score_ids.name.removesuffix("-test.bin"))
+        data = Prepared.open(tmp_path / peer.score_ids.name.removesuffix("-val.bin"))
         ids = np.fromfile(peer.score_ids, np.uint16)
         end = data.tokenizer().end_of_text
         assert ids[0] == end == ids[-1]
         texts.append("".join(data.tokenizer().decode([id]) for id in ids.tolist() if id != end))
         assert found.units == len(texts[-1].encode())
     assert len(set(texts)) == 1
-    few, usual = (time_to_loss.linnet_config(name, []) for name in ("linnet-stories-quick", "linnet-stories"))
+    few, usual = (time_to_loss.linnet_config(name, []) for name in ("stories-quick", "stories"))
     assert [found.text(config).data.name for config in (few, usual)] == ["bpe-2048", "bpe-4096"]
     assert texts[0].endswith("met 199 dogs and left.")
 
@@ -175,8 +220,9 @@ def test_linnet_alone_needs_no_checkout_but_its_minutes(time_to_loss: ModuleType
 @pytest.mark.slow
 def test_a_whole_comparison_in_small(time_to_loss: ModuleType, stand_in: Path, verse: Path, tmp_path: Path):
     command = [sys.executable, time_to_loss.__file__, "--nanogpt", str(stand_in), "--text", str(verse), "--json"]
-    command += "--modes eager --iterations 50 --seeds 2 --every 5 --linnet-minutes 0.15 --threads 1".split()
+    command += "--modes eager --iterations 50 --seeds 2 --every 5 --linnet-minutes 0.4 --threads 1".split()
     command += ["--results", str(tmp_path / "found.json"), "--train.compile", "off", "--model.n-layer", "1"]
+    command += ["--train.steps", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert found == json.loads((tmp_path / "found.json").read_text())

@@ -169,3 +169,16 @@ def test_a_batch_takes_less_than_a_millisecond(in_memory):
         batches.batch(first, 16)
         times.append(time.perf_counter() - start)
     assert min(times) < 1e-3
+
+
+def test_noise_changes_a_share_of_what_is_read_and_nothing_of_what_is_learned(in_memory):
+    text = in_memory([number % 40 for number in range(4001)])
+    plain, noisy = Batches(text, block_size=50, seed=3), Batches(text, block_size=50, seed=3, noise=0.3, kept=(0, 7))
+    (x, y), (read, learned) = plain.batch(0, 80), noisy.batch(0, 80)
+    np.testing.assert_array_equal(learned, y)
+    changed = read != x
+    assert 0.25 < changed.mean() < 0.3  # of the tokens that are drawn one in forty is the same, and three are kept
+    for special in (0, 7):
+        np.testing.assert_array_equal(read == special, x == special)
+    np.testing.assert_array_equal(noisy.batch(30, 20)[0], read[30:50])  # a pure function of the sample's number
+    assert (noisy.batch(80, 80)[0] != plain.batch(80, 80)[0])[changed].mean() < 0.5  # drawn anew in each epoch
