@@ -16,6 +16,11 @@ ORDERS = (2, 3, 4, 5, 6, 8)
 """of PPMd"""
 PPMD_MEMORY = 64 << 20
 
+MINUTES = 5.0
+"""for which floors and goals are asked"""
+BESIDE = ("counting", "ppmd", "nanogpt")
+"""the sides that Linnet's rows are compared with"""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -119,68 +124,71 @@ def ppmd(cut: Cut) -> dict[str, Any]:
     return {"bits_per_byte": 8 * grown[best] / len(cut.tail), "order": best}
 
 
-def setting(row: dict[str, Any]) -> tuple[Any, ...]:
+def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each way that Linnet learned and each size of cut: means over the cuts that it has, for all sides."""
+    others = {(row["side"], row["cut"]): row["bits_per_byte"] for row in rows if row["side"] != "linnet"}
+    own = [row for row in rows if row["side"] == "linnet"]
+    ways = dict.fromkeys(map(way_of, own))
+    sizes = [(way, group) for way in ways for group in GROUPS]
+    found = [(size, [row for row in own if (way_of(row), row["group"]) == (size[0], size[1].name)]) for size in sizes]
+    return [summary(way, group, here, others) for (way, group), here in found if here]
+
+
+def way_of(row: dict[str, Any]) -> tuple[Any, ...]:
     """Minutes, beginning and threads of one of Linnet's rows."""
     return row["minutes"], row["from"], row["threads"]
 
 
-def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each size of cut and each way that Linnet learned it: means over the same cuts for all sides."""
-    sides = {side: {row["cut"]: row for row in rows if row["side"] == side} for side in ("counting", "ppmd", "nanogpt")}
-    own = [row for row in rows if row["side"] == "linnet"]
-    found = []
-    for way in dict.fromkeys(map(setting, own)):
-        for group in GROUPS:
-            here = [row for row in own if setting(row) == way and row["group"] == group.name]
-            if not here:
-                continue
+def summary(
+    way: tuple[Any, ...], group: Group, here: list[dict[str, Any]], others: dict[tuple[str, str], float]
+) -> dict[str, Any]:
+    """What Linnet's rows on the cuts of one size say, beside the other sides on the same cuts."""
+    asked = way[0] == MINUTES
+    return {
+        "way": way,
+        "group": group.name,
+        "cuts": f"{len(here)} of {len(group.starts)}",
+        "linnet": mean([row["bits_per_byte"] for row in here]),
+        **{side: mean([others.get((side, row["cut"])) for row in here]) for side in BESIDE},
+        "floor": group.floor if asked else None,
+        "goal": ((way[1] and group.goal_from) or group.goal) if asked else None,
+        "promised": mean([row["promised"] for row in here]),
+        "tail_at_worst": worst(here, "bits_per_byte"),
+        "validation_at_worst": worst(here, "validation"),
+        "gflop_per_s": mean([row["gflop_per_s"] for row in here]),
+    }
 
-            def mean(side: str, here: list[dict[str, Any]] = here) -> float | None:
-                there = [sides[side].get(row["cut"]) for row in here]
-                return fmean(row["bits_per_byte"] for row in there if row) if all(there) else None
 
-            found.append(
-                {
-                    "group": group.name,
-                    "way": way,
-                    "cuts": f"{len(here)} of {len(group.starts)}",
-                    "linnet": fmean(row["bits_per_byte"] for row in here),
-                    "promised": fmean(row["promised"] for row in here)
-                    if all(row["promised"] for row in here)
-                    else None,
-                    # the worst: how far what was reached lies from what was promised, as a share of that
-                    "off_tail": worst(here, "bits_per_byte"),
-                    "off_validation": worst(here, "validation"),
-                    **{side: mean(side) for side in sides},
-                    "floor": group.floor,
-                    "goal": group.goal if way[1] is None else group.goal_from or group.goal,
-                }
-            )
-    return found
+def mean(values: list[float | None]) -> float | None:
+    """Their mean; None where one is missing."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def worst(rows: list[dict[str, Any]], name: str) -> float | None:
-    """How far, in parts of what was promised, the row with the largest distance lies from it; None if none promised."""
+    """How far the row with the largest distance lies from what was promised, as a share of that; None: no promises."""
     shares = [row[name] / row["promised"] - 1 for row in rows if row["promised"] and row[name]]
     return max(shares, key=abs, default=None)
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """The means as tables, one for each way that Linnet learned."""
+    heads = ("cuts", "Linnet", "Kneser-Ney", "PPMd", "nanoGPT", "floor", "goal", "promised")
+    names = ("cuts", "linnet", *BESIDE, "floor", "goal", "promised")
     lines: list[str] = []
     for way in dict.fromkeys(row["way"] for row in rows):
         minutes, begin, threads = way
         title = f"Linnet, `linnet train --minutes {minutes:g}`" + f", begun with {begin}" * bool(begin)
-        lines += ["", title + (f", {threads} thread, two runs at a time" if threads else ""), ""]
-        names = ("cuts", "linnet", "counting", "ppmd", "nanogpt", "floor", "goal", "promised")
-        heads = ("cuts", "Linnet", "Kneser-Ney", "PPMd", "nanoGPT", "floor", "goal", "promised")
-        lines += [f"| | {' | '.join(heads)} | off at most: tail; validation |", "|---" * (len(heads) + 2) + "|"]
+        lines += ["", title + ", several at a time, of one thread each" * bool(threads), ""]
+        lines.append(f"| | {' | '.join(heads)} | tail, validation beside that, at worst | GFLOP/s |")
+        lines.append("|---" * (len(heads) + 3) + "|")
         for row in (row for row in rows if row["way"] == way):
-            cells = [row[name] if isinstance(row[name], str) else number(row[name]) for name in names]
-            off = "; ".join("-" if row[n] is None else f"{row[n]:+.0%}" for n in ("off_tail", "off_validation"))
-            lines.append(f"| {row['group']} | {' | '.join(cells)} | {off} |")
+            off = ", ".join(shown(row[name], "+.0%") for name in ("tail_at_worst", "validation_at_worst"))
+            cells = [row["group"], *(shown(row[name], ".3f") for name in names), off, shown(row["gflop_per_s"], ".0f")]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def shown(value: float | str | None, form: str) -> str:
+    """A number in this format; text as it is, nothing as a dash."""
+    return value if isinstance(value, str) else "-" if value is None else format(value, form)

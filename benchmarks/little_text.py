@@ -32,7 +32,7 @@ from threading import Lock
 from typing import Any
 
 import nanogpt
-from cuts import TEXTS, Cut, counting, cuts, means, ppmd, table
+from cuts import MINUTES, TEXTS, Cut, counting, cuts, means, ppmd, table
 from nanogpt import Recipe, write_ids
 
 import linnet
@@ -106,7 +106,7 @@ class Benchmark:
         networks = ("linnet", "nanogpt") if self.args.nanogpt else ("linnet",)
         long = [(side, one) for one in chosen for side in networks]
         quick, long = ([job for job in jobs if key(self.about(*job)) not in there] for jobs in (quick, long))
-        if not holds(self.cache):  # two runs at a time would make a base each
+        if not holds(self.cache / "linnet" / "bases"):  # two runs at a time would make a base each
             quick, long = [*quick, *long[:1]], long[1:]
         failed = [self.attempt(job) for job in quick]
         with ThreadPoolExecutor(self.args.parallel) as pool:
@@ -285,7 +285,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{text}", type=Path, help="a file; without it its cuts are left out")
     parser.add_argument("--results", type=Path, required=True, help="a JSON file for the rows; it may be there already")
     parser.add_argument("--nanogpt", type=Path, help="a checkout; without it that side is left out")
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of each of Linnet's runs")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="cuts whose names begin so")
     parser.add_argument("--once", action="store_true", help="the first cut of each size")
     parser.add_argument("--from", dest="from_run", type=Path, metavar="RUN", help="a run that Linnet's begin with")
@@ -307,9 +307,14 @@ def main() -> None:
         runtime.share_cores()  # of nanoGPT's process as well: its seconds are not what is compared
         if args.nanogpt:
             nanogpt.load(args.nanogpt)
+        if not args.texts:
+            raise UserError(f"there is no text; name a file with {', '.join(f'--{text}' for text in TEXTS)}")
         chosen = cuts(args.texts, args.only, once=args.once)
         Benchmark(args).run(chosen)
-    print("\n".join(table(means(rows_in(args.results)))))
+    rows = means(rows_in(args.results))
+    if not rows:
+        raise UserError(f"{args.results} has no row of Linnet yet; without --table it gets some")
+    print("\n".join(table(rows)))
 
 
 def child(file: str) -> None:

@@ -215,7 +215,7 @@ def score(logits: Callable[[Tensor], Tensor], ids: Tensor, window: int) -> float
 
 
 class Looks:
-    """When a model is scored and what is written of it: the same for both sides.
+    """When a model is scored and what is written of it.
 
     Args:
         job: "score_ids" (a file of uint16), "window", "units" (what the nats are divided by), "every" (seconds).

@@ -66,14 +66,17 @@ def _decisive(config: Config) -> dict[str, Any]:
 
 
 def find_base(config: Config) -> Run | None:
-    """The base, where it was made already."""
-    folder = base_folder(config)
-    run = Run(folder)
-    return run if run.config_file.exists() and run.checkpoints() else None
+    """The base, where it was made already, to its last step."""
+    run = Run(base_folder(config))
+    whole = run.config_file.exists() and run.checkpoints() and run.checkpoint("last").step == config.train.steps
+    return run if whole else None
 
 
-def make_base(config: Config) -> Run:
-    """Trains the base and puts it into the cache; the steps are counted, so that each computer makes the same.
+def make_base(config: Config, seconds: float) -> Run:
+    """Trains the base and puts it into the cache.
+
+    Its steps are counted, so that each computer makes the same. Where they take more than `seconds` it ends with those
+    that it has: good enough to begin with, and made anew by the next run.
 
     Raises:
         UserError: the cache folder cannot be written.
@@ -83,10 +86,14 @@ def make_base(config: Config) -> Run:
 
     folder = base_folder(config)
     say(f"making the base that models of little text begin with, once; it is kept in {folder}")
+    limited = replace(config, train=replace(config.train, max_minutes=seconds / 60))
     with making_folder(folder) as building, tempfile.TemporaryDirectory() as work:
         data = Path(work) / "data"
         prepare(_told(config, Path(work)), data)
-        train(config, data, building, ["linnet", "train", RECIPE], spoken=False)
+        made = train(limited, data, building, ["linnet", "train", RECIPE], spoken=False)
+        steps = made.checkpoint("last").step
+    if steps < config.train.steps:
+        say(f"the computer is slower than it was: the base has {steps:,} of {config.train.steps:,} steps, for this run")
     return Run(folder)
 
 

@@ -21,10 +21,11 @@ from linnet.train.forecast import LITTLE_BYTES, expected_bits, forecast
 from linnet.train.start import with_data
 
 KNOWN_SHARE = 0.7
-"""of a text's characters that the base has ids for; with fewer its script is another, and the base would be no help"""
+"""of a text's characters that the base has ids for; with fewer its script is another, and a base would be no help"""
 
-BASE_SHARE = 0.6
-"""of the time that is left: more is not spent on making a base; a smaller one is made"""
+BASE_SHARE, MOST_BASE_SHARE = 0.5, 0.65
+"""of the time that is left: a base that would take more than the first is made smaller, one that does take more than the
+second ends there"""
 
 BASE_PARTS = (1, 2, 4, 6)
 """by which the steps of a base are divided where there is less time"""
@@ -156,8 +157,10 @@ def _made(base: Config, prepared: Prepared, seconds: float) -> Run | None:
     for parts in BASE_PARTS:
         if full / parts <= BASE_SHARE * seconds:
             smaller = replace(base, train=replace(base.train, steps=base.train.steps // parts))
+            if (found := find_base(smaller)) is not None:
+                return found
             say(f"this takes about {duration_text(full / parts)} of the time, the first time only")
-            return find_base(smaller) or make_base(smaller)
+            return make_base(smaller, MOST_BASE_SHARE * seconds)
     say("there is no time to make a base: the model begins with nothing; more --minutes would serve this text")
     return None
 

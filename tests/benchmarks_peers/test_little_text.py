@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -175,7 +176,7 @@ def test_rows_go_on_where_they_were_cut_off(little_text: ModuleType, tmp_path: P
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(cut.name)
-        (self.cache / "base").mkdir(parents=True, exist_ok=True)
+        (self.cache / "linnet" / "bases" / "one").mkdir(parents=True, exist_ok=True)
         return {"bits_per_byte": 2.0 + len(done) / 10, "promised": 2.0, "validation": 2.1}
 
     monkeypatch.setattr(little_text.Benchmark, "linnet", learn)
@@ -195,6 +196,23 @@ def test_rows_go_on_where_they_were_cut_off(little_text: ModuleType, tmp_path: P
     args.minutes = 5.0
     little_text.Benchmark(args).run(chosen[:1])
     assert len(done) == 2, "five minutes are other rows than one"
+
+
+def test_of_runs_at_a_time_the_first_goes_alone_to_make_the_base(
+    little_text: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    alone: dict[str, bool] = {}
+
+    def learn(self: Any, cut: Any) -> dict[str, Any]:
+        alone[cut.name] = threading.current_thread() is threading.main_thread()
+        return {"bits_per_byte": 2.0, "promised": 2.0, "validation": 2.0}
+
+    monkeypatch.setattr(little_text.Benchmark, "linnet", learn)
+    args = arguments(little_text, tmp_path, "--only", "shakespeare-20k", "--parallel", "2")
+    little_text.Benchmark(args).run(little_text.cuts(args.texts, args.only, once=False))
+    assert [alone[f"shakespeare-20k-{start}"] for start in (0, 400_000, 800_000)] == [True, False, False]
+    rows = [row for row in json.loads(args.results.read_text())["rows"] if row["side"] == "linnet"]
+    assert [(row["threads"], row["at_a_time"]) for row in rows] == [(1, 2)] * 3
 
 
 def test_the_cache_is_empty_at_first(little_text: ModuleType, tmp_path: Path):
@@ -236,20 +254,24 @@ def row(side: str, cut: str, bits: float, **more: Any) -> dict[str, Any]:
 
 
 def test_means_are_of_the_same_cuts(cuts: ModuleType):
-    way = {"minutes": 5.0, "from": None, "threads": None}
+    way = {"minutes": 5.0, "from": None, "threads": None, "gflop_per_s": 90.0}
     rows = [row("counting", cut, bits) for cut, bits in (("0", 2.0), ("400000", 3.0), ("800000", 9.0))]
+    rows += [row("nanogpt", "0", 3.5)]
     rows += [row("linnet", "0", 2.2, promised=2.0, validation=1.9, **way)]
     rows += [row("linnet", "400000", 2.4, promised=3.0, validation=3.0, **way)]
     rows += [row("linnet", "0", 2.1, promised=None, validation=2.0, **way | {"from": "tales"})]
-    first, begun = cuts.means(rows)
-    assert (first["cuts"], first["linnet"], first["counting"], first["nanogpt"]) == ("2 of 3", 2.3, 2.5, None)
-    assert (first["floor"], first["goal"], begun["goal"]) == (2.66, 2.45, 2.40)
-    assert first["off_tail"] == pytest.approx(-0.2), "2.4 where 3.0 was promised"
-    assert first["off_validation"] == pytest.approx(-0.05)
-    assert begun["off_tail"] is None
-    text = "\n".join(cuts.table([first, begun]))
-    assert "| shakespeare-20k | 2 of 3 | 2.300 | 2.500 | - | - | 2.660 | 2.450 | 2.500 | -20%; -5% |" in text
-    assert "begun with tales" in text
+    rows += [row("linnet", "0", 2.9, promised=2.9, validation=2.9, **way | {"minutes": 1.0, "threads": 1})]
+    first, begun, minute = cuts.means(rows)
+    assert (first["cuts"], first["linnet"], first["counting"]) == ("2 of 3", pytest.approx(2.3), 2.5)
+    assert (first["nanogpt"], begun["nanogpt"]) == (None, 3.5), "of one of the two cuts it is not known"
+    assert (first["floor"], first["goal"], begun["goal"], minute["goal"]) == (2.66, 2.45, 2.40, None)
+    assert first["tail_at_worst"] == pytest.approx(-0.2), "2.4 where 3.0 was promised is further than 2.2 for 2.0"
+    assert first["validation_at_worst"] == pytest.approx(-0.05)
+    assert begun["tail_at_worst"] is None
+    text = "\n".join(cuts.table([first, begun, minute]))
+    assert "| shakespeare-20k | 2 of 3 | 2.300 | 2.500 | - | - | 2.660 | 2.450 | 2.500 | -20%, -5% | 90 |" in text
+    assert "`linnet train --minutes 5`, begun with tales" in text
+    assert "`linnet train --minutes 1`, several at a time, of one thread each" in text
 
 
 @pytest.mark.slow
