@@ -38,7 +38,9 @@ from nanogpt import Recipe, write_ids
 import linnet
 from linnet import runtime
 from linnet.console import say
+from linnet.data import Prepared
 from linnet.errors import UserError
+from linnet.evaluate.counting import split_text
 from linnet.files import read_json, remove_folder, write_bytes, write_json
 from linnet.lm import LM
 from linnet.model.modes import evaluating
@@ -68,6 +70,13 @@ def tail_bits(lm: LM, tail: bytes) -> float:
     with evaluating(lm.model):
         nats = nanogpt.score(lm.model, torch.tensor([lm.tokenizer.end_of_text, *ids]), lm.config.block_size)
     return nats / math.log(2) / len(tail)
+
+
+def has_read(data: Prepared, tail: bytes) -> bool:
+    """Whether any of the three longest lines of a tail stands in prepared data, to learn from or to choose by."""
+    lines = sorted(tail.splitlines(), key=len)[-3:]
+    texts = (split_text(split, data.tokenizer(), split.bytes) for split in map(data.split, data.splits))
+    return any(line in text for text in texts for line in lines)
 
 
 def gflop_per_s(threads: int | None) -> float:
@@ -146,6 +155,8 @@ class Benchmark:
     def linnet(self, cut: Cut) -> dict[str, Any]:
         """What `linnet train --minutes` makes of the shown part, and what its best checkpoint needs for the tail."""
         minutes, begin = f"{self.args.minutes:g}", self.args.from_run
+        if begin and has_read(Run.open(begin).data(), cut.tail):
+            raise UserError(f"{begin} has read the hidden end of this cut before; it says nothing here")
         name = f"{cut.name}-{minutes}min" + f"-from-{begin and begin.name}" * bool(begin)
         name += f"-{self.threads}thread" * bool(self.threads)
         data, run, log = (self.work / part for part in (f"cuts/{cut.name}.txt", f"runs/{name}", f"logs/{name}.txt"))

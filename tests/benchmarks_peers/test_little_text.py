@@ -132,6 +132,15 @@ def test_a_tail_that_the_vocabulary_cannot_spell_is_no_figure(little_text: Modul
         little_text.tail_bits(lm, b"abcd")
 
 
+def test_a_beginning_that_has_read_the_tail_is_noticed(little_text: ModuleType, tmp_path: Path):
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT)
+    data = prepare(DataConfig(sources=(str(file),), tokenizer="char", val_fraction=0.1), tmp_path / "data")
+    assert little_text.has_read(data, TEXT[-60:].encode()), "to choose by is to know as well"
+    assert little_text.has_read(data, f"something new\n{TEXT[40:90]}".encode())
+    assert not little_text.has_read(data, b"line 999 of the verse, 998001\nline 998 of the verse, 996004\n")
+
+
 def arguments(little_text: ModuleType, folder: Path, *more: str) -> argparse.Namespace:
     (folder / "text.txt").write_text(TEXT * 1000)
     words = f"--shakespeare {folder}/text.txt --results {folder}/rows.json --work {folder}/work --minutes 1".split()
@@ -150,7 +159,8 @@ def test_the_command_is_what_a_user_types_and_its_row_says_what_it_did(
     monkeypatch.setattr(little_text.subprocess, "run", run)
     monkeypatch.setattr(little_text.linnet, "load", lambda run: tiny)
     monkeypatch.setattr(little_text, "run_facts", lambda run, said: {"promised": 2.5})
-    monkeypatch.setattr(little_text.Run, "open", lambda path: path)
+    monkeypatch.setattr(little_text.Run, "open", lambda path: SimpleNamespace(data=lambda: path))
+    monkeypatch.setattr(little_text, "has_read", lambda data, tail: seen.get("has_read", False))
     args = arguments(little_text, tmp_path, "--from", "runs/tales", "--parallel", "2")
     benchmark = little_text.Benchmark(args)
     (one,) = little_text.cuts(args.texts, ["shakespeare-20k-400000"], once=False)
@@ -164,7 +174,9 @@ def test_the_command_is_what_a_user_types_and_its_row_says_what_it_did(
     assert seen["data"] == one.shown, "nothing of the tail"
     assert row["bits_per_byte"] == little_text.tail_bits(tiny, one.tail)
     assert row["gflop_per_s"] > 0
-    seen["code"] = 1
+    seen["has_read"] = True
+    assert "has read the hidden end" in benchmark.attempt(("linnet", one))
+    seen.update(has_read=False, code=1)
     assert "exit code 1" in benchmark.attempt(("linnet", one))
     assert not args.results.exists()
 
