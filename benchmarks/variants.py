@@ -186,7 +186,8 @@ def measure(config: Config, trial: Trial, data: Prepared, tokens: int) -> dict[s
     ancestor = None if trial.begin_with is None else Ancestor.open(trial.begin_with)
     if ancestor is not None:
         ancestor.check_data(data)
-        config = dataclasses.replace(config, model=ancestor.applied(config).model)
+        shape = dataclasses.replace(ancestor.applied(config).model, block_size=config.model.block_size)
+        config = dataclasses.replace(config, model=shape)
     shape = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text)
     config = dataclasses.replace(config, model=shape, train=dataclasses.replace(config.train, max_minutes=None))
     torch.manual_seed(config.train.seed)

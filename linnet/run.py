@@ -107,6 +107,11 @@ class Run:
         return self.path / "samples.jsonl"
 
     @property
+    def calibration_file(self) -> Path:
+        """The temperature that was fitted to the best checkpoint, in runs that were told to `calibrate`."""
+        return self.path / "calibration.json"
+
+    @property
     def template_file(self) -> Path:
         """The chat template, in runs whose data has dialogues."""
         return self.path / "template.jinja"
@@ -193,15 +198,32 @@ class Run:
         steps = ", ".join(str(checkpoint.step) for checkpoint in found)
         raise UserError(f"no checkpoint {which!r} in {self.path}; there are best, last and the steps {steps}")
 
+    def temperature(self, checkpoint: Checkpoint) -> float | None:
+        """What the logits of a checkpoint are divided by, where that was fitted to held-out text.
+
+        Raises:
+            UserError: calibration.json is damaged.
+        """
+        if not self.calibration_file.exists():
+            return None
+        found = read_object(self.calibration_file, "step", "temperature")
+        value = found["temperature"]
+        if not isinstance(value, float) or not 0.1 < value < 10:
+            raise UserError(f"{self.calibration_file} is damaged; without it the model is as it was trained")
+        return value if found["step"] == checkpoint.step else None
+
     def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
         """The model of a checkpoint, on `device`, ready to be used (not in training mode)."""
         import torch
 
         from linnet.model.transformer import Transformer
-        from linnet.model.weights import load_weights
+        from linnet.model.weights import calibrated, load_weights
 
         checkpoint = self.checkpoint(which)
         with torch.random.fork_rng(devices=[]):  # drawing the weights that are then replaced must not move a stream
             model = Transformer(self.model_config())
         load_weights(model, checkpoint.tensors("model.safetensors"))
+        temperature = self.temperature(checkpoint)
+        if temperature is not None:
+            calibrated(model, temperature)
         return model.to(device).eval() if device is not None else model.eval()

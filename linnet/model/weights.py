@@ -35,3 +35,17 @@ def load_weights(model: Transformer, saved: dict[str, Tensor]) -> None:
                 f"{tuple(parameter.shape)} in the model"
             )
         parameter.data.copy_(saved[name])
+
+
+def calibrated(model: Transformer, temperature: float) -> Transformer:
+    """`model` itself, its head so changed that every logit is divided by `temperature`.
+
+    Raises:
+        ValueError: the head is the embedding's matrix as well, which has to stay.
+    """
+    if model.config.tie_embeddings:
+        raise ValueError("a head that is tied to the embeddings cannot be changed alone")
+    model.lm_head.weight.data.div_(temperature)
+    if model.lm_head.bias is not None:
+        model.lm_head.bias.data.div_(temperature)
+    return model

@@ -91,6 +91,9 @@ class TrainConfig:
     """steps between lines of metrics.jsonl"""
     patience: int | None = 10
     """stop after this many evaluations without a better one; unset never stops early"""
+    calibrate: bool = False
+    """when the run is over, fit to the validation text by what the best weights' logits are divided: a model that has
+    read its text often is surer than it may be (arXiv:1706.04599)"""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """of matrix products; auto is bf16 on a GPU that has it, fp32 elsewhere"""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -158,6 +161,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.eval_interval",
         "train.log_interval",
         "train.patience",
+        "train.calibrate",
         "train.device",
         "train.threads",
         "train.compile",

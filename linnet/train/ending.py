@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from linnet.assess import evaluate_run
 from linnet.errors import UserError
 from linnet.evaluate.counting import caution, run_baselines, worth_lines
+from linnet.files import write_json
 from linnet.model.config import parameter_count
 
 if TYPE_CHECKING:
@@ -62,8 +64,18 @@ class Ending:
         row = self._best_row()
         if row is None or self.val is None or row.get("val_bits_per_byte") is None:
             return
+        bits = row["val_bits_per_byte"]
+        temperature = self.run.temperature(self.run.checkpoint("best"))
+        if temperature is not None:
+            found = evaluate_run(self.run, source_documents=0)
+            write_json(self.run.path / "evaluation.json", found)
+            yield (
+                f"calibrated: its logits are divided by {temperature:.2f}, which suits text that it has not read "
+                f"({bits:.3f} -> {found['bits_per_byte']:.3f} bits per byte of the validation text)"
+            )
+            bits = found["bits_per_byte"]
         with contextlib.suppress(UserError):  # not comparable: a run that learned answers only, for instance
-            yield from worth_lines(row["val_bits_per_byte"], run_baselines(self.run, self.val))
+            yield from worth_lines(bits, run_baselines(self.run, self.val))
         if warning := caution("val", len(self.val.tokens), row.get("val_standard_error")):
             yield warning
 

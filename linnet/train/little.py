@@ -24,8 +24,8 @@ KNOWN_SHARE = 0.7
 """of a text's characters that the base has ids for; with fewer its script is another, and a base would be no help"""
 
 BASE_SHARE, MOST_BASE_SHARE = 0.5, 0.65
-"""of the time that is left: a base that would take more than the first is made smaller, one that does take more than the
-second ends there"""
+"""of the time that is left: a base that would take more than the first is made smaller, one that does take more than
+the second ends there"""
 
 BASE_PARTS = (1, 2, 4, 6)
 """by which the steps of a base are divided where there is less time"""
@@ -33,11 +33,11 @@ BASE_PARTS = (1, 2, 4, 6)
 OWN_CHARACTERS = 1024
 """most ids of a text whose script the base does not know: a character each, bytes for the rarest"""
 
-FRESH_SHAPE = Rung(2, 4, 128, 128, 8)
+FRESH_SHAPE = Rung(2, 4, 128, 256, 4)
 """of a model that begins with nothing"""
 
-BATCH = 8
-"""windows of a step: little text is learned in many small ones"""
+STEP_TOKENS = 1024
+"""tokens of a step: little text is learned in many small ones"""
 
 LEAST_BLOCK, LEAST_WINDOWS = 8, 4
 """positions of a window, and windows of a text: with less of either there is nothing to learn from"""
@@ -98,7 +98,7 @@ def regulated(config: Config, rule: Regime, readings: float) -> Config:
             matrix_lr=round(rule.matrix_lr, 4),
             weight_decay=round(strength * rule.weight_decay, 2),
         ),
-        train=replace(config.train, noise=round(strength * rule.noise, 2)),
+        train=replace(config.train, noise=round(strength * rule.noise, 2), calibrate=readings > 1),
     )
 
 
@@ -176,8 +176,9 @@ def choose(beginning: Beginning, seconds: float) -> Choice:
     begun = beginning.ancestor is not None
     if not begun:
         config = FRESH_SHAPE.applied(config, tokenizer.vocab_size)
-    config = replace(config, train=replace(config.train, batch_size=BATCH))
     config = fitting_window(config, len(split.tokens))
+    windows = max(1, STEP_TOKENS // config.model.block_size)
+    config = replace(config, train=replace(config.train, batch_size=windows))
     rule, found = regime(split.bytes, begun=begun), forecast(split, tokenizer)
     per_token = seconds_per_token(regulated(config, rule, rule.readings), prepared)
 
@@ -187,7 +188,7 @@ def choose(beginning: Beginning, seconds: float) -> Choice:
     def bits_in(time: float) -> float:
         return expected_bits(found.counting, split.bytes, readings_in(time), rule.readings, begun=begun)
 
-    readings, step_tokens = readings_in(seconds), BATCH * config.model.block_size
+    readings, step_tokens = readings_in(seconds), windows * config.model.block_size
     tokens = readings * len(split.tokens)
     steps = max(1, round(rule.readings * len(split.tokens) / step_tokens))
     config = for_steps(regulated(config, rule, readings), steps, min(steps, tokens / step_tokens))

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linnet import runtime
-from linnet.config import differences, dumps, to_dict
+from linnet.config import differences, dumps, from_dict, to_dict
 from linnet.console import duration_text, say
 from linnet.data import Batches, Prepared
 from linnet.errors import UserError
+from linnet.evaluate.calibration import fitted_temperature
 from linnet.evaluate.loss import evaluate
 from linnet.files import write_json, write_text
 from linnet.lm import LM
@@ -159,7 +160,8 @@ class Session:
         if not run.config_file.exists():
             return run, self._make_run(run, command)
         run = Run.open(path)
-        changed = differences(run.config(), to_dict(self.config))
+        # settings that came after the run was begun have their defaults in it
+        changed = differences(to_dict(from_dict(Config, run.config())), to_dict(self.config))
         for key, (old, new) in changed.items():
             if key not in MAY_CHANGE_ON_RESUME:
                 raise UserError(
@@ -232,6 +234,8 @@ class Session:
         finally:
             self.log.close()
         display.close()
+        if self.config.train.calibrate:
+            self._calibrate()
         if not self.spoken:
             return
         took = duration_text(self.position.elapsed_s)
@@ -359,6 +363,15 @@ class Session:
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience
         return patience is not None and self.position.worse_evaluations >= patience
+
+    def _calibrate(self) -> None:
+        """Fits a temperature to the best checkpoint and writes it beside the checkpoints, which stay as they are."""
+        if self.val_split is None or self.config.model.tie_embeddings:
+            return
+        self.run.calibration_file.unlink(missing_ok=True)
+        best = self.run.checkpoint("best")
+        temperature = fitted_temperature(self.run.load_model("best", self.device), self.val_split)
+        write_json(self.run.calibration_file, {"version": 1, "step": best.step, "temperature": temperature})
 
     def _say_the_ending(self) -> None:
         """Says what the weights that will be used write, what their loss is worth, and how much they copy."""
