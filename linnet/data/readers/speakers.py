@@ -1,0 +1,60 @@
+"""Conversations written as `Name: text`; a blank line begins a new one."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
+
+from linnet.data.people import Utterance
+from linnet.data.readers.reading import Reading
+from linnet.data.text import lines
+
+_LINE = re.compile(r"(?P<name>[^\W\d_][^:\n\t.!?,;()\[\]<>\"/\\]{0,39}):[ \t](?P<text>\s*\S.*)")
+
+MOST_WORDS = 4
+_MOST_OF = 0.6
+"""the share of lines that must begin with a name"""
+
+
+def speaker(line: str) -> tuple[str, str] | None:
+    """Who speaks in a line, and what is said; None where no one begins to speak."""
+    found = _LINE.match(line)
+    if found is None or len(found["name"].split()) > MOST_WORDS:
+        return None
+    return " ".join(found["name"].split()), found["text"].strip()
+
+
+def looks_like(start: str) -> bool:
+    """Whether a text that begins with `start` is a conversation: most lines begin with one of a few names, each of
+    which comes again, and the names take turns."""
+    found = [line for line in start.split("\n") if line.strip()]
+    names = [who[0] for line in found if (who := speaker(line))]
+    counts = Counter(names)
+    if len(counts) < 2 or not found or speaker(found[0]) is None:
+        return False
+    again = sum(count for count in counts.values() if count > 1)
+    turns = sum(a != b for a, b in pairwise(names))
+    pairs = {(a, b) for a, b in pairwise(names) if a != b}
+    answered = any((b, a) in pairs for a, b in pairs)  # someone is answered; keys of a form come in one order only
+    return answered and len(names) >= _MOST_OF * len(found) and again >= 0.8 * len(names) and turns >= len(names) / 4
+
+
+def utterances(reading: Reading) -> Iterator[Utterance]:
+    """What is said, in order; a line without a name goes on with what was said."""
+    name, said, blank, begins = "", list[str](), False, False
+    for line in lines(reading.characters()):
+        line = line.removesuffix("\n")
+        found = speaker(line)
+        if found is not None:
+            if said:
+                yield Utterance(name, "\n".join(said).strip(), begins=begins)
+            name, said, begins, blank = found[0], [found[1]], blank, False
+        elif not line.strip():
+            blank = True
+        elif said:
+            said += ["", line] if blank else [line]
+            blank = False
+        else:
+            reading.notes.count("lines_before_speakers")
+    if said:
+        yield Utterance(name, "\n".join(said).strip(), begins=begins)
