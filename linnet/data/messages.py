@@ -40,11 +40,17 @@ def checked_messages(value: Any, where: str, notes: Notes) -> list[Message]:
     """
     if not isinstance(value, list) or not value:
         raise UserError(f'{where}: "messages" must be a list of {{"role": ..., "content": ...}} and not be empty')
-    return [_message(message, f"{where}: message {number}", notes) for number, message in enumerate(value, 1)]
+    return [
+        message if _is_plain(message) else _message(message, f"{where}: message {number}", notes)
+        for number, message in enumerate(value, 1)
+    ]
 
 
 def answered(messages: list[Message], notes: Notes) -> list[Message] | None:
     """The messages up to the last answer; None, counted, where there is none that may be learned."""
+    last = messages[-1]
+    if is_answer(last) and last.get("weight") != 0:
+        return messages
     end = len(messages)
     while end and not is_answer(messages[end - 1]):
         end -= 1
@@ -60,10 +66,18 @@ def is_answer(message: Message) -> bool:
     return message["role"] == "assistant" and bool(message["content"].strip())
 
 
+def _is_plain(message: Any) -> bool:
+    """Whether a message is one as it stands, as almost all are."""
+    return (
+        isinstance(message, dict)
+        and message.keys() == {"role", "content"}
+        and message["role"] in _PLAIN
+        and isinstance(message["content"], str)
+    )
+
+
 def _message(value: Any, where: str, notes: Notes) -> Message:
     message = value if isinstance(value, dict) else {}
-    if message.keys() == {"role", "content"} and message["role"] in _PLAIN and isinstance(message["content"], str):
-        return message  # as almost all are
     got = message.get("role", message.get("from"))
     role = ROLES.get(got) if isinstance(got, str) else None
     if role is None:

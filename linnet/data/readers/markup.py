@@ -20,6 +20,9 @@ _BLOCKS = frozenset(
 _APART = frozenset("p h1 h2 h3 h4 h5 h6 blockquote pre table ul ol figure section article".split())
 _BODY = _BLOCKS - {"title"}
 
+_SPACES = re.compile(r"[ \t\n\r\f]+")
+"""what a browser shows as one space; others, such as those that do not break, are text"""
+
 _CONTAINER = "META-INF/container.xml"
 
 
@@ -56,7 +59,7 @@ class _Page(HTMLParser):
         if self.open:
             self.left_out += len(data.strip())
         else:
-            self.parts.append(data if self.verbatim else re.sub(r"\s+", " ", data))
+            self.parts.append(data if self.verbatim else _SPACES.sub(" ", data))
 
     def _border(self, tag: str) -> None:
         if not self.open and tag in _BLOCKS:

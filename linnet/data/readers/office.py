@@ -14,7 +14,7 @@ from linnet.errors import UserError
 
 EXTRA = "docs"
 
-LIBRARIES = {"pdf": "pypdf", "docx": "docx", "rtf": "striprtf"}
+LIBRARIES = {"pdf": "pypdf", "docx": "docx", "rtf": "striprtf.striprtf"}
 """shape -> the module that reads it"""
 
 PACKAGES = {"docx": "python-docx"}
@@ -117,7 +117,7 @@ def _asides(document: Any) -> int:
 
 def rtf(reading: Reading) -> Iterator[str]:
     """The text of a rich text file."""
-    striprtf = _library("rtf", reading).striprtf
+    striprtf = _library("rtf", reading)
     data = b"".join(reading.source.blocks(reading.advance))
     if not data.lstrip().startswith(b"{\\rtf"):
         raise UserError(f"{reading.name} is no rich text: it does not begin with {{\\rtf")
