@@ -135,11 +135,19 @@ def find(config: DataConfig, spool: Path) -> Found:
     return finder.found
 
 
+def find_quietly(config: DataConfig, specs: Sequence[str], spool: Path) -> list[Source]:
+    """The files that `specs` name, whatever they hold: for looking whether they have changed."""
+    finder = _Finder(config, spool, sniffs=False)
+    for spec in specs:
+        finder.add(spec)
+    return finder.found.sources
+
+
 class _Finder:
     """Looks up what the sources of a config are."""
 
-    def __init__(self, config: DataConfig, spool: Path) -> None:
-        self.config, self.spool = config, spool
+    def __init__(self, config: DataConfig, spool: Path, *, sniffs: bool = True) -> None:
+        self.config, self.spool, self.sniffs = config, spool, sniffs
         self.found = Found()
 
     def add(self, spec: str) -> None:
@@ -202,7 +210,9 @@ class _Finder:
             self._archive(path, name)
         else:
             source = _made(path, name, "text", packed=packed)
-            self.found.sources.append(_sniffed(source, ending, self.config, self._cache()))
+            if self.sniffs:
+                source = _sniffed(source, ending, self.config, self._cache())
+            self.found.sources.append(source)
 
     def _archive(self, path: Path, name: str) -> None:
         _made(path, name, "zip")  # whether it can be read at all

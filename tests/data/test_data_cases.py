@@ -1,4 +1,4 @@
-"""Small files in the shapes that people bring (tests/data/cases): each is read as a person expects, or one line says how.
+"""Small files in the shapes that people bring (tests/data/cases): each is read as expected, or one line says how.
 
 The folder is a copy of shared/cases, whose README says what is expected of each file.
 """
