@@ -46,7 +46,7 @@ def _escaped(letter: str) -> str:
 _TYPED = {"n": "\n", "t": "\t", "\\": "\\"}
 
 
-def typed(text: str) -> str:
+def unescaped(text: str) -> str:
     r"""`text` as a user types it where it may hold line ends and tabs: \n, \t and \\ are understood."""
     return re.sub(r"\\([nt\\])", lambda found: _TYPED[found[1]], text)
 

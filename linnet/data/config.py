@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from linnet.config import shown, typed
+from linnet.config import shown, unescaped
 from linnet.data.encodings import checked_encoding
 from linnet.data.shapes import AS
 from linnet.errors import UserError
@@ -40,7 +40,7 @@ class DataConfig:
     """each line of a text file is a document"""
     read_as: str | None = field(default=None, metadata={"short": "as"})
     """read files as this shape, whatever they look like: text, transcript, speakers, whatsapp, telegram, discord,
-    jsonl, json, csv, subtitles or html; unset: by ending and content"""
+    messenger, chatgpt, jsonl, json, csv, subtitles or html; unset: by ending and content"""
     include: tuple[str, ...] = field(default=(), metadata=SHORT)
     """globs of files of a folder or archive that are read too, though their ending is none of a text: '*.py'"""
     text_column: str | None = field(default=None, metadata=SHORT)
@@ -121,4 +121,4 @@ class DataConfig:
     @property
     def separator(self) -> str | None:
         """The document separator as it stands in the text, of LF line ends."""
-        return None if self.document_separator is None else typed(self.document_separator).replace("\r\n", "\n")
+        return None if self.document_separator is None else unescaped(self.document_separator).replace("\r\n", "\n")

@@ -33,6 +33,9 @@ USUAL = (
 
 _KANA = re.compile("[\u3041-\u30fe]")
 
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""what `surrogateescape` makes of bytes that are no UTF-8"""
+
 _AROUND = 4000
 """bytes on either side of a wrong byte that a guess looks at"""
 
@@ -86,7 +89,15 @@ def guesses(data: bytes, place: int) -> list[tuple[str, str]]:
     for encoding, text in found:
         same = [usual for usual in USUAL if _read(piece, usual) == text]
         named.setdefault(text, same[0] if same else encoding)
-    return [(name, _excerpt(text)) for text, name in named.items()][:3]
+    usual = [(name, text) for text, name in named.items() if name in USUAL]
+    return [(name, _excerpt(text)) for name, text in usual or [(name, text) for text, name in named.items()]][:3]
+
+
+def is_nearly_utf8(data: bytes) -> bool:
+    """Whether `data` has more letters beyond ASCII that are UTF-8 than bytes that are not."""
+    text = data.decode("utf-8", "surrogateescape")
+    wrong = len(_ESCAPED.findall(text))
+    return sum(letter > "\x7f" for letter in text) - wrong >= wrong
 
 
 def _read(data: bytes, encoding: str) -> str | None:
@@ -105,6 +116,8 @@ def _excerpt(text: str) -> str:
 
 def advice(data: bytes, place: int) -> str:
     """What to do about a byte at `place` that is not UTF-8: the likeliest encodings, and their flag."""
+    if is_nearly_utf8(data):
+        return "nearly all of it is UTF-8, so it is damaged there: mend it"
     found = guesses(data, place)
     if not found:
         return "convert it to UTF-8, name its encoding with `--encoding NAME`"

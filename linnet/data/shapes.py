@@ -81,6 +81,21 @@ SHAPES = (
         ("--assistant", "--silence-hours", "--without-personal"),
     ),
     Shape(
+        "messenger",
+        "a Messenger or Instagram export",
+        (".json",),
+        "dialogues; a long silence begins a new one",
+        "exports.messenger",
+        ("--assistant", "--silence-hours", "--without-personal"),
+    ),
+    Shape(
+        "chatgpt",
+        "a ChatGPT export",
+        (".json",),
+        "each chat, as it stood last, is a dialogue",
+        "chatgpt.read",
+    ),
+    Shape(
         "jsonl",
         "JSON lines",
         (".jsonl", ".ndjson"),
@@ -133,7 +148,7 @@ BY_ENDING = {ending: shape for shape in SHAPES for ending in shape.endings if en
 AS = tuple(shape.name for shape in SHAPES if shape.is_text)
 """what `--as` takes"""
 
-PEOPLE = ("speakers", "whatsapp", "telegram", "discord")
+PEOPLE = ("speakers", "whatsapp", "telegram", "discord", "messenger")
 """shapes in which people talk, so that an assistant has to be named"""
 
 ARCHIVE = ".zip"

@@ -5,7 +5,7 @@ import re
 
 from linnet.data.config import DataConfig
 from linnet.data.encodings import by_mark
-from linnet.data.readers import exports, speakers, subtitles, whatsapp
+from linnet.data.readers import chatgpt, exports, speakers, subtitles, whatsapp
 from linnet.data.shapes import BY_ENDING, BY_NAME, TEXT_ENDINGS
 from linnet.errors import UserError
 
@@ -53,9 +53,14 @@ def sniff(ending: str, start: bytes, name: str, config: DataConfig) -> tuple[str
         return config.read_as, ""
     text = start_text(start, config)
     if shape is not None and shape.name != "json":
+        if shape.name == "html" and "chat_page" in text and "history" in text:
+            raise UserError(
+                f"{name} is a chat that Telegram exported as a web page; export it as JSON, which is read as dialogues "
+                "(`--as html` reads it as a page)"
+            )
         return shape.name, ""
     if shape is not None:
-        found = exports.kind_of(text) or ("jsonl" if _is_json_lines(text) else "json")
+        found = _export(text) or ("jsonl" if _is_json_lines(text) else "json")
         said = f"{name} is {BY_NAME[found].called}" if found != "json" else ""
         return found, said
     _refuse_binary(start, name, ending)
@@ -70,9 +75,11 @@ def sniff(ending: str, start: bytes, name: str, config: DataConfig) -> tuple[str
 
 def _by_content(text: str) -> str:
     if _JSON_LIST.match(text):
+        if chatgpt.looks_like(text):
+            return "chatgpt"
         return "json" if _parses_as_list(text) else "text"
     if _JSON_OBJECT.match(text):
-        found = exports.kind_of(text)
+        found = _export(text)
         return found or ("jsonl" if _is_json_lines(text) else "json" if _parses(text) else "text")
     if whatsapp.looks_like(text):
         return "whatsapp"
@@ -83,6 +90,11 @@ def _by_content(text: str) -> str:
     if not text.lstrip().startswith(("User:", "System:")) and speakers.looks_like(text):
         return "speakers"
     return "text"
+
+
+def _export(text: str) -> str | None:
+    """Which app wrote JSON that begins so; None for none that is known."""
+    return "chatgpt" if chatgpt.looks_like(text) else exports.kind_of(text)
 
 
 def _is_json_lines(text: str) -> bool:

@@ -17,6 +17,8 @@ CHANGES: dict[str, tuple[str, str, str]] = {
     "tool_turns": ("call or result of a tool", "calls or results of tools", "kept as context that is never learned"),
     "unlearned_messages": ("message", "messages", "of weight 0 kept as context that is never learned"),
     "parts_without_text": ("part", "parts", "of messages that are no text (pictures, sounds) left out"),
+    "tool_messages": ("message", "messages", "of tools left out"),
+    "other_branches": ("message", "messages", "of branches that were left behind not read"),
     "outer_spaces": ("prompt or completion", "prompts or completions", "lost the spaces at the ends"),
     "notices": ("notice", "notices", "of the app left out"),
     "media": ("mention", "mentions", "of omitted media left out"),

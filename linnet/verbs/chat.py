@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
+from linnet.config import parse_flags, unescaped
 from linnet.console import emit, say
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
 
     lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
+    options["stop"] = tuple(map(unescaped, args.stop))
     conversation = lm.conversation(args.system, **options)
     session = Session(conversation, Transcript(args.transcript) if args.transcript is not None else None)
     interactive = sys.stdin.isatty()

@@ -24,7 +24,7 @@ class Prepare(DataConfig):
     standard input; hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
     read_as: Annotated[str | None, tyro.conf.arg(name="as")] = None
     """read files as this shape, whatever they look like: text, transcript, speakers, whatsapp, telegram, discord,
-    jsonl, json, csv, subtitles or html; unset: by ending and content"""
+    messenger, chatgpt, jsonl, json, csv, subtitles or html; unset: by ending and content"""
     include: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """a glob of files of a folder or archive that are read too, though their ending is none of a text: '*.py'; may be
     given several times"""

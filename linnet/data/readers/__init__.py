@@ -41,7 +41,7 @@ class Reader:
         self.personal: dict[str, tuple[int, int]] = {}
         self.transcripts: dict[Path, bool] = {}  # by the file: two sources may have one name
         self.casts: dict[Path, Cast] | None = None
-        self.saided: set[tuple[str, str]] = set()
+        self.said: set[tuple[str, str]] = set()
 
     def documents(self, advance: Advance | None = None) -> Iterator[Document]:
         """All documents, source after source, then the identity pairs; `advance` hears of bytes read from disk.
@@ -84,12 +84,12 @@ class Reader:
         return _converted(read, reading) if kind in CONVERTED else read(reading)
 
     def _reading(self, source: "Source", advance: Advance | None = None) -> Reading:
-        def hint(line: str) -> None:
-            if (source.name, line) not in self.saided:
-                self.saided.add((source.name, line))
-                say(f"hint: {line}")
+        def say_once(line: str) -> None:
+            if (source.name, line) not in self.said:
+                self.said.add((source.name, line))
+                say(line)
 
-        return Reading(source, self.config, self.tally, hint, advance)
+        return Reading(source, self.config, self.tally, say_once, advance)
 
     def _is_transcripts(self, source: "Source") -> bool:
         """Whether a text file holds dialogues: asked for, or each of its documents begins with `User:`."""

@@ -33,12 +33,24 @@ def read(reading: Reading) -> Iterator[Document]:
     usual = "\t" if reading.source.path.suffix.lower() in (".tsv", ".tab") else ","
     if separator != usual:
         reading.say(f"{reading.name}: its fields stand between {SEPARATORS.get(separator, shown(repr(separator)))}")
-    yield from _rows(itertools.chain(first[skipped:], rest), separator, skipped, reading)
+    quoted = separator != "\t" or _are_quoted(first[skipped:])
+    if not quoted:
+        reading.say(f"{reading.name}: its quotes are text, as some programs write them between tabs")
+    yield from _rows(itertools.chain(first[skipped:], rest), separator, quoted, skipped, reading)
 
 
-def _rows(text: Iterable[str], separator: str, skipped: int, reading: Reading) -> Iterator[Document]:
-    rows = csv.reader(text, delimiter=separator, strict=True)
+def _are_quoted(start: list[str]) -> bool:
+    """Whether quotes between tabs, if there are any, hold fields together."""
+    try:
+        fields = [len(row) for row in csv.reader(start, delimiter="\t", strict=True)]
+    except csv.Error:
+        return len(start) >= _LOOKED_AT and not any(line.count('"') % 2 for line in start[:-20])
+    return len(set(fields)) <= 1 or '"' not in "".join(start)
+
+
+def _rows(text: Iterable[str], separator: str, quoted: bool, skipped: int, reading: Reading) -> Iterator[Document]:
     name = reading.name
+    rows = csv.reader(text, delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
     documents = Rows(reading)
     try:
         header = next(rows, None)
@@ -56,8 +68,8 @@ def _rows(text: Iterable[str], separator: str, skipped: int, reading: Reading) -
                 row = row[: len(header)]  # a spreadsheet's empty cells beside the table
             if len(row) != len(header):
                 raise UserError(
-                    f"{where}: {len(row)} fields where the header has {len(header)}; "
-                    "put fields that hold commas or line breaks in double quotes"
+                    f"{where}: {len(row)} fields where the header has {len(header)}; put fields that hold "
+                    f"{SEPARATORS.get(separator, shown(repr(separator)))} or line breaks in double quotes"
                 )
             if not any(field.strip() for field in row):
                 reading.notes.count("rows_without_text")
@@ -66,7 +78,9 @@ def _rows(text: Iterable[str], separator: str, skipped: int, reading: Reading) -
             if document is not None:
                 yield document
     except csv.Error as error:
-        raise UserError(f"{name} line {rows.line_num + skipped:,} is not CSV: {error}") from None
+        raise UserError(
+            f"{name} line {rows.line_num + skipped:,} is not CSV: {error}; within quotes, a quote is written twice"
+        ) from None
     documents.check()
 
 

@@ -1,4 +1,4 @@
-"""Exports of Telegram and of Discord (by DiscordChatExporter), both JSON."""
+"""Exports of Telegram, of Discord (by DiscordChatExporter) and of Messenger and Instagram, all of them JSON."""
 
 import re
 from collections.abc import Iterator
@@ -23,6 +23,8 @@ def kind_of(start: str) -> str | None:
         return None
     if '"guild"' in start and '"channel"' in start:
         return "discord"
+    if '"participants"' in start and '"sender_name"' in start and '"timestamp_ms"' in start:
+        return "messenger"
     return "telegram" if _TELEGRAM.search(start) and '"messages"' in start else None
 
 
@@ -62,6 +64,30 @@ def discord(reading: Reading) -> Iterator[Utterance]:
             reading.notes.count("media" if media else "empty_messages")
             continue
         yield Utterance(name, reading.cleaned(text.strip(), reading.name), _moment(message.get("timestamp")))
+
+
+def messenger(reading: Reading) -> Iterator[Utterance]:
+    """What is said in a chat of Messenger or Instagram, the oldest first."""
+    value = whole(reading)
+    messages = _list(value.get("messages") if isinstance(value, dict) else None, "messages", reading)
+    for message in sorted(messages, key=lambda message: message.get("timestamp_ms") or 0):
+        text, name, at = message.get("content"), message.get("sender_name"), message.get("timestamp_ms")
+        if not isinstance(text, str) or not text.strip() or not isinstance(name, str):
+            media = any(
+                key in message for key in ("photos", "videos", "audio_files", "gifs", "sticker", "files", "share")
+            )
+            reading.notes.count("media" if media else "notices")
+            continue
+        text = reading.cleaned(_mended(text).strip(), reading.name)
+        yield Utterance(_mended(name), text, at / 1000 if isinstance(at, int) else None)
+
+
+def _mended(text: str) -> str:
+    """A text as it was written: these exports hold each byte of its UTF-8 as a character of its own."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return text
 
 
 def _list(value: Any, what: str, reading: Reading) -> list[dict[str, Any]]:

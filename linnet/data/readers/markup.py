@@ -8,6 +8,7 @@ from posixpath import dirname, join, normpath
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from linnet.data.encodings import checked_encoding
 from linnet.data.readers.reading import Reading
 from linnet.data.text import line_feeds
 from linnet.errors import UserError
@@ -22,6 +23,10 @@ _BODY = _BLOCKS - {"title"}
 
 _SPACES = re.compile(r"[ \t\n\r\f]+")
 """what a browser shows as one space; others, such as those that do not break, are text"""
+
+_CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?([\w-]+)", re.IGNORECASE)
+_HEAD = 4096
+"""bytes in which a page must say its encoding"""
 
 _CONTAINER = "META-INF/container.xml"
 
@@ -88,11 +93,24 @@ def page_text(source: str, reading: Reading) -> str:
 
 def html(reading: Reading) -> Iterator[str]:
     """The text of a web page."""
-    source = "".join(reading.characters())
+    source = "".join(reading.characters(_declared(reading)))
     text = page_text(source, reading)
     if source.strip() and not text.strip():
         raise UserError(f"{reading.name} has no text outside of scripts and menus; `--as text` reads it as it stands")
     yield text
+
+
+def _declared(reading: Reading) -> str | None:
+    """The encoding that the head of a page names, said; None where it names none, or UTF-8."""
+    if reading.config.encoding is not None:
+        return None
+    found = _CHARSET.search(next(reading.source.blocks(), b"")[:_HEAD])
+    encoding = found[1].decode("ascii").lower() if found else "utf-8"
+    encoding = "cp1252" if encoding in ("iso-8859-1", "latin1", "us-ascii", "ascii") else encoding  # as browsers do
+    if encoding in ("utf-8", "utf8"):
+        return None
+    reading.say(f"{reading.name} is read as {encoding}, as its head says")
+    return checked_encoding(encoding)
 
 
 def epub(reading: Reading) -> Iterator[str]:

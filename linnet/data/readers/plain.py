@@ -24,6 +24,10 @@ _LOOKED_AT = 1 << 16
 _FEWEST_LINES = 8
 _SHORT_LINE = 40
 
+_TIME = r"\d{1,2}[:.]\d{2}(?:[:.]\d{2})?"
+_BRACKETED = re.compile(rf"\[[^\]\n]{{0,24}}\b{_TIME}[^\]\n]{{0,12}}\]")
+_TIMED = re.compile(rf"\W{{0,2}}(?:\S{{6,12}},?[ T])?{_TIME}\b[^\n]*[^\W\d]")
+
 _SENTENCE_END = tuple(".!?…\"'”’。！？")
 
 
@@ -60,6 +64,13 @@ def _one(chunks: Iterable[str], reading: Reading) -> Iterator[Document]:
             f"hint: {name} has lines {USUAL_SEPARATOR}, yet is read as one document; "
             f"`--document-separator '{USUAL_SEPARATOR}'` makes them separate its documents"
         )
+    elif seem_stamped("".join(start)):
+        reading.say(
+            f"hint: {name} has stamps as in a chat or a log, in a form that is not known; they and the names beside "
+            "them are read as text (lines like `Name: text` become dialogues)"
+        )
+    elif seem_rows("".join(start)):
+        reading.say(f"hint: {name} looks like a table with tabs, yet is read as text; `--as csv` reads its rows")
     elif seem_documents("".join(start)):
         reading.say(f"hint: {name} is read as one document; if each of its lines is one, `--lines` reads it so")
     if _GUTENBERG in found:
@@ -88,6 +99,23 @@ def seem_documents(start: str) -> bool:
     whole = sum(line.rstrip().endswith(_SENTENCE_END) for line in found)
     short = sum(len(line) <= _SHORT_LINE for line in found)
     return whole >= 0.9 * len(found) or short >= 0.9 * len(found)
+
+
+def seem_stamped(start: str) -> bool:
+    """Whether many lines begin with a time, or have one in brackets."""
+    found = [line for line in start.split("\n") if line.strip()]
+    bracketed = sum(bool(_BRACKETED.search(line)) for line in found)
+    timed = sum(bool(_TIMED.match(line)) for line in found)
+    return (bracketed >= 2 and bracketed >= len(found) / 10) or (timed >= 3 and timed >= len(found) / 4)
+
+
+def seem_rows(start: str) -> bool:
+    """Whether all lines have as many tabs between words."""
+    found = [line for line in start.split("\n") if line.strip()]
+    if len(start) >= _LOOKED_AT:
+        found.pop()
+    tabs = {line.strip().count("\t") for line in found}
+    return len(found) >= 2 and len(tabs) == 1 and tabs != {0} and "\t\t" not in start and not start.startswith("\t")
 
 
 def without_licence(chunks: Iterable[str], reading: Reading) -> Iterator[str]:

@@ -58,11 +58,11 @@ class Reading:
         """How messages call the source."""
         return self.source.name
 
-    def characters(self) -> Iterator[str]:
-        """The text in the source's file, in chunks."""
+    def characters(self, encoding: str | None = None) -> Iterator[str]:
+        """The text in the source's file, in chunks; `encoding` is what the file itself says that it is in."""
         config, source = self.config, self.source
         blocks = source.blocks(self.advance)
-        return decoded(blocks, source.name, config.errors, self.notes, config.encoding, config.drop_nul)
+        return decoded(blocks, source.name, config.errors, self.notes, encoding or config.encoding, config.drop_nul)
 
     def aside(self) -> "Reading":
         """The same from the start, for a look that counts nothing."""

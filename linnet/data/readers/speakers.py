@@ -9,7 +9,11 @@ from linnet.data.people import Utterance
 from linnet.data.readers.reading import Reading
 from linnet.data.text import lines
 
-_LINE = re.compile(r"(?P<name>[^\W\d_][^:\n\t.!?,;()\[\]<>\"/\\]{0,39}):[ \t](?P<text>\s*\S.*)")
+_TIME = r"(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?[\])]?[ \t]+)?"
+_LINE = re.compile(
+    rf"{_TIME}(?:(?P<bold>\*\*|__)?(?P<name>[^\W\d_][^:\n\t.!?,;()\[\]<>*\"/\\]{{0,39}}):?(?(bold)(?P=bold):?)(?<=[:*_])"
+    r"|<(?P<nick>[^<>\s]{1,40})>)[ \t](?P<text>\s*\S.*)"
+)
 
 MOST_WORDS = 4
 _MOST_OF = 0.6
@@ -19,9 +23,10 @@ _MOST_OF = 0.6
 def speaker(line: str) -> tuple[str, str] | None:
     """Who speaks in a line, and what is said; None where no one begins to speak."""
     found = _LINE.match(line)
-    if found is None or len(found["name"].split()) > MOST_WORDS:
+    name = "" if found is None else " ".join((found["name"] or found["nick"]).split())
+    if found is None or len(name.split()) > MOST_WORDS:
         return None
-    return " ".join(found["name"].split()), found["text"].strip()
+    return name, found["text"].strip()
 
 
 def looks_like(start: str) -> bool:
@@ -42,13 +47,16 @@ def looks_like(start: str) -> bool:
 def utterances(reading: Reading) -> Iterator[Utterance]:
     """What is said, in order; a line without a name goes on with what was said."""
     name, said, blank, begins = "", list[str](), False, False
+    parts = not _blank_between_all(reading.aside())
+    if not parts:
+        reading.say(f"{reading.name}: blank lines stand between all turns, so they begin no new dialogue")
     for line in lines(reading.characters()):
         line = line.removesuffix("\n")
         found = speaker(line)
         if found is not None:
             if said:
                 yield Utterance(name, "\n".join(said).strip(), begins=begins)
-            name, said, begins, blank = found[0], [found[1]], blank, False
+            name, said, begins, blank = found[0], [found[1]], blank and parts, False
         elif not line.strip():
             blank = True
         elif said:
@@ -58,3 +66,15 @@ def utterances(reading: Reading) -> Iterator[Utterance]:
             reading.notes.count("lines_before_speakers")
     if said:
         yield Utterance(name, "\n".join(said).strip(), begins=begins)
+
+
+def _blank_between_all(reading: Reading) -> bool:
+    """Whether nearly every turn stands behind a blank line, as paragraphs do."""
+    turns = behind = 0
+    before = ""
+    for line in lines(reading.characters()):
+        if speaker(line.removesuffix("\n")):
+            turns += 1
+            behind += turns > 1 and not before.strip()
+        before = line
+    return turns > 2 and behind >= 0.8 * (turns - 1)

@@ -1,5 +1,6 @@
 """Subtitles, .srt and .vtt, as text: without numbers, times and tags."""
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -9,6 +10,7 @@ from linnet.errors import UserError
 
 _TIME = re.compile(r"\s*(?:\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}\s*-->\s*(?:\d+:)?\d{1,2}:\d{2}[,.]\d{1,3}")
 _TAG = re.compile(r"</?[A-Za-z][^<>\n]*>|<\d[\d:.]*>|\{\\[^{}\n]*\}")
+_ENTITY = re.compile(r"&(?:amp|lt|gt|nbsp|lrm|rlm|#\d+|#x[\da-fA-F]+);")
 _BLOCK = ("NOTE", "STYLE", "REGION")
 
 
@@ -24,9 +26,9 @@ def read(reading: Reading) -> Iterator[Document]:
 
 
 def _said(reading: Reading) -> Iterator[str]:
-    cues = 0
-    before = ""
+    cues, before, is_web = 0, "", False
     for block in _blocks(reading):
+        is_web = is_web or block[0].startswith("WEBVTT")
         time = next((place for place, line in enumerate(block) if _TIME.match(line)), None)
         if time is None:
             if block[0].startswith(("WEBVTT", *_BLOCK)):
@@ -38,6 +40,8 @@ def _said(reading: Reading) -> Iterator[str]:
             reading.notes.count("cues")
         for line in block[time + 1 :]:
             text, tags = _TAG.subn("", line)
+            if is_web:
+                text, tags = html.unescape(text), tags + len(_ENTITY.findall(text))
             reading.notes.count("tags", tags)
             text = text.strip()
             if text and text == before:

@@ -23,11 +23,21 @@ MARKS = re.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _SPACE = "[ \u00a0\u202f]"
 _HALF = r"[^\W\d_]\.?(?:[ \u00a0\u202f]?[^\W\d_]{1,9}\.?){0,2}"  # AM, p. m., 오전, 上午, nachm.
 
-STAMP = re.compile(
-    rf"\[?(?P<a>\d{{1,4}})[./\-年년]{_SPACE}?(?P<b>\d{{1,2}})[./\-月월]{_SPACE}?(?P<c>\d{{1,4}})[.日일]?"
-    rf"[,،]?{_SPACE}{{0,2}}(?:(?P<before>{_HALF}){_SPACE}?)?"
-    rf"(?P<hour>\d{{1,2}})[:.](?P<minute>\d{{2}})(?:[:.](?P<second>\d{{2}}))?"
-    rf"(?:{_SPACE}?(?P<after>{_HALF}))?(?:\]{_SPACE}?|{_SPACE}[-–]{_SPACE}|,{_SPACE}(?=[^\n:]{{1,80}} : ))"
+_MARK = "[\u200e\u200f\u202a-\u202c\u2066-\u2069]?"
+_DATE = (
+    rf"(?P<a>\d{{1,4}}){_MARK}(?P<between>[./\-年년]){_MARK}{_SPACE}?(?P<b>\d{{1,2}}){_MARK}[./\-月월]{_MARK}{_SPACE}?"
+    r"(?P<c>\d{1,4})[.日일]?"
+)
+_TIME = (
+    rf"(?P<hour>\d{{1,2}})[:.](?P<minute>\d{{2}})(?:[:.](?P<second>\d{{2}}))?(?:{_SPACE}?(?P<after>{_HALF}))?{_MARK}"
+)
+
+_STAMPS = (
+    re.compile(
+        rf"\[?{_DATE}{_MARK}[,،]?{_SPACE}{{0,2}}(?:(?P<before>{_HALF}){_SPACE}?)?{_TIME}"
+        rf"(?:\]{_SPACE}?|{_SPACE}[-–]{_SPACE}|,{_SPACE}(?=[^\n:]{{1,80}} : ))"
+    ),
+    re.compile(rf"\[{_TIME},{_SPACE}?{_DATE}(?P<before>)\]{_SPACE}?"),  # copied out of a browser
 )
 
 _NAMED = re.compile(r"(?P<name>[^:\n]{1,80}?): ?(?P<text>.*)", re.DOTALL)
@@ -82,7 +92,12 @@ class _Message:
 
 def stamped(line: str) -> re.Match[str] | None:
     """The stamp that a line begins with, invisible marks before it aside."""
-    return STAMP.match(line.lstrip("\u200e\u200f\ufeff\u202a"))
+    line = _unmarked(line)
+    return _STAMPS[0].match(line) or _STAMPS[1].match(line)
+
+
+def _unmarked(line: str) -> str:
+    return line.lstrip("\u200e\u200f\ufeff\u202a\u202b")
 
 
 def looks_like(start: str) -> bool:
@@ -95,7 +110,7 @@ def looks_like(start: str) -> bool:
 
 
 def _name_and_text(line: str, stamp: re.Match[str]) -> re.Match[str] | None:
-    return _speaker(line.lstrip("\u200e\u200f\ufeff\u202a")[stamp.end() :])
+    return _speaker(_unmarked(line)[stamp.end() :])
 
 
 def _speaker(said: str) -> re.Match[str] | None:
@@ -109,15 +124,35 @@ def utterances(reading: Reading) -> Iterator[Utterance]:
     order = date_order(stamps(reading.aside()))
     called = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}[order]
     reading.say(f"{reading.name}: its dates are read as {called}")
+    notices = _notices(reading.aside())
     for message in _messages(lines(reading.characters()), order, reading):
         found = _speaker(message.said)
-        if found is None:
+        name = _plain_name(found["name"]) if found is not None else ""
+        if found is None or name in notices:
             reading.notes.count("notices")
-            continue
-        text = _kept(found["text"], reading)
-        if text:
-            name = " ".join(MARKS.sub("", found["name"]).replace("\u202f", " ").split())
-            yield Utterance(name.removeprefix("~").strip() or name, text, message.at)
+        elif text := _kept(found["text"], reading):
+            yield Utterance(name, text, message.at)
+
+
+def _plain_name(name: str) -> str:
+    """A name without invisible marks and without the sign of someone who is in no address book."""
+    name = " ".join(MARKS.sub("", name).replace("\u202f", " ").split())
+    return name.removeprefix("~").strip() or name
+
+
+def _notices(reading: Reading) -> set[str]:
+    """What stands before a colon and is no name, but a speaker's name and what the app says of it: `Ann changed the
+    description to: no spam`."""
+    names = {
+        _plain_name(found["name"])
+        for message in _messages(lines(reading.characters()), "dmy", reading)
+        if (found := _speaker(message.said)) is not None
+    }
+    return {
+        name
+        for name in names
+        if any(name.startswith(f"{other} ") and name[len(other) + 1].islower() for other in names if other != name)
+    }
 
 
 def stamps(reading: Reading) -> Iterator[re.Match[str]]:
@@ -134,7 +169,7 @@ def _messages(text: Iterable[str], order: Order, reading: Reading) -> Iterator[_
         if found is not None:
             if held:
                 yield held
-            held = _Message(seconds(found, order), line.lstrip("\u200e\u200f\ufeff\u202a")[found.end() :])
+            held = _Message(seconds(found, order), _unmarked(line)[found.end() :])
         elif held is not None:
             held.said += "\n" + line
         elif line.strip():
@@ -158,7 +193,8 @@ def _kept(text: str, reading: Reading) -> str:
     text = _BRACKETS.sub(without, text)
     if not text.strip() and text != before:
         return ""
-    own = text.startswith("\u200e")  # how an iPhone marks what the app itself says
+    leading = text[: len(text) - len(text.lstrip("\u200e\u200f\u202a\u202b"))]
+    own = "\u200e" in leading  # how an iPhone marks what the app itself says
     unmarked, marks = MARKS.subn("", text)
     unmarked = unmarked.strip()
     first, _, caption = unmarked.partition("\n")
@@ -183,14 +219,14 @@ def date_order(found: Iterable[re.Match[str]]) -> Order:
     dates = Counter[tuple[int, int, int]]()
     steps = dict.fromkeys(("dmy", "mdy"), 0)
     before: tuple[int, int, int] | None = None
-    dotted = halves = False
+    dotted = american = False
     for stamp in found:
         date = int(stamp["a"]), int(stamp["b"]), int(stamp["c"])
         if len(stamp["a"]) == 4:
             return "ymd"
         dates[date] += 1
-        dotted = dotted or stamp[0].lstrip("[")[len(stamp["a"])] in ".-"
-        halves = halves or bool(stamp["after"])
+        dotted = dotted or stamp["between"] in ".-"
+        american = american or stamp["after"] in ("AM", "PM")
         if before is not None and before != date:
             steps["dmy"] += (before[2], before[1], before[0]) > (date[2], date[1], date[0])
             steps["mdy"] += (before[2], before[0], before[1]) > (date[2], date[0], date[1])
@@ -201,7 +237,7 @@ def date_order(found: Iterable[re.Match[str]]) -> Order:
         return "mdy"
     if steps["dmy"] != steps["mdy"]:
         return "dmy" if steps["dmy"] < steps["mdy"] else "mdy"
-    return "mdy" if halves and not dotted else "dmy"
+    return "mdy" if american and not dotted else "dmy"
 
 
 def seconds(stamp: re.Match[str], order: Order) -> float | None:
