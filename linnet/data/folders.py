@@ -61,8 +61,9 @@ def guessed_binary(path: Path, name: PurePosixPath, config: DataConfig) -> bool:
         return is_binary(file.read(LOOKED_AT))
 
 
-def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterator[Path | Unread]:
-    """The files of a .zip that are read, each written into the folder `target` in turn; the others with the reason.
+def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterator[tuple[PurePosixPath, Path | str]]:
+    """The files of a .zip by their names within: each that is read, written into the folder `target` in turn; of the
+    others the reason.
 
     Raises:
         UserError: the archive is damaged or has a password.
@@ -74,7 +75,7 @@ def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterat
                 inside = PurePosixPath(info.filename.replace("\\", "/"))
                 why = "an archive in an archive" if inside.suffix.lower() == ARCHIVE else wanted(inside, config)
                 if why is not None:
-                    yield Unread(inside.as_posix(), why)
+                    yield inside, why
                     continue
                 if info.flag_bits & 1:
                     raise UserError(f"{name} has a password; unpack it, and give the folder")
@@ -82,7 +83,7 @@ def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterat
                 path.parent.mkdir(parents=True)
                 with file.open(info) as source, open(path, "wb") as copy:
                     shutil.copyfileobj(source, copy)
-                yield path
+                yield inside, path
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
         if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno is not None:
             raise

@@ -13,15 +13,15 @@ LOOKED_AT = 1 << 16
 """bytes from the start of a file"""
 
 _NOT_TEXT = {
-    b"%PDF": ("a PDF", ".pdf"),
-    b"PK\x03\x04": ("a .zip, .docx, .odt or .epub", "what it is"),
-    b"{\\rtf": ("a rich text", ".rtf"),
-    b"PAR1": ("a Parquet table", ".parquet"),
-    b"\x1f\x8b": ("a gzip file", ".txt.gz"),
-    b"\x28\xb5\x2f\xfd": ("a zstd file", ".txt.zst"),
-    b"\xd0\xcf\x11\xe0": ("an older Office document, which is not read", ".docx after saving it as one"),
+    b"%PDF": ("a PDF", "name it .pdf"),
+    b"PK\x03\x04": ("a .zip, .docx, .odt or .epub", "name it what it is"),
+    b"{\\rtf": ("a rich text", "name it .rtf"),
+    b"PAR1": ("a Parquet table", "name it .parquet"),
+    b"\x1f\x8b": ("a gzip file", "name it .txt.gz"),
+    b"\x28\xb5\x2f\xfd": ("a zstd file", "name it .txt.zst"),
+    b"\xd0\xcf\x11\xe0": ("a document of an older Office, which is not read", "save it as .docx"),
 }
-"""how files begin that are no text -> what they are, and the ending to give them"""
+"""how files begin that are no text -> what they are, and what to do"""
 
 _JSON_LIST = re.compile(r"\s*\[\s*(?:\{\s*(?:\"|\})|\"|\[\s*(?:\{\s*\"|\"))")
 _JSON_OBJECT = re.compile(r"\s*\{\s*\"(?:[^\"\\\n]|\\.)*\"\s*:")
@@ -68,6 +68,8 @@ def sniff(ending: str, start: bytes, name: str, config: DataConfig) -> tuple[str
     own = config.transcripts or config.lines or config.document_separator is not None
     found = "text" if own or ending not in ("", *TEXT_ENDINGS) else _by_content(text)
     if found == "text":
+        if not own and _JSON_OBJECT.match(text):
+            return found, f"hint: {name} begins like JSON but is none, so it is read as text; `--as json` says why"
         unknown = ending not in TEXT_ENDINGS and ending and not own
         return found, f"{name} is read as text, though {ending} is no ending of one" if unknown else ""
     return found, f"{name} holds {BY_NAME[found].called} and is read so; `--as text` reads it as it stands"
@@ -129,4 +131,4 @@ def is_binary(start: bytes) -> bool:
 def _refuse_binary(start: bytes, name: str, ending: str) -> None:
     for mark, (what, right) in _NOT_TEXT.items():
         if start.startswith(mark) and not (ending == ".txt" and mark == b"{\\rtf"):
-            raise UserError(f"{name} is no text but {what}; name it {right}")
+            raise UserError(f"{name} is no text but {what}; {right}")

@@ -36,6 +36,11 @@ STDIN = "-"
 LONGEST_NAME = 1000
 """characters that the manifest keeps of a name"""
 
+_LONGEST_LOOK = 1 << 25
+"""bytes read at most to see what a file is"""
+_BEHIND = 99
+"""bytes kept of what follows a long first line"""
+
 BUILTIN = ("stories", "dialogues")
 
 
@@ -219,13 +224,14 @@ class _Finder:
         before = len(self.found.sources)
         others: list[Unread] = []
         target = self.spool / f"archive-{before}"
-        for inside in unpack(path, name, target, self.config):
-            if isinstance(inside, Unread):
-                others.append(Unread(f"{name}/{_named(inside.name)}", inside.why))
-            elif guessed_binary(inside, PurePosixPath(inside.name), self.config):
-                others.append(Unread(f"{name}/{_named(inside.name)}", "no text"))
+        for inside, file in unpack(path, name, target, self.config):
+            called = _named(f"{name}/{inside}")
+            if isinstance(file, str):
+                others.append(Unread(called, file))
+            elif guessed_binary(file, inside, self.config):
+                others.append(Unread(called, "no text"))
             else:
-                self._file(inside, f"{name}/{_named(inside.name)}")
+                self._file(file, called)
         self.found.unread += others
         if len(self.found.sources) == before:
             why = "; ".join(unread_lines(others))
@@ -252,10 +258,16 @@ def _start(source: Source) -> bytes:
     """The first bytes of a source."""
     start = bytearray()
     blocks = source.blocks()
-    while len(start) < LOOKED_AT and (block := next(blocks, b"")):
-        start += block[: LOOKED_AT - len(start)]
+    while (len(start) < LOOKED_AT or _is_open_json(start)) and (block := next(blocks, b"")):
+        start += block
     blocks.close()
-    return bytes(start)
+    end = start.find(b"\n") if b"\n" in start else len(start) if start.lstrip()[:1] == b"{" else 0
+    return bytes(start[: max(LOOKED_AT, end + 1 + _BEHIND)])
+
+
+def _is_open_json(start: bytearray) -> bool:
+    """Whether a file seems to begin with a JSON object on one long line, behind which is to be seen if more follows."""
+    return len(start) < _LONGEST_LOOK and start.lstrip()[:2] == b'{"' and b"\n" not in start.rstrip()
 
 
 def _named(name: str) -> str:

@@ -82,7 +82,7 @@ class Tally:
                 said.append(f"{total:,} {what} {became}{_where(list(self.counts[kind]))}")
         sources: dict[tuple[str, ...], list[str]] = {}
         for source, fields in self.fields.items():
-            sources.setdefault(tuple(sorted(fields)), []).append(source)
+            sources.setdefault(tuple(sorted(name or "(no name)" for name in fields)), []).append(source)
         said += [f"fields not read: {shown(', '.join(fields))}{_where(names)}" for fields, names in sources.items()]
         return said
 

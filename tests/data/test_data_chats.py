@@ -12,6 +12,8 @@ from linnet.data.tally import CHANGES, Notes, Tally
 from linnet.errors import UserError
 
 STAMPS = {
+    "arabic": "٣\u200f/٢\u200f/٢٠٢٦، ٨:١٥ ص - ",
+    "copied out of a browser": "[08:15, 03.02.2026] ",
     "german": "03.02.26, 08:15 - ",
     "german iphone": "[03.02.26, 08:15:02] ",
     "british": "03/02/2026, 08:15 - ",
@@ -173,6 +175,96 @@ def test_telegram_whole_accounts_and_groups(make, read):
         "<|user|>Hi<|end|><|assistant|>Ho ho<|end|>",
         "<|user|>Bye<|end|><|assistant|>Yes<|end|>",  # another chat is another dialogue
     ]
+
+
+def test_a_notice_with_a_colon_is_no_speaker(make, read):
+    chat = whatsapp_chat(
+        "13 08 Mira: Hallo",
+        "13 08 Mira hat die Beschreibung geändert: kein Spam",
+        "13 09 Tom: Ja",
+        "13 09 Mira Maria: Ich bin eine andere",
+        "13 09 Tom: Gut",
+    )
+    prepared = make({"a.txt": chat}, val_fraction=0, assistant="Tom")
+    assert read(prepared, "train") == [
+        "<|user|>Mira: Hallo<|end|><|assistant|>Ja<|end|><|user|>Mira Maria: Ich bin eine andere<|end|>"
+        "<|assistant|>Gut<|end|>"
+    ]
+    assert prepared.manifest["changes"] == {"notices": 1}
+
+
+def test_what_an_iphone_says_itself_is_left_out_in_any_language(make, read):
+    chat = (
+        "[3.2.2026, 8:15:02] מירה: \u200f\u200eההודעות והשיחות מוצפנות\n[3.2.2026, 8:15:40] מירה: מה שלומך?\n"
+        "[3.2.2026, 8:16:40] תום: טוב, תודה \u200e<צורף: 1.jpg>\n"
+    )
+    prepared = make({"a.txt": chat}, val_fraction=0, assistant="תום")
+    assert read(prepared, "train") == ["<|user|>מה שלומך?<|end|><|assistant|>טוב, תודה<|end|>"]
+    assert prepared.manifest["changes"] == {"notices": 1, "media": 1}
+
+
+SPOKEN = {
+    "paragraphs": "**Q:** Where?\n\n**A:** Here.\n\n**Q:** Alone?\n\n**A:** Yes.\n",
+    "times": "00:01:15\t Q : Where?\n00:02:15\t A : Here.\n00:03:15\t Q : Alone?\n00:03:20\t A : Yes.\n",
+    "nicks": "[08:15] <Q> Where?\n[08:16] <A> Here.\n[08:17] <Q> Alone?\n[08:18] <A> Yes.\n",
+    "french": "Q : Where?\nA : Here.\nQ : Alone?\nA : Yes.\n",
+}
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_speakers_are_written_in_many_ways(make, read, name):
+    texts = read(make({"a.txt": SPOKEN[name]}, val_fraction=0, assistant="a"), "train")
+    assert texts == ["<|user|>Where?<|end|><|assistant|>Here.<|end|><|user|>Alone?<|end|><|assistant|>Yes.<|end|>"]
+
+
+def test_messenger_is_read_from_its_end_and_mended(make, read):
+    def message(name, minute, **what):
+        return {"sender_name": name.encode().decode("latin-1"), "timestamp_ms": 60_000 * minute, **what}
+
+    said = [("Zoé", 3, {"content": "Ã\u00a7a va"}), ("Tom", 2, {"photos": []}), ("Tom", 2, {"content": "Yes"})]
+    messages = [message(name, minute, **what) for name, minute, what in [*said, ("Zoé", 1, {"content": "You?"})]]
+    export = json.dumps({"participants": [], "messages": messages})
+    prepared = make({"message_1.json": export}, val_fraction=0, assistant="Zoé")
+    assert read(prepared, "train") == [
+        "<|assistant|>You?<|end|><|user|>Yes<|end|><|assistant|>ça va<|end|>",
+    ]
+    assert prepared.manifest["changes"] == {"media": 1}
+
+
+def test_of_a_chatgpt_export_the_last_branch_is_read(make, read):
+    def node(parent, role, *parts, kind="text"):
+        content = {"content_type": kind, "parts": list(parts)}
+        return {"parent": parent, "children": [], "message": {"author": {"role": role}, "content": content}}
+
+    mapping = {
+        "root": {"parent": None, "children": ["q"], "message": None},
+        "q": node("root", "user", "Which bird?"),
+        "a1": node("q", "assistant", "A coot."),
+        "a2": node("q", "assistant", "A wren.", {"asset": "picture"}),
+    }
+    export = json.dumps([{"title": "Birds", "current_node": "a2", "mapping": mapping}])
+    prepared = make({"conversations.json": export}, val_fraction=0)
+    assert read(prepared, "train") == ["<|user|>Which bird?<|end|><|assistant|>A wren.<|end|>"]
+    assert prepared.manifest["changes"] == {"other_branches": 1, "parts_without_text": 1}
+
+
+def test_a_telegram_web_page_is_refused(make):
+    page = '<html><body><div class="chat_page"><div class="history">Mira 08:15 Hi</div></div></body></html>'
+    with pytest.raises(UserError, match=r"Telegram exported as a web page; export it as JSON.*`--as html`"):
+        make({"messages.html": page}, val_fraction=0)
+
+
+UNKNOWN = {
+    "discord": "[03-Feb-26 08:15 AM] mira\nAre you?\n\n[03-Feb-26 08:16 AM] tom\nYes\n",
+    "telegram": "Mira, [03.02.2026 08:15]\nAre you?\n\nTom, [03.02.2026 08:16]\nYes\n",
+    "log": "2026-02-03 08:15:02 - INFO: on\n2026-02-03 08:15:03 - INFO: off\n2026-02-03 08:15:04 - INFO: on\n",
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_stamps_in_a_form_that_is_not_known_give_a_hint(make, read, capsys, name):
+    assert read(make({"a.txt": UNKNOWN[name]}, val_fraction=0), "train") == [UNKNOWN[name]]
+    assert "hint: a.txt has stamps as in a chat or a log, in a form that is not known" in capsys.readouterr().err
 
 
 NO_CONVERSATIONS = {

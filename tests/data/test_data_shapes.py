@@ -52,6 +52,58 @@ def test_tables_of_other_programs_are_pairs(make, read, name):
     assert read(make({file: content}, val_fraction=0), "train") == [PAIR]
 
 
+def test_quotes_between_tabs_may_be_text(make, read, capsys):
+    table = 'question\tanswer\n"Hi" you\tHello\n'
+    assert read(make({"a.tsv": table}, val_fraction=0), "train") == ['<|user|>"Hi" you<|end|><|assistant|>Hello<|end|>']
+    assert "a.tsv: its quotes are text" in capsys.readouterr().err
+
+
+def test_a_table_in_a_text_gives_a_hint_and_is_read_on_request(make, read, capsys):
+    table = "question\tanswer\nHi, you\tHello; you!\n"
+    assert read(make({"a.txt": table}, val_fraction=0), "train") == [table]
+    assert "hint: a.txt looks like a table with tabs, yet is read as text; `--as csv`" in capsys.readouterr().err
+    assert read(make({"a.txt": table}, val_fraction=0, read_as="csv"), "train") == [PAIR]
+
+
+SUBTITLES = {
+    "no blank lines": "1\n00:00:01,000 --> 00:00:02,000\nOne.\n2\n00:00:03,000 --> 00:00:04,000\n1984\n",
+    "captions that roll": (
+        "WEBVTT\nKind: captions\n\n00:00.000 --> 00:02.000 align:start\n \nOne<00:00.500><c>.</c>\n\n"
+        "00:02.000 --> 00:02.010\nOne.\n \n\nNOTE\nnothing\n\n00:02.010 --> 00:04.000\nOne.\n1984\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SUBTITLES)
+def test_subtitles_of_other_programs(make, read, name):
+    file = "a.vtt" if "WEBVTT" in SUBTITLES[name] else "a.srt"
+    assert read(make({file: SUBTITLES[name]}, val_fraction=0), "train") == ["One.\n1984\n"]
+
+
+def test_a_page_may_say_its_encoding(make, read, capsys):
+    page = '<html><head><meta charset="iso-8859-1"></head><body>Gr\u00fc\u00dfe</body></html>'.encode("latin-1")
+    assert read(make({"a.html": page}, val_fraction=0), "train") == ["Gr\u00fc\u00dfe"]
+    assert "a.html is read as cp1252, as its head says" in capsys.readouterr().err
+
+
+def test_a_text_that_is_nearly_utf8_is_called_damaged(make):
+    with pytest.raises(UserError, match="nearly all of it is UTF-8, so it is damaged there: mend it, or use `--errors"):
+        make({"a.txt": b"na\xc3\xafve\ngr\xfcn\n"})
+
+
+def test_json_lines_may_be_longer_than_what_is_looked_at(make, read):
+    rows = [{"text": "word " * 20_000}, {"text": "two"}]
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    assert read(make({"a.txt": content}, val_fraction=0), "train") == [row["text"] for row in rows]
+    (single,) = read(make({"b.txt": json.dumps({"data": rows})}, val_fraction=0), "train")[1:]
+    assert single == "two"
+
+
+def test_what_only_begins_like_json_is_text_and_said(make, read, capsys):
+    assert read(make({"a.txt": '{"text": "one"'}, val_fraction=0), "train") == ['{"text": "one"']
+    assert "hint: a.txt begins like JSON but is none" in capsys.readouterr().err
+
+
 WRONG_TABLES = {
     "no header": ("Hi,Hello\nBye,Ciao\n", "a.csv has the columns Hi, Hello; say which to read"),
     "a quote within": ('question,answer\n"Hi" you,Hello\n', "a.csv line 2 is not CSV: ',' expected after '\"'"),

@@ -14,6 +14,7 @@ _TELEGRAM = re.compile(
     r'"type"\s*:\s*"(?:personal_chat|bot_chat|saved_messages|(?:private|public)_(?:group|supergroup|channel))"'
 )
 
+_MESSENGER_MEDIA = {"photos", "videos", "audio_files", "gifs", "sticker", "files", "share"}
 _DISCORD_SAID = ("Default", "Reply", "0", "19", "ThreadStarterMessage", "ChatInputCommand")
 
 
@@ -40,7 +41,7 @@ def telegram(reading: Reading) -> Iterator[Utterance]:
                 continue
             text = reading.cleaned(_text(message.get("text")), reading.name)
             if not text.strip():
-                media = any(key in message for key in ("photo", "file", "media_type", "poll", "location_information"))
+                media = not message.keys().isdisjoint(_MESSENGER_MEDIA)
                 reading.notes.count("media" if media else "empty_messages")
                 continue
             name = message.get("from") or str(message.get("from_id") or "Deleted account")
@@ -70,12 +71,12 @@ def messenger(reading: Reading) -> Iterator[Utterance]:
     """What is said in a chat of Messenger or Instagram, the oldest first."""
     value = whole(reading)
     messages = _list(value.get("messages") if isinstance(value, dict) else None, "messages", reading)
-    for message in sorted(messages, key=lambda message: message.get("timestamp_ms") or 0):
+    messages.reverse()  # the newest stands first; those of one moment stay in their order
+    messages.sort(key=lambda message: message.get("timestamp_ms") or 0)
+    for message in messages:
         text, name, at = message.get("content"), message.get("sender_name"), message.get("timestamp_ms")
         if not isinstance(text, str) or not text.strip() or not isinstance(name, str):
-            media = any(
-                key in message for key in ("photos", "videos", "audio_files", "gifs", "sticker", "files", "share")
-            )
+            media = not message.keys().isdisjoint(_MESSENGER_MEDIA)
             reading.notes.count("media" if media else "notices")
             continue
         text = reading.cleaned(_mended(text).strip(), reading.name)

@@ -159,9 +159,16 @@ def _longer(text: str, rest: Iterator[str], wanted: int) -> tuple[str, bool]:
 
 def _of_object(value: dict[str, Any], reading: Reading) -> Iterator[tuple[Any, str]]:
     keys = {key.strip().casefold() for key in value}
-    if any(name in keys for name in (*DIALOGUES, TEXT)) or any({*names} <= keys for names in PAIRS):
+    config = reading.config
+    named = [name.strip().casefold() for name in (config.text_column, config.question) if name is not None]
+    known = any(name in keys for name in (*DIALOGUES, TEXT)) or any({*names} <= keys for names in PAIRS)
+    if known or any(name in keys for name in named):
         yield value, reading.name
         return
+    if isinstance(value.get("chats"), dict) and isinstance(value["chats"].get("list"), list):
+        raise UserError(
+            f"{reading.name} is a Telegram export of all chats; `--as telegram --assistant NAME` reads it as dialogues"
+        )
     lists = [key for key, part in value.items() if isinstance(part, list) and part and isinstance(part[0], dict)]
     if len(lists) != 1:
         raise UserError(

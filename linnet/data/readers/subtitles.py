@@ -26,43 +26,46 @@ def read(reading: Reading) -> Iterator[Document]:
 
 
 def _said(reading: Reading) -> Iterator[str]:
-    cues, before, is_web = 0, "", False
-    for block in _blocks(reading):
-        is_web = is_web or block[0].startswith("WEBVTT")
-        time = next((place for place, line in enumerate(block) if _TIME.match(line)), None)
-        if time is None:
-            if block[0].startswith(("WEBVTT", *_BLOCK)):
-                reading.notes.count("subtitle_blocks")
-                continue
-            time = -1  # a blank line within a cue
-        else:
+    cues, before, number, is_web, blank = 0, "", "", False, True
+    skips = False  # within a head, a style or a note
+    for line in map(str.strip, lines(reading.characters())):
+        if _TIME.match(line):
             cues += 1
+            number, skips = "", False
             reading.notes.count("cues")
-        for line in block[time + 1 :]:
-            text, tags = _TAG.subn("", line)
-            if is_web:
-                text, tags = html.unescape(text), tags + len(_ENTITY.findall(text))
-            reading.notes.count("tags", tags)
-            text = text.strip()
-            if text and text == before:
-                reading.notes.count("repeated_lines")
-            elif text:
+        elif not line:
+            skips = False
+        elif blank and line.startswith(("WEBVTT", *_BLOCK)) and not (line.startswith("WEBVTT") and cues):
+            is_web = is_web or line.startswith("WEBVTT")
+            skips = True
+            reading.notes.count("subtitle_blocks")
+        elif not skips:
+            if number and (text := _kept(number, before, is_web, reading)):
                 yield text + "\n"
-            before = text or before
+                before = text
+            number = ""
+            if line.isdigit():
+                number = line  # of the next cue, if a time follows
+            elif text := _kept(line, before, is_web, reading):
+                yield text + "\n"
+                before = text
+        blank = not line
+    if number:
+        yield number + "\n"
     if not cues:
         raise UserError(
-            f"{reading.name} has no times like 00:00:01,000 --> 00:00:03,500; `--as text` reads it as it is"
+            f"{reading.name} has no times like 00:00:01,000 --> 00:00:03,500; `--as text` reads it as it stands"
         )
 
 
-def _blocks(reading: Reading) -> Iterator[list[str]]:
-    """The lines between blank ones."""
-    held: list[str] = []
-    for line in lines(reading.characters()):
-        if line.strip():
-            held.append(line.removesuffix("\n"))
-        elif held:
-            yield held
-            held = []
-    if held:
-        yield held
+def _kept(line: str, before: str, is_web: bool, reading: Reading) -> str:
+    """A line without tags; nothing where it repeats the one before, as captions do that roll upwards."""
+    text, tags = _TAG.subn("", line)
+    if is_web:
+        text, tags = html.unescape(text), tags + len(_ENTITY.findall(text))
+    reading.notes.count("tags", tags)
+    text = text.strip()
+    if text and text == before:
+        reading.notes.count("repeated_lines")
+        return ""
+    return text

@@ -76,6 +76,20 @@ _EDITED = re.compile(
     r"Данное сообщение изменено|Edytowano tę wiadomość|Bu mesaj düzenlendi"
 )
 
+_CALLS = frozenset(
+    text.casefold()
+    for text in (
+        "Missed voice call", "Missed video call", "Missed group voice call", "Missed group video call",
+        "Live location shared", "Waiting for this message. This may take a while", "Waiting for this message",
+        "Verpasster Sprachanruf", "Verpasster Videoanruf", "Live-Standort wird geteilt", "Llamada perdida",
+        "Videollamada perdida", "Appel vocal manqué", "Appel vidéo manqué", "Chamada de voz perdida",
+        "Chamada de vídeo perdida", "Chiamata vocale persa", "Videochiamata persa",
+    )
+)  # fmt: skip
+
+_LEVELS = {"DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL", "TRACE", "NOTICE"}
+"""whoever says this is a program's log"""
+
 _BRACKETS = re.compile(r"[ \n]?(\u200e?)<([^<>\n]{3,120})>(?=\n|$)")
 """at the end of a line: that it was edited, or which picture belongs to it"""
 
@@ -105,8 +119,12 @@ def looks_like(start: str) -> bool:
     first, *rest = [line for line in start.split("\n") if line.strip()][:60] or [""]
     if not stamped(first):
         return False
-    marked = [line for line in [first, *rest] if (found := stamped(line)) and _name_and_text(line, found)]
-    return bool(marked)
+    names = {
+        spoken["name"].strip().upper()
+        for line in [first, *rest]
+        if (found := stamped(line)) and (spoken := _name_and_text(line, found))
+    }
+    return bool(names - _LEVELS)
 
 
 def _name_and_text(line: str, stamp: re.Match[str]) -> re.Match[str] | None:
@@ -204,7 +222,7 @@ def _kept(text: str, reading: Reading) -> str:
     if _MEDIA.match(first) or _OMITTED.match(first):
         count("media")
         return caption.strip()
-    if own:
+    if own or unmarked.rstrip(".").casefold() in _CALLS:
         count("notices")
         return ""
     if unmarked in ("null", ""):
