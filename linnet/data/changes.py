@@ -34,7 +34,7 @@ def changed_sources(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
                 if source.name in before and not _is_same(source.path, source.size, before[source.name])
             ]
     except UserError as error:
-        return [f"the text that this was prepared from cannot be compared: {error}"]
+        return [f"whether the text has changed cannot be seen: {str(error).partition(';')[0]}"]
     names = {source.name for source in now}
     found = {
         "changed": changed,
@@ -44,8 +44,8 @@ def changed_sources(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
     return [f"{_listed(files)} {'is' if len(files) == 1 else 'are'} {what}" for what, files in found.items() if files]
 
 
-def say_changes(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
-    """The lines that tell a user that a run goes on with its own copy of a text that has changed since."""
+def change_lines(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
+    """What a user is told where a run goes on and its text has changed since it began; empty where it has not."""
     lines = changed_sources(config, manifest)
     if lines:
         lines.append("the run goes on with the text as it was when it began; a new --run takes the text as it is now")
