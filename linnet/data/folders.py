@@ -10,7 +10,7 @@ from typing import Any
 
 from linnet.config import shown
 from linnet.data.config import DataConfig
-from linnet.data.packed import GZIP, ZSTD
+from linnet.data.packed import BROKEN_ZIP, GZIP, ZSTD
 from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS
 from linnet.data.sniff import LOOKED_AT, is_binary
 from linnet.data.tally import MOST_NAMES
@@ -84,8 +84,8 @@ def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterat
                 with file.open(info) as source, open(path, "wb") as copy:
                     shutil.copyfileobj(source, copy)
                 yield inside, path
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError, RuntimeError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, EOFError) and error.errno is not None:
+    except (*BROKEN_ZIP, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise UserError(f"{name} is no whole .zip ({error}); fetch or pack it again") from error
 

@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from linnet.data.encodings import checked_encoding
+from linnet.data.packed import BROKEN_ZIP
 from linnet.data.readers.reading import Reading
 from linnet.data.text import line_feeds
 from linnet.errors import UserError
@@ -129,7 +130,7 @@ def epub(reading: Reading) -> Iterator[str]:
             raise UserError(
                 f"{name} is protected against copying, or no EPUB of UTF-8 pages ({error.reason})"
             ) from None
-        except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, RuntimeError, NotImplementedError) as error:
+        except (*BROKEN_ZIP, KeyError, ElementTree.ParseError) as error:
             raise UserError(f"{name} is no whole EPUB ({error}); fetch it again") from None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from linnet.data.extras import library
+from linnet.data.packed import BROKEN_ZIP
 from linnet.data.readers.reading import Reading
 from linnet.data.tables import first_lines
 from linnet.errors import UserError
@@ -138,7 +139,7 @@ def odt(reading: Reading) -> Iterator[str]:
         try:
             with zipfile.ZipFile(raw) as file:
                 root = ElementTree.fromstring(file.read("content.xml"))
-        except (zipfile.BadZipFile, KeyError, ElementTree.ParseError, RuntimeError, NotImplementedError) as error:
+        except (*BROKEN_ZIP, KeyError, ElementTree.ParseError) as error:
             raise UserError(f"{reading.name} is no whole OpenDocument ({error}); save it again") from None
     body = root.find(f".//{_OFFICE}text")
     if body is None:
