@@ -55,7 +55,7 @@ def checked_encoding(name: str) -> str:
         UserError: there is none of that name, or it is no encoding of text.
     """
     try:
-        b"".decode(name)  # which refuses what is a codec but no encoding of text
+        "a".encode(name)  # which refuses what is a codec but no encoding of text
         codecs.getincrementaldecoder(name)
     except (LookupError, ValueError):
         raise UserError(

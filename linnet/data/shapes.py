@@ -151,6 +151,9 @@ AS = tuple(shape.name for shape in SHAPES if shape.is_text)
 PEOPLE = ("speakers", "whatsapp", "telegram", "discord", "messenger")
 """shapes in which people talk, so that an assistant has to be named"""
 
+ROWS = ("csv", "parquet", "json", "jsonl")
+"""shapes of rows, whose columns can be named"""
+
 ARCHIVE = ".zip"
 
 ENDINGS = tuple(dict.fromkeys([*TEXT_ENDINGS, *BY_ENDING, ARCHIVE]))

@@ -16,10 +16,11 @@ from linnet.config import shown
 from linnet.console import progress, say
 from linnet.data import hub
 from linnet.data.config import DataConfig
+from linnet.data.encodings import by_mark
 from linnet.data.extras import library
 from linnet.data.folders import Unread, ending_of, guessed_binary, packs, unpack, unread_lines, wanted
 from linnet.data.packed import ZSTD, unpacked
-from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS
+from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS, PEOPLE, ROWS
 from linnet.data.sniff import LOOKED_AT, sniff
 from linnet.data.tally import Tally
 from linnet.data.text import BLOCK_BYTES
@@ -137,7 +138,28 @@ def find(config: DataConfig, spool: Path) -> Found:
         finder.add(spec)
     for line in unread_lines(finder.found.unread):
         say(line)
+    _check_settings(config, finder.found.sources)
     return finder.found
+
+
+def _check_settings(config: DataConfig, sources: Sequence[Source]) -> None:
+    """Refuses settings that say how something is read which none of the sources is.
+
+    Raises:
+        UserError: an assistant is named and no one talks, or columns are and there is no table.
+    """
+    kinds = {source.kind for source in sources}
+    read = ", ".join(f"{source.name} as {source.kind}" for source in sources[:3]) + (" ..." if len(sources) > 3 else "")
+    if config.assistant is not None and not kinds & {*PEOPLE}:
+        raise UserError(
+            f"an assistant is named, but no source is a chat of people that is known ({read}); leave `--assistant` "
+            "out, write the chat as lines of `Name: text`, or say what it is with `--as`"
+        )
+    if (config.text_column or config.question) is not None and not kinds & {*ROWS}:
+        raise UserError(
+            f"columns are named, but no source is a table or JSON ({read}); leave `--text-column`, `--question` and "
+            "`--answer` out, or say that it is one with `--as csv`"
+        )
 
 
 def find_quietly(config: DataConfig, specs: Sequence[str], spool: Path) -> list[Source]:
@@ -248,7 +270,11 @@ def _sniffed(source: Source, ending: str, config: DataConfig, cache: Path | None
         if shape.name == "parquet":
             library("pyarrow", "parquet", source.name)
         return replace(source, kind=shape.name, cache=cache)
-    kind, said = sniff(ending, _start(source), source.name, config)
+    start = _start(source)
+    mark = by_mark(start)
+    if mark is not None and config.encoding is not None and mark[0] != config.encoding:
+        say(f"{source.name} has a byte order mark, which says {mark[0]}; it is read so, not as {config.encoding}")
+    kind, said = sniff(ending, start, source.name, config)
     if said:
         say(said)
     return replace(source, kind=kind, cache=cache)
