@@ -79,7 +79,7 @@ def _is_plain(message: Any) -> bool:
 def _message(value: Any, where: str, notes: Notes) -> Message:
     message = value if isinstance(value, dict) else {}
     got = message.get("role", message.get("from"))
-    role = ROLES.get(got) if isinstance(got, str) else None
+    role = ROLES.get(got.lower()) if isinstance(got, str) else None
     if role is None:
         allowed = ", ".join(ROLES)
         raise UserError(f"{where} has the role {shown(repr(got))}; allowed are {allowed}")

@@ -1,5 +1,6 @@
 """Conversations between named people, as dialogues in which one of them is the assistant."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -39,14 +40,17 @@ class Cast:
         """The speaker that `name` means: as it is written, or in another case."""
         if name in self.names:
             return name
-        wanted = name.strip().casefold()
-        return next((other for other in self.names if other.casefold() == wanted), None)
+        return next((other for other in self.names if _folded(other) == _folded(name)), None)
 
     def listed(self) -> str:
         """The names, those who say most first."""
         names = [f"{shown(name)} ({count_of(n, 'message')})" for name, n in self.names.most_common(MOST_NAMES_SAID)]
         more = len(self.names) - len(names)
         return ", ".join(names) + (f" and {count_of(more, 'other')}" if more > 0 else "")
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def check_assistant(casts: Mapping[str, Cast], kinds: Mapping[str, str], assistant: str | None) -> None:

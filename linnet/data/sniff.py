@@ -23,6 +23,14 @@ _NOT_TEXT = {
 }
 """how files begin that are no text -> what they are, and what to do"""
 
+_OFFICE = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods", ".numbers"), ".csv"),
+    **dict.fromkeys((".doc", ".pages", ".wpd"), ".docx"),
+    **dict.fromkeys((".pptx", ".ppt", ".odp", ".key"), ".pdf"),
+    **dict.fromkeys((".mobi", ".azw", ".azw3"), ".epub"),
+}
+"""endings of what other programs write -> what they can save instead"""
+
 _JSON_LIST = re.compile(r"\s*\[\s*(?:\{\s*(?:\"|\})|\"|\[\s*(?:\{\s*\"|\"))")
 _JSON_OBJECT = re.compile(r"\s*\{\s*\"(?:[^\"\\\n]|\\.)*\"\s*:")
 
@@ -129,6 +137,8 @@ def is_binary(start: bytes) -> bool:
 
 
 def _refuse_binary(start: bytes, name: str, ending: str) -> None:
+    if ending in _OFFICE and is_binary(start):
+        raise UserError(f"{name} is no text; save it as {_OFFICE[ending]}, which is read")
     for mark, (what, right) in _NOT_TEXT.items():
         if start.startswith(mark) and not (ending == ".txt" and mark == b"{\\rtf"):
             raise UserError(f"{name} is no text but {what}; {right}")

@@ -204,6 +204,7 @@ def test_what_an_iphone_says_itself_is_left_out_in_any_language(make, read):
 
 
 SPOKEN = {
+    "a title": "A talk\n\nQ: Where?\nA: Here.\nQ: Alone?\nA: Yes.\n",
     "paragraphs": "**Q:** Where?\n\n**A:** Here.\n\n**Q:** Alone?\n\n**A:** Yes.\n",
     "times": "00:01:15\t Q : Where?\n00:02:15\t A : Here.\n00:03:15\t Q : Alone?\n00:03:20\t A : Yes.\n",
     "nicks": "[08:15] <Q> Where?\n[08:16] <A> Here.\n[08:17] <Q> Alone?\n[08:18] <A> Yes.\n",
@@ -252,6 +253,15 @@ def test_a_telegram_web_page_is_refused(make):
     page = '<html><body><div class="chat_page"><div class="history">Mira 08:15 Hi</div></div></body></html>'
     with pytest.raises(UserError, match=r"Telegram exported as a web page; export it as JSON.*`--as html`"):
         make({"messages.html": page}, val_fraction=0)
+
+
+def test_long_turns_give_a_hint(make, read, capsys):
+    turn = "{}: I went out\nand looked at the sea\nwhich was grey\nas it is in winter\n"
+    text = "A talk\n" + "".join(turn.format(name) for name in ["Anna", "Ben"] * 5)
+    assert read(make({"a.txt": text}, val_fraction=0), "train") == [text]
+    assert "begin with names as in a conversation (Anna, Ben)" in capsys.readouterr().err
+    dialogue = read(make({"a.txt": text}, val_fraction=0, read_as="speakers", assistant="Ben"), "train")
+    assert dialogue[0].startswith("<|user|>I went out\nand looked")
 
 
 UNKNOWN = {

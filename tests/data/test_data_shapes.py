@@ -175,6 +175,7 @@ JSON = {
     "lists of messages": (json.dumps([ROWS["messages"]["messages"]]), [PAIR]),
     "lines": ('{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
     "crlf within": ('[{"text": "one\\r\\ntwo"}]', ["one\ntwo"]),
+    "an object of dialogues": (json.dumps({"conversations": [ROWS["messages"]]}), [PAIR]),
     "numbers between": ('[{"text": "one", "n": 1}, {"n": -2.5e3, "text": "two"}]', ["one", "two"]),
 }
 
@@ -211,6 +212,7 @@ BROKEN = {
     "subtitles": ("a.srt", b"The tide came in.\n", "a.srt has no times like"),
     "pdf by content": ("a.txt", b"%PDF-1.7", "a.txt is no text but a PDF; name it .pdf"),
     "zip by content": ("a", b"PK\x03\x04\x14\0", "a is no text but a .zip, .docx"),
+    "spreadsheet": ("a.xlsx", b"PK\x03\x04\x14\0", "a.xlsx is no text; save it as .csv, which is read"),
     "role": ("a.json", b'[[{"role": "who", "content": "x"}]]', "message 1 has the role 'who'; allowed are system"),
     "weight": ("a.json", b'[[{"role": "assistant", "content": "x", "weight": 2}]]', "weight 2; allowed are 0 and 1"),
     "empty page": ("a.html", b"<html><script>x</script></html>", "a.html has no text outside of scripts"),

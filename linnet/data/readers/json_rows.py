@@ -108,6 +108,12 @@ def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and ({"role", "content"} <= value.keys() or {"from", "value"} <= value.keys())
 
 
+def _is_dialogue(value: dict[str, Any], name: str) -> bool:
+    """Whether an object has a list of messages by that name, and no list of dialogues."""
+    found = next((part for key, part in value.items() if key.strip().casefold() == name), None)
+    return found is not None and not (isinstance(found, list) and found and not _is_message(found[0]))
+
+
 def _of_list(text: str, characters: Iterable[str], reading: Reading) -> Iterator[tuple[Any, str]]:
     """The entries of the list whose text after `[` is `text` and then `characters`, parsed one by one."""
     decoder, rest = json.JSONDecoder(), iter(characters)
@@ -161,7 +167,9 @@ def _of_object(value: dict[str, Any], reading: Reading) -> Iterator[tuple[Any, s
     keys = {key.strip().casefold() for key in value}
     config = reading.config
     named = [name.strip().casefold() for name in (config.text_column, config.question) if name is not None]
-    known = any(name in keys for name in (*DIALOGUES, TEXT)) or any({*names} <= keys for names in PAIRS)
+    known = (
+        TEXT in keys or any(_is_dialogue(value, name) for name in DIALOGUES) or any({*names} <= keys for names in PAIRS)
+    )
     if known or any(name in keys for name in named):
         yield value, reading.name
         return

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from linnet.config import shown
 from linnet.data.readers.reading import Document, Reading
+from linnet.data.readers.speakers import may_be
 from linnet.data.text import lines, split_text, watched
 
 USUAL_SEPARATOR = "<|endoftext|>"
@@ -68,6 +69,11 @@ def _one(chunks: Iterable[str], reading: Reading) -> Iterator[Document]:
         reading.say(
             f"hint: {name} has stamps as in a chat or a log, in a form that is not known; they and the names beside "
             "them are read as text (lines like `Name: text` become dialogues)"
+        )
+    elif names := may_be("".join(start)):
+        reading.say(
+            f"hint: {name} has lines that begin with names as in a conversation ({shown(', '.join(names))}), yet is "
+            "read as text; `--as speakers --assistant NAME` makes dialogues of it"
         )
     elif seem_rows("".join(start)):
         reading.say(f"hint: {name} looks like a table with tabs, yet is read as text; `--as csv` reads its rows")

@@ -35,13 +35,25 @@ def looks_like(start: str) -> bool:
     found = [line for line in start.split("\n") if line.strip()]
     names = [who[0] for line in found if (who := speaker(line))]
     counts = Counter(names)
-    if len(counts) < 2 or not found or speaker(found[0]) is None:
-        return False
     again = sum(count for count in counts.values() if count > 1)
     turns = sum(a != b for a, b in pairwise(names))
+    enough = len(names) >= _MOST_OF * len(found) and again >= 0.8 * len(names) and turns >= len(names) / 4
+    return enough and _take_turns(names)
+
+
+def may_be(start: str) -> list[str]:
+    """Names that many lines of a text begin with, though not most of them, and that take turns; empty for none."""
+    found = [line for line in start.split("\n") if line.strip()]
+    names = [who[0] for line in found if (who := speaker(line))]
+    often = [name for name, count in Counter(names).most_common(4) if count >= 3]
+    spoken = [name for name in names if name in often]
+    return often if len(spoken) >= len(found) / 8 and _take_turns(spoken) else []
+
+
+def _take_turns(names: list[str]) -> bool:
+    """Whether someone is answered: keys of a form come in one order only."""
     pairs = {(a, b) for a, b in pairwise(names) if a != b}
-    answered = any((b, a) in pairs for a, b in pairs)  # someone is answered; keys of a form come in one order only
-    return answered and len(names) >= _MOST_OF * len(found) and again >= 0.8 * len(names) and turns >= len(names) / 4
+    return any((b, a) in pairs for a, b in pairs)
 
 
 def utterances(reading: Reading) -> Iterator[Utterance]:
