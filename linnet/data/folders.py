@@ -90,6 +90,13 @@ def unpack(archive: Path, name: str, target: Path, config: DataConfig) -> Iterat
         raise UserError(f"{name} is no whole .zip ({error}); fetch or pack it again") from error
 
 
+def read_line(place: str, names: list[str]) -> str:
+    """Which files of a folder or archive are read, in one sentence."""
+    more = f" and {len(names) - 6:,} more" if len(names) > 6 else ""
+    files = f"{len(names):,} file{'s' if len(names) != 1 else ''} of {place} {'are' if len(names) != 1 else 'is'} read"
+    return f"{files}: {', '.join(names[:6])}{more}"
+
+
 def unread_lines(unread: list[Unread]) -> list[str]:
     """Which files are not read, in one sentence for all of a kind of reason."""
     if not unread:

@@ -79,7 +79,7 @@ def sniff(ending: str, start: bytes, name: str, config: DataConfig) -> tuple[str
         if not own and _JSON_OBJECT.match(text):
             return found, f"hint: {name} begins like JSON but is none, so it is read as text; `--as json` says why"
         unknown = ending not in TEXT_ENDINGS and ending and not own
-        return found, f"{name} is read as text, though {ending} is no ending of one" if unknown else ""
+        return found, f"{name} is read as text, as it stands" if unknown else ""
     return found, f"{name} holds {BY_NAME[found].called} and is read so; `--as text` reads it as it stands"
 
 

@@ -18,7 +18,7 @@ from linnet.data import hub
 from linnet.data.config import DataConfig
 from linnet.data.encodings import by_mark
 from linnet.data.extras import library
-from linnet.data.folders import Unread, ending_of, guessed_binary, packs, unpack, unread_lines, wanted
+from linnet.data.folders import Unread, ending_of, guessed_binary, packs, read_line, unpack, unread_lines, wanted
 from linnet.data.packed import ZSTD, unpacked
 from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS, PEOPLE, ROWS
 from linnet.data.sniff import LOOKED_AT, sniff
@@ -224,6 +224,7 @@ class _Finder:
         if len(self.found.sources) == before:
             others = "; ".join(unread_lines(self.found.unread[unread:]))
             raise UserError(f"no {' '.join(ENDINGS)} file in the folder {said}{': ' if others else ''}{others}")
+        self._say_read(base, before)
 
     def _file(self, path: Path, name: str) -> None:
         ending, packed = ending_of(PurePosixPath(path.name))
@@ -258,6 +259,12 @@ class _Finder:
         if len(self.found.sources) == before:
             why = "; ".join(unread_lines(others))
             raise UserError(f"{name} holds no file that is read{': ' if why else ''}{why}")
+        self._say_read(name, before)
+
+    def _say_read(self, place: str, before: int) -> None:
+        if self.sniffs:
+            names = [source.name.removeprefix(f"{place}/") for source in self.found.sources[before:]]
+            say(read_line(shown(place), names))
 
     def _cache(self) -> Path:
         return self.spool / f"text-{len(self.found.sources)}"

@@ -215,6 +215,7 @@ def test_of_a_folder_it_is_said_what_is_not_read(make, read, capsys, options, pa
     assert (files["count"], [file["name"] for file in files["files"]]) == (len(unread), unread)
     said = capsys.readouterr().err
     assert all(name in said for name in unread)
+    assert f"{len(parts)} files of folder are read: " in said
 
 
 def test_all_of_a_folder_can_be_read_as_text(make, read):

@@ -41,6 +41,7 @@ class Reader:
         self.personal: dict[str, tuple[int, int]] = {}
         self.transcripts: dict[Path, bool] = {}  # by the file: two sources may have one name
         self.casts: dict[Path, Cast] | None = None
+        self.memories: dict[Path, dict[str, Any]] = {}
         self.said: set[tuple[str, str]] = set()
 
     def documents(self, advance: Advance | None = None) -> Iterator[Document]:
@@ -89,7 +90,8 @@ class Reader:
                 self.said.add((source.name, line))
                 say(line)
 
-        return Reading(source, self.config, self.tally, say_once, advance)
+        memory = self.memories.setdefault(source.path, {})
+        return Reading(source, self.config, self.tally, say_once, advance, memory)
 
     def _is_transcripts(self, source: "Source") -> bool:
         """Whether a text file holds dialogues: asked for, or each of its documents begins with `User:`."""

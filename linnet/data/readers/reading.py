@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import Message
-from linnet.data.people import Cast
 from linnet.data.tally import Notes, Tally
 from linnet.data.text import decoded, line_feeds, without_nul
 from linnet.errors import UserError
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from linnet.data.sources import Source  # which looks into files with what stands in this room
 
 Advance = Callable[[int], None]
+
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Reading:
     Attributes:
         advance: hears of bytes read from disk.
         say: says a line, once for each source.
-        cast: who speaks, where people do.
+        memory: what was found out about the source by a look at all of it, kept from one reading to the next.
     """
 
     source: "Source"
@@ -47,7 +48,7 @@ class Reading:
     tally: Tally
     say: Callable[[str], None]
     advance: Advance | None = None
-    cast: Cast | None = None
+    memory: dict[str, Any] = field(default_factory=dict)
     notes: Notes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,13 @@ class Reading:
 
     def aside(self) -> "Reading":
         """The same from the start, for a look that counts nothing."""
-        return Reading(self.source, self.config, Tally(), lambda line: None)
+        return Reading(self.source, self.config, Tally(), lambda line: None, memory=self.memory)
+
+    def found(self, what: str, look: Callable[["Reading"], Found]) -> Found:
+        """What `look` finds in the source, by that name; it looks once."""
+        if what not in self.memory:
+            self.memory[what] = look(self.aside())
+        return cast(Found, self.memory[what])
 
     def cleaned(self, text: str, where: str) -> str:
         r"""A text out of JSON or a table, as one out of a file would be: with LF, without NUL.

@@ -59,7 +59,7 @@ def _take_turns(names: list[str]) -> bool:
 def utterances(reading: Reading) -> Iterator[Utterance]:
     """What is said, in order; a line without a name goes on with what was said."""
     name, said, blank, begins = "", list[str](), False, False
-    parts = not _blank_between_all(reading.aside())
+    parts = not reading.found("blank between all", _blank_between_all)
     if not parts:
         reading.say(f"{reading.name}: blank lines stand between all turns, so they begin no new dialogue")
     for line in lines(reading.characters()):

@@ -139,10 +139,10 @@ def _speaker(said: str) -> re.Match[str] | None:
 
 def utterances(reading: Reading) -> Iterator[Utterance]:
     """What is said in an export, in order; the rest is counted and left out."""
-    order = date_order(stamps(reading.aside()))
+    order = reading.found("date order", lambda aside: date_order(stamps(aside)))
     called = {"dmy": "day, month, year", "mdy": "month, day, year", "ymd": "year, month, day"}[order]
     reading.say(f"{reading.name}: its dates are read as {called}")
-    notices = _notices(reading.aside())
+    notices = reading.found("notices", _notices)
     for message in _messages(lines(reading.characters()), order, reading):
         found = _speaker(message.said)
         name = _plain_name(found["name"]) if found is not None else ""
