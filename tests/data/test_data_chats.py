@@ -208,6 +208,7 @@ SPOKEN = {
     "paragraphs": "**Q:** Where?\n\n**A:** Here.\n\n**Q:** Alone?\n\n**A:** Yes.\n",
     "times": "00:01:15\t Q : Where?\n00:02:15\t A : Here.\n00:03:15\t Q : Alone?\n00:03:20\t A : Yes.\n",
     "nicks": "[08:15] <Q> Where?\n[08:16] <A> Here.\n[08:17] <Q> Alone?\n[08:18] <A> Yes.\n",
+    "wide colons": "Q：Where?\nA：Here.\nQ：Alone?\nA：Yes.\n",
     "french": "Q : Where?\nA : Here.\nQ : Alone?\nA : Yes.\n",
 }
 
@@ -216,6 +217,13 @@ SPOKEN = {
 def test_speakers_are_written_in_many_ways(make, read, name):
     texts = read(make({"a.txt": SPOKEN[name]}, val_fraction=0, assistant="a"), "train")
     assert texts == ["<|user|>Where?<|end|><|assistant|>Here.<|end|><|user|>Alone?<|end|><|assistant|>Yes.<|end|>"]
+
+
+def test_an_export_may_lack_its_first_lines(make, read):
+    chat = "and so on\n" + whatsapp_chat("13 08 Mira: Hallo", "13 09 Tom: Ja")
+    prepared = make({"a.txt": chat}, val_fraction=0, assistant="Tom")
+    assert read(prepared, "train") == ["<|user|>Hallo<|end|><|assistant|>Ja<|end|>"]
+    assert prepared.manifest["changes"] == {"lines_before_speakers": 1}
 
 
 def test_messenger_is_read_from_its_end_and_mended(make, read):
@@ -281,6 +289,7 @@ NO_CONVERSATIONS = {
     "prose": "It was late: the tide came in.\nNobody saw it.\nNote: the sand was gone.\nIt stayed so.\n",
     "form": "Name: Ann\nAge: 7\nTown: Ulm\n\nName: Ben\nAge: 8\nTown: Bonn\n",
     "play": "MIRA:\nAre you there?\n\nTOM:\nI am.\n\nMIRA:\nGood.\n",
+    "bold words": "**Note** this.\nfoo_ bar\n**Warn** that.\nfoo_ baz\n**Note** it.\n",
     "lyrics": "[Verse 1]\nThe tide came in\n[Chorus]\nAnd out\n",
     "diary": "03.02.26 - a quiet day\nNothing came.\n04.02.26 - another\n",
 }

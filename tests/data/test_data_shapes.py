@@ -69,7 +69,7 @@ SUBTITLES = {
     "no blank lines": "1\n00:00:01,000 --> 00:00:02,000\nOne.\n2\n00:00:03,000 --> 00:00:04,000\n1984\n",
     "captions that roll": (
         "WEBVTT\nKind: captions\n\n00:00.000 --> 00:02.000 align:start\n \nOne<00:00.500><c>.</c>\n\n"
-        "00:02.000 --> 00:02.010\nOne.\n \n\nNOTE\nnothing\n\n00:02.010 --> 00:04.000\nOne.\n1984\n"
+        "a name\n00:02.000 --> 00:02.010\nOne.\n \n\nNOTE\nnothing\n\n00:02.010 --> 00:04.000\nOne.\n1984\n"
     ),
 }
 

@@ -10,10 +10,12 @@ from linnet.data.readers.reading import Reading
 from linnet.data.text import lines
 
 _TIME = r"(?:[\[(]?\d{1,2}:\d{2}(?::\d{2})?[\])]?[ \t]+)?"
+_NAME = r"[^\W\d_][^:：\n\t.!?,;()\[\]<>*\"/\\]{0,39}"
 _LINE = re.compile(
-    rf"{_TIME}(?:(?P<bold>\*\*|__)?(?P<name>[^\W\d_][^:\n\t.!?,;()\[\]<>*\"/\\]{{0,39}}):?(?(bold)(?P=bold):?)(?<=[:*_])"
-    r"|<(?P<nick>[^<>\s]{1,40})>)[ \t](?P<text>\s*\S.*)"
+    rf"{_TIME}(?:(?P<name>{_NAME}):[ \t]|(?P<wide>{_NAME})：|<(?P<nick>[^<>\s]{{1,40}})>[ \t]|"
+    rf"(?P<bold>\*\*|__)(?P<strong>{_NAME})(?::(?P=bold)|(?P=bold):)[ \t])(?P<text>\s*\S.*)"
 )
+"""`Name: text`, with a wide colon, `<nick> text`, or with the name in bold"""
 
 MOST_WORDS = 4
 _MOST_OF = 0.6
@@ -23,10 +25,10 @@ _MOST_OF = 0.6
 def speaker(line: str) -> tuple[str, str] | None:
     """Who speaks in a line, and what is said; None where no one begins to speak."""
     found = _LINE.match(line)
-    name = "" if found is None else " ".join((found["name"] or found["nick"]).split())
-    if found is None or len(name.split()) > MOST_WORDS:
+    if found is None:
         return None
-    return name, found["text"].strip()
+    words = (found["name"] or found["wide"] or found["nick"] or found["strong"]).split()
+    return (" ".join(words), found["text"].strip()) if len(words) <= MOST_WORDS else None
 
 
 def looks_like(start: str) -> bool:

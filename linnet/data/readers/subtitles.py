@@ -1,6 +1,7 @@
 """Subtitles, .srt and .vtt, as text: without numbers, times and tags."""
 
 import html
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -26,32 +27,26 @@ def read(reading: Reading) -> Iterator[Document]:
 
 
 def _said(reading: Reading) -> Iterator[str]:
-    cues, before, number, is_web, blank = 0, "", "", False, True
+    cues, before, title, is_web, blank = 0, "", "", False, True
     skips = False  # within a head, a style or a note
-    for line in map(str.strip, lines(reading.characters())):
+    for line in itertools.chain(map(str.strip, lines(reading.characters())), [""]):
+        held, title = title, ""  # the number or name of a cue, if its time follows
         if _TIME.match(line):
-            cues += 1
-            number, skips = "", False
+            cues, skips = cues + 1, False
             reading.notes.count("cues")
+            held = ""
+        elif blank and line.startswith(("WEBVTT", *_BLOCK)) and not (line.startswith("WEBVTT") and cues):
+            is_web, skips = is_web or line.startswith("WEBVTT"), True
+            reading.notes.count("subtitle_blocks")
         elif not line:
             skips = False
-        elif blank and line.startswith(("WEBVTT", *_BLOCK)) and not (line.startswith("WEBVTT") and cues):
-            is_web = is_web or line.startswith("WEBVTT")
-            skips = True
-            reading.notes.count("subtitle_blocks")
-        elif not skips:
-            if number and (text := _kept(number, before, is_web, reading)):
+        elif not skips and (line.isdigit() or (is_web and blank)):
+            title, line = line, ""
+        for said in (held, "" if skips or _TIME.match(line) else line):
+            if said and (text := _kept(said, before, is_web, reading)):
                 yield text + "\n"
                 before = text
-            number = ""
-            if line.isdigit():
-                number = line  # of the next cue, if a time follows
-            elif text := _kept(line, before, is_web, reading):
-                yield text + "\n"
-                before = text
-        blank = not line
-    if number:
-        yield number + "\n"
+        blank = not line and not title
     if not cues:
         raise UserError(
             f"{reading.name} has no times like 00:00:01,000 --> 00:00:03,500; `--as text` reads it as it stands"

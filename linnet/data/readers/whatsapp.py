@@ -115,16 +115,16 @@ def _unmarked(line: str) -> str:
 
 
 def looks_like(start: str) -> bool:
-    """Whether a text that begins with `start` is an export: its first line has a stamp, and someone says something."""
+    """Whether a text that begins with `start` is an export: its first line has a stamp, or many have, and someone says
+    something."""
     first, *rest = [line for line in start.split("\n") if line.strip()][:60] or [""]
-    if not stamped(first):
-        return False
-    names = {
+    names = [
         spoken["name"].strip().upper()
         for line in [first, *rest]
         if (found := stamped(line)) and (spoken := _name_and_text(line, found))
-    }
-    return bool(names - _LEVELS)
+    ]
+    many = len(names) >= 2 and len(names) >= (1 + len(rest)) / 4
+    return bool({*names} - _LEVELS) and (many or stamped(first) is not None)
 
 
 def _name_and_text(line: str, stamp: re.Match[str]) -> re.Match[str] | None:
