@@ -372,3 +372,10 @@ def test_the_endings_of_shapes_are_told_apart():
         ".log",
         ".zip",
     }
+
+
+def test_the_guide_names_the_columns_that_are_known():
+    from linnet.data.columns import allowed
+
+    guide = GUIDE.read_text(encoding="utf-8")
+    assert [names for names in allowed().split("; ") if f"`{names}`" not in guide] == []
