@@ -13,8 +13,8 @@ Besides the keys of a recipe, a variant may name what Linnet itself has not, to 
 `try.context_from` (a ramp: the first third of the tokens in steps of that many windows, or in windows of that many
 tokens, the second third half-way to the recipe's), `try.average` (the mean of the weights over that last share of the
 run), `try.fixed_borders` (each epoch cuts the text at the same places) and `try.begin_with` (a run that the variant
-begins with, as `linnet train --from` does; its vocabulary must be that of --data). `train.compile="off"` spares the half
-minute of compiling where a variant is done in a minute.
+begins with, as `linnet train --from` does; its vocabulary must be that of --data). `train.compile="off"` spares the
+half minute of compiling where a variant is done in a minute.
 """
 
 import argparse

@@ -43,6 +43,14 @@ def _escaped(letter: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else repr(letter)[1:-1]
 
 
+_TYPED = {"n": "\n", "t": "\t", "\\": "\\"}
+
+
+def unescaped(text: str) -> str:
+    r"""`text` as a user types it where it may hold line ends and tabs: \n, \t and \\ are understood."""
+    return re.sub(r"\\([nt\\])", lambda found: _TYPED[found[1]], text)
+
+
 def suggestion(word: str, known: Sequence[str]) -> str:
     """A hint at the nearest known word, or at all of them."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -186,12 +194,33 @@ def parse_flags(cls: type[C], argv: Sequence[str], prog: str, default: C | None 
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return cast(C, tyro.cli(cls, args=list(argv), prog=prog, default=default))
+            return cast(C, tyro.cli(cls, args=_in_sections(cls, argv), prog=prog, default=default))
     except SystemExit as end:
         if not end.code:
             sys.stderr.write(complaint.getvalue())
             raise
         raise UserError(_one_line(complaint.getvalue(), prog)) from None
+
+
+def _in_sections(cls: Any, argv: Sequence[str]) -> list[str]:
+    """`argv` with the section put before flags that need not name it, as their fields say: `--assistant Tom`."""
+    hints = typing.get_type_hints(cls)
+    taken = {field.name for field in dataclasses.fields(cls)}
+    short: dict[str, str] = {}
+    for section in dataclasses.fields(cls):
+        if not dataclasses.is_dataclass(hints[section.name]):
+            continue
+        for field in dataclasses.fields(hints[section.name]):
+            name = field.metadata.get("short")
+            name = field.name if name is True else name
+            if name and name not in taken:
+                for no in ("", "no-"):
+                    short[f"--{no}{name}".replace("_", "-")] = f"--{section.name}.{no}{field.name}".replace("_", "-")
+    found = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        found.append(short.get(flag.replace("_", "-"), flag) + equals + value if flag.startswith("--") else word)
+    return found
 
 
 def _one_line(box: str, prog: str) -> str:

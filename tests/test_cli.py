@@ -117,7 +117,7 @@ def test_bad_sources_of_text(shell: Shell, tmp_path: Path) -> None:
     failed(shell(*prepare, "binary.txt"), "binary.txt", "binary")
     failed(shell(*prepare, "latin.txt"), "latin.txt", "UTF-8", "--errors replace")
     failed(shell(*prepare, "table.csv"), "table.csv", "question")
-    failed(shell(*prepare, "notes.docx"), "notes.docx", ".txt")
+    failed(shell(*prepare, "notes.docx"), "notes.docx", "Word document")
     failed(shell(*prepare, "builtin:poems"), "builtin:poems", "builtin:stories")
     failed(shell("prepare", "latin.txt", "--out", "data", "--tokenizer", "bep"), "bep")
     assert not (tmp_path / "data").exists()

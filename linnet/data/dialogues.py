@@ -5,13 +5,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from linnet.config import shown
 from linnet.errors import UserError
 
-Message = dict[str, str]
-"""{"role": "system" | "user" | "assistant", "content": text}"""
-
-ROLES = ("system", "user", "assistant")
+Message = dict[str, Any]
+"""{"role": "system" | "user" | "assistant", "content": text}; with "weight": 0 where it is read but never learned"""
 
 _LINK = re.compile(r"(?<=[^\W\d_])[-*/]+|[-*/]+(?=[^\W\d_])")
 """hyphens, stars and slashes beside a letter: writing, where elsewhere they are arithmetic"""
@@ -24,29 +21,6 @@ def pair(question: str, answer: str) -> list[Message]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def checked_messages(value: Any, where: str) -> list[Message]:
-    """`value` as messages, when it is a list of {"role", "content"} with at least one by the assistant.
-
-    Raises:
-        UserError: it is not; the line begins with `where`.
-    """
-    if not isinstance(value, list) or not value:
-        raise UserError(f'{where}: "messages" must be a list of {{"role": ..., "content": ...}} and not be empty')
-    messages = []
-    for number, message in enumerate(value, 1):
-        role = message.get("role") if isinstance(message, dict) else None
-        content = message.get("content") if isinstance(message, dict) else None
-        if role not in ROLES:
-            got = shown(repr(role))
-            raise UserError(f"{where}: message {number} has the role {got}; allowed are {', '.join(ROLES)}")
-        if not isinstance(content, str):
-            raise UserError(f'{where}: message {number} has no "content" that is a text')
-        messages.append({"role": role, "content": content})
-    if all(message["role"] != "assistant" for message in messages):
-        raise UserError(f"{where}: no message by the assistant, so there is nothing to learn an answer from")
-    return messages
-
-
 def is_transcript(start: str) -> bool:
     """Whether a text that begins with `start` begins with `User:`."""
     return start.lstrip().startswith("User:")
@@ -56,7 +30,7 @@ def transcript_messages(text: str, where: str) -> list[Message]:
     """The messages of lines that begin with `User:`, `Assistant:` or `System:`; other lines belong to the one above.
 
     Raises:
-        UserError: text stands before the first speaker, or the assistant says nothing.
+        UserError: text stands before the first speaker.
     """
     messages: list[Message] = []
     for line in text.split("\n"):
@@ -69,8 +43,6 @@ def transcript_messages(text: str, where: str) -> list[Message]:
             raise UserError(f"{where} begins with {line.strip()[:40]!r}; a transcript begins with `User:` or `System:`")
     for message in messages:
         message["content"] = message["content"].strip()
-    if all(message["role"] != "assistant" or not message["content"] for message in messages):
-        raise UserError(f"{where} has no line that begins with `Assistant:` and goes on; a transcript needs answers")
     return messages
 
 
@@ -103,16 +75,22 @@ def _means_something(letter: str) -> bool:
     return letter in "#%&*/-" or unicodedata.category(letter)[0] not in "PZC"
 
 
-def keys(messages: list[Message]) -> tuple[str, str]:
-    """What makes two dialogues duplicates, and what keeps two dialogues on one side of a split.
+def keys(messages: list[Message]) -> tuple[str, str, str]:
+    """What makes two dialogues duplicates, and what keeps two dialogues on one side of a split: their first questions,
+    or all that is said.
 
-    Duplicates agree in all they say. Two question/answer pairs stay on one side when only the question agrees, so
-    that no validation question is a training question; of longer conversations the whole counts.
+    Duplicates agree in every letter. What keeps them on one side is compared as `normalised` does.
     """
+    content = "\0".join(f"{message['role']}\0{message['content']}" for message in messages)
     spoken = [(message["role"], normalised(message["content"])) for message in messages if message["role"] != "system"]
-    content = "\0".join(f"{role}\0{text}" for role, text in spoken)
-    is_pair = [role for role, _ in spoken] == ["user", "assistant"]
-    return content, f"question\0{spoken[0][1]}" if is_pair else content
+    whole = "\0".join(f"{role}\0{text}" for role, text in spoken)
+    question = next((f"question\0{text}" for role, text in spoken if role == "user"), whole)
+    return content, question, question if is_pair(messages) else whole
+
+
+def is_pair(messages: list[Message]) -> bool:
+    """Whether a dialogue is one question and its answer, with or without a system message before."""
+    return [message["role"] for message in messages if message["role"] != "system"] == ["user", "assistant"]
 
 
 def identity_pairs(name: str, creator: str) -> list[tuple[str, str]]:

@@ -7,7 +7,6 @@ file, and the records are compared in portions. In memory there is one byte a do
 import string
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from pathlib import Path
@@ -15,103 +14,27 @@ from pathlib import Path
 import numpy as np
 
 from linnet.data.config import DataConfig
-from linnet.data.dialogues import Message, keys
+from linnet.data.dialogues import Message, is_pair, keys
+from linnet.data.plan import CUT, DUPLICATE, EMPTY, SPLITS, TEST, TRAIN, VAL, Cut, Plan, count, too_little
 from linnet.data.readers import Document
 from linnet.errors import UserError
-
-SPLITS = ("train", "val", "test")
-TRAIN, VAL, TEST, CUT, DUPLICATE, EMPTY = range(6)
-"""fates of a document; the first three are the places of SPLITS, CUT is a text that lies across several of them"""
 
 FEW_DOCUMENTS = 100
 """with fewer, one document more or less would change a hashed split visibly, so the end of the text is held out"""
 
-Cut = tuple[int, int, int]
-
-_BUILTIN, _IDENTITY, _EMPTY, _DIALOGUE = 1, 2, 4, 8
+_BUILTIN, _IDENTITY, _EMPTY, _DIALOGUE, _LONGER = 1, 2, 4, 8, 16
+"""flags of a document; _LONGER: a dialogue of more than a question and its answer"""
 
 _RECORD = np.dtype(
-    [("content", "<u8", 2), ("group", "<u8", 2), ("characters", "<u8"), ("flags", "u1")]
-)  # written by struct as "<16s16sQB"
+    [("content", "<u8", 2), ("group", "<u8", 2), ("whole", "<u8", 2), ("characters", "<u8"), ("flags", "u1")]
+)
+_PACKED = "<16s16s16sQB"
+"""the same for struct, which writes them"""
 
 _PORTION = 1 << 14
 """records read at a time"""
 
 _SPACING = (string.punctuation + string.whitespace).encode()
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What becomes of each document.
-
-    Attributes:
-        fates: (documents,) uint8: TRAIN, VAL, TEST, CUT, DUPLICATE or EMPTY.
-        cuts: of each text that is CUT: its numbers of characters in train, val and test.
-        split: "hash" or "tail", as chosen.
-    """
-
-    fates: np.ndarray
-    split: str
-    cuts: dict[int, Cut] = field(default_factory=dict)
-
-    @property
-    def documents(self) -> int:
-        """Number of documents read, dropped ones included."""
-        return len(self.fates)
-
-    @property
-    def duplicates(self) -> int:
-        """Number of documents dropped because an equal one stands before them."""
-        return _count(self.fates, DUPLICATE)
-
-    @property
-    def empty(self) -> int:
-        """Number of documents without any text; they are left out."""
-        return _count(self.fates, EMPTY)
-
-    def holds(self, place: int) -> bool:
-        """Whether the split number `place` has any text."""
-        return bool(_count(self.fates, place)) or any(cut[place] for cut in self.cuts.values())
-
-    def pieces(self, index: int, document: Document) -> Iterator[tuple[str, Iterator[str]]]:
-        """The parts of text number `index`: the name of a split, and chunks to read before the next part."""
-        assert document.chunks is not None
-        if index in self.cuts:
-            chunks = Divided(document.chunks)
-            for name, count in zip(SPLITS, self.cuts[index], strict=True):
-                if count:
-                    yield name, chunks.take(count)
-        elif self.fates[index] < len(SPLITS):
-            yield SPLITS[self.fates[index]], document.chunks
-
-
-def _count(fates: np.ndarray, fate: int) -> int:
-    """How often a fate occurs; by portions, because a mask for millions of documents is millions of bytes."""
-    return sum(int(np.count_nonzero(fates[at : at + _PORTION] == fate)) for at in range(0, len(fates), _PORTION))
-
-
-def _too_little(split: str, documents: int) -> UserError:
-    return UserError(
-        f"too little text to split: nothing is left for {split} of {documents:,} documents; "
-        "give more text, or `--val-fraction 0`"
-    )
-
-
-class Divided:
-    """Chunks, to be taken in parts of so many characters."""
-
-    def __init__(self, chunks: Iterator[str]) -> None:
-        self.chunks, self.left_over = chunks, ""
-        self.taken = 0
-        """characters handed out so far"""
-
-    def take(self, count: int) -> Iterator[str]:
-        """The next `count` characters."""
-        while count > 0 and (chunk := self.left_over or next(self.chunks, "")):
-            self.left_over = chunk[count:]
-            count -= min(count, len(chunk))
-            self.taken += len(chunk) - len(self.left_over)
-            yield chunk[: len(chunk) - len(self.left_over)]
 
 
 class Survey:
@@ -122,30 +45,35 @@ class Survey:
         self.count = 0
         self.dialogues = 0
         self.key = config.seed.to_bytes(16, "little")
+        self.by_whole = False
+        """whether conversations are kept together by all that is said, because too many begin alike"""
 
     def read(self, documents: Iterator[Document]) -> None:
         """Reads all `documents` once and keeps their records."""
         with open(self.path, "wb") as file:
             for document in documents:
-                content, group, characters, empty = self._digests(document)
+                content, group, whole, characters, empty = self._digests(document)
                 flags = (
                     _BUILTIN * document.builtin
                     | _IDENTITY * document.identity
                     | _EMPTY * empty
                     | _DIALOGUE * (document.messages is not None)
+                    | _LONGER * (document.messages is not None and not is_pair(document.messages))
                 )
-                file.write(struct.pack("<16s16sQB", content, group, characters, flags))
+                file.write(struct.pack(_PACKED, content, group, whole, characters, flags))
                 self.count += 1
                 self.dialogues += document.messages is not None
 
-    def _digests(self, document: Document) -> tuple[bytes, bytes, int, bool]:
-        """What makes a document a duplicate, what keeps it beside others, its length, and whether it has no text."""
+    def _digests(self, document: Document) -> tuple[bytes, bytes, bytes, int, bool]:
+        """What makes a document a duplicate, what keeps it beside others (of a dialogue: its first question, and all of
+        it), its length, and whether it has no text."""
         content, group = (blake2b(digest_size=16, key=self.key) for _ in range(2))
         if document.messages is not None:
-            texts = keys(document.messages)
-            content.update(texts[0].encode())
-            group.update(texts[1].encode())
-            return content.digest(), group.digest(), message_characters(document.messages), False
+            whole = blake2b(digest_size=16, key=self.key)
+            for digest, text in zip((content, group, whole), keys(document.messages), strict=True):
+                digest.update(text.encode())
+            characters = message_characters(document.messages)
+            return content.digest(), group.digest(), whole.digest(), characters, False
         assert document.chunks is not None
         characters, empty = 0, True
         for chunk in document.chunks:
@@ -154,7 +82,7 @@ class Survey:
             empty = empty and (not chunk or chunk.isspace())
             # without case, spacing and ASCII punctuation: fast, and the same wherever the chunks are cut
             group.update(chunk.casefold().encode().translate(None, _SPACING))
-        return content.digest(), group.digest(), characters, empty
+        return content.digest(), group.digest(), group.digest(), characters, empty
 
     def plan(self) -> Plan:
         """The fate of each document.
@@ -163,38 +91,97 @@ class Survey:
             UserError: there is no text, or too little to hold out what was asked for.
         """
         fates = np.full(self.count, TRAIN, np.uint8)
-        forced: list[int] = []  # groups of identity questions
+        identity: list[int] = []  # groups of identity questions
         for start, records in self._portions():
             flags = records["flags"]
             fates[start : start + len(records)][flags & _EMPTY > 0] = EMPTY
-            forced.extend(records["group"][flags & _IDENTITY > 0, 0].tolist())
+            identity.extend(records["group"][flags & _IDENTITY > 0, 0].tolist())
         self._drop_duplicates(fates)
-        kept, characters = 0, 0
-        for start, records in self._portions():
-            free = self._free(fates, start, records, forced)
-            kept += int(free.sum())
-            characters += int(records["characters"][free].sum())
-        if not _count(fates, TRAIN):
+        if not count(fates, TRAIN):
             raise UserError(
                 f"no text at all in {', '.join(Path(spec).name for spec in self.config.sources)}; nothing to prepare"
             )
-        split = self.config.split or ("tail" if kept < FEW_DOCUMENTS else "hash")
-        cuts: dict[int, Cut] = {}
         held_out = self.config.val_fraction + self.config.test_fraction
+        forced = identity + (self._common(fates, identity, held_out) if held_out and self.dialogues else [])
+        all_kept, _ = self._kept(fates, identity)
+        kept, characters = self._kept(fates, forced)
+        common = all_kept - kept
+        if common and kept < max(held_out * all_kept, 1):  # too few are left to hold some out
+            self.by_whole, forced, common = True, identity, 0
+            kept, characters = self._kept(fates, forced)
+        split = self.config.split or ("tail" if all_kept < FEW_DOCUMENTS else "hash")
+        cuts: dict[int, Cut] = {}
         if held_out and kept:
             if split == "hash":
                 self._split_by_hash(fates, forced)
             else:
-                cuts = self._split_tail(fates, forced, characters, may_cut=kept < FEW_DOCUMENTS)
-        plan = Plan(fates, split, cuts)
+                cuts = self._split_tail(fates, forced, characters, may_cut=all_kept < FEW_DOCUMENTS)
+        plan = Plan(fates, split, cuts, common, *self._shared_questions(fates))
         self._check(plan)
         return plan
+
+    def _kept(self, fates: np.ndarray, forced: list[int]) -> tuple[int, int]:
+        """How many documents may be held out, and their characters."""
+        kept = characters = 0
+        for start, records in self._portions():
+            free = self._free(fates, start, records, forced)
+            kept += int(free.sum())
+            characters += int(records["characters"][free].sum())
+        return kept, characters
+
+    def _groups(self, records: np.ndarray) -> np.ndarray:
+        """What keeps documents on one side: (records, 2).
+
+        Conversations of the built-in world are draws in which greetings come again: they are kept together by all that
+        is said.
+        """
+        flags = records["flags"]
+        whole = (flags & _LONGER > 0) & ((flags & _BUILTIN > 0) | self.by_whole)
+        return np.where(whole[:, None], records["whole"], records["group"])
+
+    def _common(self, fates: np.ndarray, identity: list[int], held_out: float) -> list[int]:
+        """Groups of conversations whose first question opens more of them than half of what is to be held out: drawn
+        for a side as a whole, they would be most of it."""
+        kept, _ = self._kept(fates, identity)
+        most = max(held_out * kept / 2, 1)
+
+        def chosen(start: int, records: np.ndarray) -> np.ndarray:
+            longer = (records["flags"] & (_LONGER | _BUILTIN)) == _LONGER
+            return longer & self._free(fates, start, records, identity)
+
+        found: list[int] = []
+        for later, firsts in self._same("group", chosen):
+            if len(later):
+                places, counts = np.unique(firsts, return_counts=True)
+                found += [self._record(int(place))["group"][0] for place in places[counts + 1 > most]]
+        return [int(digest) for digest in found]
+
+    def _record(self, place: int) -> np.ndarray:
+        with open(self.path, "rb") as file:
+            return np.fromfile(file, _RECORD, 1, offset=place * _RECORD.itemsize)[0]
+
+    def _shared_questions(self, fates: np.ndarray) -> tuple[int, int]:
+        """Of the held-out dialogues: how many open with a question that opens one in training too, and how many there
+        are."""
+        shared = held = 0
+        if self.dialogues:
+
+            def chosen(start: int, records: np.ndarray) -> np.ndarray:
+                return (records["flags"] & _DIALOGUE > 0) & (fates[start : start + len(records)] <= TEST)
+
+            for places, new in self._sorted("group", chosen):
+                which = np.cumsum(new) - 1
+                out = fates[places] != TRAIN
+                in_training = np.bincount(which, ~out) > 0
+                held += int(out.sum())
+                shared += int((out & in_training[which]).sum()) if len(places) else 0
+        return shared, held
 
     def _check(self, plan: Plan) -> None:
         wanted = {"train": True, "val": self.config.val_fraction > 0, "test": self.config.test_fraction > 0}
         for place, name in enumerate(SPLITS):
             if wanted[name] and not plan.holds(place):
-                raise _too_little(name, plan.documents)
+                raise too_little(name, plan.documents)
 
     def _portions(self) -> Iterator[tuple[int, np.ndarray]]:
         """All records in order, in portions, each with the number of its first document."""
@@ -207,7 +194,7 @@ class Survey:
     def _free(self, fates: np.ndarray, start: int, records: np.ndarray, forced: list[int]) -> np.ndarray:
         """Which documents of a portion are kept and may be held out."""
         kept = fates[start : start + len(records)] <= CUT
-        return kept & ~np.isin(records["group"][:, 0], np.array(forced, np.uint64))
+        return kept & ~np.isin(self._groups(records)[:, 0], np.array(forced, np.uint64))
 
     def _same(
         self, column: str, chosen: Callable[[int, np.ndarray], np.ndarray]
@@ -215,15 +202,23 @@ class Survey:
         """Documents with equal digests: pairs of arrays, a later document and the first that equals it.
 
         Args:
-            column: "content" or "group".
+            column: "content", "group" (of dialogues: the first question) or "side" (what keeps documents together).
             chosen: which documents of a portion take part.
         """
+        for places, new in self._sorted(column, chosen):
+            firsts = places[new][np.cumsum(new) - 1]
+            yield places[~new], firsts[~new]
+
+    def _sorted(
+        self, column: str, chosen: Callable[[int, np.ndarray], np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Documents with equal digests side by side: arrays of their places, and of which is the first of its kind."""
         # as many as fit into a fixed amount of memory are compared at once; the others in further readings
         buckets = min(max(-(-self.count // (2 * _PORTION)), 1), 256)
         for bucket in range(buckets):
             parts = []
             for start, records in self._portions():
-                digests = records[column]
+                digests = self._groups(records) if column == "side" else records[column]
                 places = np.flatnonzero(chosen(start, records) & (digests[:, 1] % np.uint64(buckets) == bucket))
                 parts.append((places + start, digests[places]))
             places = np.concatenate([part[0] for part in parts])
@@ -232,8 +227,7 @@ class Survey:
             places, digests = places[order], digests[order]
             new = np.ones(len(places), bool)
             new[1:] = (digests[1:] != digests[:-1]).any(axis=1)
-            firsts = places[new][np.cumsum(new) - 1]
-            yield places[~new], firsts[~new]
+            yield places, new
 
     def _drop_duplicates(self, fates: np.ndarray) -> None:
         """Of equal documents the first stays; those of the built-in corpus all stay, and so do identity pairs."""
@@ -256,7 +250,7 @@ class Survey:
         if self.config.val_fraction and least is not None and least >= val:
             val = least + 1  # a validation set is never empty: the group that came closest is held out
         for start, records in self._portions():
-            drawn = records["group"][:, 0]
+            drawn = self._groups(records)[:, 0]
             free = self._free(fates, start, records, forced)
             here = fates[start : start + len(records)]
             # compared as "at most", because a limit of 2**64 would not fit
@@ -269,7 +263,7 @@ class Survey:
         """The smallest draw, from `floor` on, of a document that may be held out."""
         least = None
         for start, records in self._portions():
-            drawn = records["group"][self._free(fates, start, records, forced), 0]
+            drawn = self._groups(records)[self._free(fates, start, records, forced), 0]
             drawn = drawn[drawn >= np.uint64(min(floor, 2**64 - 1))]
             if len(drawn):
                 least = min(int(drawn.min()), least if least is not None else 2**64)
@@ -304,13 +298,13 @@ class Survey:
         for fate, fraction in ((TEST, test), (VAL, val)):
             if fraction and not Plan(fates, "tail", cuts).holds(fate):
                 if cuts:  # a few characters, and the text before the cut is no end of the text
-                    raise _too_little(SPLITS[fate], len(fates))
+                    raise too_little(SPLITS[fate], len(fates))
                 self._hold_out_last(fates, forced, fate)
         return cuts
 
     def _keep_groups_together(self, fates: np.ndarray, forced: list[int], cuts: dict[int, Cut]) -> None:
         """Later documents of a group follow the first; where that one is cut, they are dropped as its duplicates."""
-        for later, firsts in self._same("group", lambda start, records: self._free(fates, start, records, forced)):
+        for later, firsts in self._same("side", lambda start, records: self._free(fates, start, records, forced)):
             fates[later] = fates[firsts]
             fates[later[fates[firsts] == CUT]] = DUPLICATE
             for place in cuts.keys() & set(later.tolist() if cuts else ()):
@@ -324,11 +318,11 @@ class Survey:
                 self._free(fates, start, records, forced) & (fates[start : start + len(records)] == TRAIN)
             )
             if len(free):
-                last = records["group"][free[-1]].copy()
+                last = self._groups(records)[free[-1]].copy()
         if last is None:
             return
         for start, records in self._portions():
-            group = (records["group"] == last).all(axis=1) & self._free(fates, start, records, forced)
+            group = (self._groups(records) == last).all(axis=1) & self._free(fates, start, records, forced)
             fates[start : start + len(records)][group] = fate
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from linnet.config import shown
 from linnet.console import progress, say
+from linnet.data.config import DataConfig
 from linnet.data.extras import library
 from linnet.data.tables import MOST_ROWS, first_lines, table_rows
-from linnet.data.text import Tally
+from linnet.data.tally import Notes, Tally
 from linnet.errors import UserError
 from linnet.tokenizers.hub import TIMEOUT_S
 
@@ -72,14 +73,14 @@ def dataset_of(spec: str) -> Dataset:
     return Dataset(id, config or None, revision or None)
 
 
-def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dict[str, Any], Tally]:
+def spooled(dataset: Dataset, config: DataConfig, path: Path, cache: Path) -> tuple[dict[str, Any], Tally]:
     """What the manifest keeps of where the rows come from, and what reading them met; the rows themselves are
-    written to `path`, as the JSON lines {"text": ...} or {"messages": [...]}.
+    written to `path`, as JSON lines with the columns that are read.
 
     So they are fetched once, though they are read several times, and a row keeps its number.
 
     Args:
-        errors: "strict" or "replace", for text that is not UTF-8.
+        config: which columns are read, and what happens to text that is not UTF-8.
         cache: a folder for what the library wants to write.
     Raises:
         UserError: the dataset cannot be reached or read, or has no text.
@@ -105,9 +106,11 @@ def spooled(dataset: Dataset, errors: str, path: Path, cache: Path) -> tuple[dic
         progress(f"fetching {dataset.name}", None, "rows") as bar,
         _quietly(datasets, hub),
     ):
-        for row in table_rows(_tables(streams[split], dataset), dataset.name, errors, tally):
-            line = {"messages": row} if isinstance(row, list) else {"text": row or ""}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        notes = Notes(tally, dataset.name)
+        for row, choice, _ in table_rows(_tables(streams[split], dataset), dataset.name, config, notes):
+            for column in choice.unread:
+                notes.unread(column)
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.advance()
     origin = {
         "kind": "hf",

@@ -1,6 +1,8 @@
 """Compressed files as blocks of what is inside, in constant memory."""
 
 import gzip
+import lzma
+import zipfile
 import zlib
 from collections.abc import Iterator
 from typing import IO
@@ -10,6 +12,17 @@ from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 
 GZIP, ZSTD = ".gz", ".zst"
+
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""what is raised where a .zip, or what is one inside, is damaged, unusual or has a password"""
 
 _SLICE, _SMALL_SLICE = 1 << 10, 1 << 6
 """zstd bytes unpacked at once: few bytes can stand for 128 KiB, so where much comes out of little, less goes in"""

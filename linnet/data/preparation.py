@@ -17,8 +17,10 @@ from linnet.config import shown
 from linnet.console import count_of, progress, say, size_text
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
-from linnet.data.documents import SPLITS, TRAIN, Divided, Plan, Survey
-from linnet.data.readers import Document, Reader
+from linnet.data.documents import Survey
+from linnet.data.folders import unread_record
+from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
+from linnet.data.readers import Document, Reader, personal_line
 from linnet.data.shards import (
     MANIFEST,
     MANIFEST_FORMAT,
@@ -31,7 +33,7 @@ from linnet.data.shards import (
     ShardWriter,
     token_dtype,
 )
-from linnet.data.sources import STDIN, find_sources, source_name
+from linnet.data.sources import STDIN, find, source_name
 from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
 from linnet.files import making_folder, read_json, sha256, write_json
@@ -108,7 +110,8 @@ class _Preparation:
         if config.identity:
             pairs += identity_pairs(config.assistant_name, config.assistant_creator)
         self.given = given_tokenizer(config)
-        self.sources = find_sources(config, self.spool)
+        found = find(config, self.spool)
+        self.sources, self.unread = found.sources, found.unread
         self.reader = Reader(self.sources, config, pairs)
         self.bytes = sum(source.size for source in self.sources)
         self.survey = Survey(self.spool / "survey", config)
@@ -137,8 +140,18 @@ class _Preparation:
             "split": plan.split,
             "documents": plan.documents - plan.empty,
             "duplicates_dropped": plan.duplicates,
-            "rows_without_text": tally.skipped_rows,
-            "invalid_bytes_replaced": tally.replaced_bytes,
+            "empty_documents": plan.empty,
+            "rows_without_text": tally.total("rows_without_text"),
+            "invalid_bytes_replaced": tally.total("invalid_bytes_replaced"),
+            "changes": tally.record(),
+            "fields_not_read": tally.unread(),
+            "files_not_read": unread_record(self.unread),
+            "personal": self._personal(),
+            "first_questions": {
+                "in_training_only": plan.common,
+                "dialogues_held_out": plan.dialogues_held_out,
+                "opening_training_too": plan.shared_questions,
+            },
             "identity_pairs": len(self.reader.identity),
             "tokenizer": {
                 "fingerprint": tokenizer.fingerprint(),
@@ -157,14 +170,36 @@ class _Preparation:
         options["tokenizer"] = shown(Path(self.config.tokenizer).name)
         return options
 
+    def _personal(self) -> dict[str, Any]:
+        """What the manifest says of personal data in dialogues; with placeholders, the counts are among the changes."""
+        counts = list(self.reader.personal.values())
+        return {
+            "phone_numbers": sum(phones for phones, _ in counts),
+            "mail_addresses": sum(mails for _, mails in counts),
+            "names_of_speakers": self.reader.names_of_speakers,
+            "placeholders": self.config.without_personal,
+        }
+
     def _announce(self, plan: Plan) -> None:
         dropped = f", {count_of(plan.duplicates, 'duplicate')} dropped" if plan.duplicates else ""
         how = "the end of the text is held out" if plan.split == "tail" else "split by content"
         if plan.split == "tail" and self.config.split is None:
             how += ", because there are few documents"
         say(f"{count_of(plan.documents - plan.empty, 'document')}{dropped}; {how}")
-        if self.reader.tally.replaced_bytes:
-            say(f"{self.reader.tally.replaced_bytes:,} bytes were not UTF-8 and became U+FFFD")
+        if plan.common:
+            dialogues = "dialogues begin" if plan.common != 1 else "dialogue begins"
+            say(f"{plan.common:,} {dialogues} with a question that opens many: all of them are in training")
+        if plan.shared_questions:
+            say(
+                f"{plan.shared_questions:,} of {count_of(plan.dialogues_held_out, 'held-out dialogue')} begin with a "
+                "question that opens a dialogue in training too"
+            )
+        if plan.empty:
+            say(f"{count_of(plan.empty, 'document')} without text left out")
+        for line in self.reader.tally.lines():
+            say(line)
+        if personal := personal_line(self.reader):
+            say(personal)
 
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
         """The tokenizer, and from how many characters it was learned, when it was."""

@@ -6,36 +6,41 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import IO, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from linnet.config import shown
-from linnet.console import progress
+from linnet.console import progress, say
 from linnet.data import hub
 from linnet.data.config import DataConfig
+from linnet.data.encodings import by_mark
 from linnet.data.extras import library
-from linnet.data.packed import GZIP, ZSTD, unpacked
+from linnet.data.folders import Unread, ending_of, guessed_binary, packs, read_line, unpack, unread_lines, wanted
+from linnet.data.packed import ZSTD, unpacked
+from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS, PEOPLE, ROWS
+from linnet.data.sniff import LOOKED_AT, sniff
+from linnet.data.tally import Tally
 from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 from linnet.files import sha256
 
-Kind = Literal["text", "jsonl", "csv", "parquet"]
-
-KINDS: dict[str, Kind] = {".txt": "text", ".md": "text", ".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-PACKED = (GZIP, ZSTD)
-
 ALLOWED = (
-    "a file, folder or glob of .txt .md .jsonl .csv (each also .gz or .zst) or .parquet, `-`, "
-    "hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
+    f"a file, folder, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz or "
+    ".zst), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
 )
 
 STDIN = "-"
 
 LONGEST_NAME = 1000
 """characters that the manifest keeps of a name"""
+
+_LONGEST_LOOK = 1 << 25
+"""bytes read at most to see what a file is"""
+_BEHIND = 99
+"""bytes kept of what follows a long first line"""
 
 BUILTIN = ("stories", "dialogues")
 
@@ -47,7 +52,8 @@ class Source:
     name: str
     """how messages and the manifest call it: never the path on this machine"""
     path: Path
-    kind: Kind
+    kind: str
+    """its shape, one of linnet.data.shapes"""
     packed: str = ""
     """how it is compressed, by its ending; empty for not at all"""
     builtin: bool = False
@@ -58,8 +64,10 @@ class Source:
     """when it was last written, to notice a file that changes while it is read"""
     origin: dict[str, Any] = field(default_factory=dict)
     """what else the manifest keeps: of a dataset, its licence and revision"""
-    replaced_bytes: int = 0
-    """bytes that were no UTF-8 and were replaced before this file was written"""
+    tally: Tally = field(default_factory=Tally)
+    """what was met before this file was written: where it is a copy"""
+    cache: Path | None = None
+    """a file for its text, where finding that takes long; it need not exist"""
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -76,7 +84,7 @@ class Source:
         except OSError as error:
             raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
 
-    def blocks(self, advance: Callable[[int], None] | None = None) -> Iterator[bytes]:
+    def blocks(self, advance: Callable[[int], None] | None = None) -> Generator[bytes, None, None]:
         """The bytes of the text, unpacked, in blocks; `advance` hears of the bytes read from disk.
 
         Raises:
@@ -98,50 +106,201 @@ class Source:
         return known | self.origin
 
 
+@dataclass(slots=True)
+class Found:
+    """What the sources of a config are.
+
+    Attributes:
+        sources: the files to read, in order.
+        unread: files of folders and archives that are not read.
+    """
+
+    sources: list[Source] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+
+
 def find_sources(config: DataConfig, spool: Path) -> list[Source]:
     """The files that `config.sources` names, in that order; those of a folder or glob sorted.
 
-    Standard input, datasets and built-in documents are first written into the folder `spool`: they are read several
-    times.
+    Standard input, datasets, built-in documents and what archives hold are first written into the folder `spool`: they
+    are read several times.
 
     Raises:
         UserError: a source is missing, unreadable, no regular file, or of a kind that is not read.
     """
-    found: list[Source] = []
+    return find(config, spool).sources
+
+
+def find(config: DataConfig, spool: Path) -> Found:
+    """The same, with the files that are not read; those, and what only the content of a file shows, are said."""
+    finder = _Finder(config, spool)
     for spec in config.sources:
+        finder.add(spec)
+    for line in unread_lines(finder.found.unread):
+        say(line)
+    _check_settings(config, finder.found.sources)
+    return finder.found
+
+
+def _check_settings(config: DataConfig, sources: Sequence[Source]) -> None:
+    """Refuses settings that say how something is read which none of the sources is.
+
+    Raises:
+        UserError: an assistant is named and no one talks, or columns are and there is no table.
+    """
+    kinds = {source.kind for source in sources}
+    read = ", ".join(f"{source.name} as {source.kind}" for source in sources[:3]) + (" ..." if len(sources) > 3 else "")
+    if config.assistant is not None and not kinds & {*PEOPLE}:
+        raise UserError(
+            f"an assistant is named, but no source is a chat of people that is known ({read}); leave `--assistant` "
+            "out, write the chat as lines of `Name: text`, or say what it is with `--as`"
+        )
+    if (config.text_column or config.question) is not None and not kinds & {*ROWS}:
+        raise UserError(
+            f"columns are named, but no source is a table or JSON ({read}); leave `--text-column`, `--question` and "
+            "`--answer` out, or say that it is one with `--as csv`"
+        )
+
+
+def find_quietly(config: DataConfig, specs: Sequence[str], spool: Path) -> list[Source]:
+    """The files that `specs` name, whatever they hold: for looking whether they have changed."""
+    finder = _Finder(config, spool, sniffs=False)
+    for spec in specs:
+        finder.add(spec)
+    return finder.found.sources
+
+
+class _Finder:
+    """Looks up what the sources of a config are."""
+
+    def __init__(self, config: DataConfig, spool: Path, *, sniffs: bool = True) -> None:
+        self.config, self.spool, self.sniffs = config, spool, sniffs
+        self.found = Found()
+
+    def add(self, spec: str) -> None:
+        """Adds the files that `spec` names."""
+        config, spool, sources = self.config, self.spool, self.found.sources
         if spec == STDIN:
-            found.append(_from_stdin(spool))
+            sources.append(_sniffed(_from_stdin(spool), "", config))
         elif spec.startswith("builtin:"):
-            found.append(_from_builtin(spec, config, spool))
+            sources.append(_from_builtin(spec, config, spool))
         elif spec.startswith(hub.PREFIX):
-            found.append(_from_hub(spec, config, spool))
+            sources.append(_from_hub(spec, config, spool))
         else:
-            found.extend(_from_path(spec))
-    return found
+            self._path(spec)
 
-
-def _from_path(spec: str) -> list[Source]:
-    path, said = Path(spec), shown(spec)
-    try:
-        if os.path.isdir(spec):  # unlike a Path's, it knows no names that are errors; and an empty name is no folder
-            inside = sorted(file for file in path.rglob("*") if _known(file) and not _hidden(file, path))
-            if not inside:
-                raise UserError(
-                    f"no .txt .md .jsonl .csv file (or one of these with .gz or .zst) or .parquet in the folder {said}"
-                )
-            base = path.resolve().name
-            return [_from_file(file, _named(f"{base}/{file.relative_to(path).as_posix()}")) for file in inside]
-        if os.path.exists(spec):
-            return [_from_file(path, _named(path.name))]
-    except OSError as error:
-        raise UserError(f"cannot read {said}: {error.strerror or error}") from error
-    if glob.has_magic(spec):
-        matches = sorted(Path(match) for match in glob.glob(spec, recursive=True))
-        files = [match for match in matches if match.is_file()]
+    def _path(self, spec: str) -> None:
+        path, said = Path(spec), shown(spec)
+        try:
+            if os.path.isdir(spec):  # unlike a Path's, it knows no names that are errors; an empty name is no folder
+                self._folder(path, said)
+                return
+            if os.path.exists(spec):
+                self._file(path, _named(path.name))
+                return
+        except OSError as error:
+            raise UserError(f"cannot read {said}: {error.strerror or error}") from error
+        if not glob.has_magic(spec):
+            raise UserError(f"no file or folder {said}; allowed: {ALLOWED}")
+        files = [match for match in sorted(map(Path, glob.glob(spec, recursive=True))) if match.is_file()]
         if not files:
             raise UserError(f"no file matches {said}")
-        return [_from_file(file, _named(file.name)) for file in files]
-    raise UserError(f"no file or folder {said}; allowed: {ALLOWED}")
+        for file in files:
+            self._file(file, _named(file.name))
+
+    def _folder(self, folder: Path, said: str) -> None:
+        before, base = len(self.found.sources), folder.resolve().name
+        unread = len(self.found.unread)
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            inside = PurePosixPath(file.relative_to(folder).as_posix())
+            name = _named(f"{base}/{inside}")
+            why = wanted(inside, self.config)
+            if why is None and guessed_binary(file, inside, self.config):
+                why = "no text"
+            if why is None:
+                self._file(file, name)
+            else:
+                self.found.unread.append(Unread(name, why))
+        if len(self.found.sources) == before:
+            others = "; ".join(unread_lines(self.found.unread[unread:]))
+            raise UserError(f"no {' '.join(ENDINGS)} file in the folder {said}{': ' if others else ''}{others}")
+        self._say_read(base, before)
+
+    def _file(self, path: Path, name: str) -> None:
+        ending, packed = ending_of(PurePosixPath(path.name))
+        if packed and not packs(ending):
+            raise UserError(
+                f"{name} has the extension {ending}{packed}, which does not say what it holds; allowed: {ALLOWED}"
+            )
+        if packed == ZSTD:  # what is missing is said before anything is read
+            library("zstandard", "zst", name)
+        if ending == ARCHIVE and not packed:
+            self._archive(path, name)
+        else:
+            source = _made(path, name, "text", packed=packed)
+            if self.sniffs:
+                source = _sniffed(source, ending, self.config, self._cache())
+            self.found.sources.append(source)
+
+    def _archive(self, path: Path, name: str) -> None:
+        _made(path, name, "zip")  # whether it can be read at all
+        before = len(self.found.sources)
+        others: list[Unread] = []
+        target = self.spool / f"archive-{before}"
+        for inside, file in unpack(path, name, target, self.config):
+            called = _named(f"{name}/{inside}")
+            if isinstance(file, str):
+                others.append(Unread(called, file))
+            elif guessed_binary(file, inside, self.config):
+                others.append(Unread(called, "no text"))
+            else:
+                self._file(file, called)
+        self.found.unread += others
+        if len(self.found.sources) == before:
+            why = "; ".join(unread_lines(others))
+            raise UserError(f"{name} holds no file that is read{': ' if why else ''}{why}")
+        self._say_read(name, before)
+
+    def _say_read(self, place: str, before: int) -> None:
+        if self.sniffs:
+            names = [source.name.removeprefix(f"{place}/") for source in self.found.sources[before:]]
+            say(read_line(shown(place), names))
+
+    def _cache(self) -> Path:
+        return self.spool / f"text-{len(self.found.sources)}"
+
+
+def _sniffed(source: Source, ending: str, config: DataConfig, cache: Path | None = None) -> Source:
+    """The source with the shape that its ending and its beginning show."""
+    shape = BY_ENDING.get(ending)
+    if shape is not None and not shape.is_text:
+        if shape.name == "parquet":
+            library("pyarrow", "parquet", source.name)
+        return replace(source, kind=shape.name, cache=cache)
+    start = _start(source)
+    mark = by_mark(start)
+    if mark is not None and config.encoding is not None and mark[0] != config.encoding:
+        say(f"{source.name} has a byte order mark, which says {mark[0]}; it is read so, not as {config.encoding}")
+    kind, said = sniff(ending, start, source.name, config)
+    if said:
+        say(said)
+    return replace(source, kind=kind, cache=cache)
+
+
+def _start(source: Source) -> bytes:
+    """The first bytes of a source."""
+    start = bytearray()
+    blocks = source.blocks()
+    while (len(start) < LOOKED_AT or _is_open_json(start)) and (block := next(blocks, b"")):
+        start += block
+    blocks.close()
+    end = start.find(b"\n") if b"\n" in start else len(start) if start.lstrip()[:1] == b"{" else 0
+    return bytes(start[: max(LOOKED_AT, end + 1 + _BEHIND)])
+
+
+def _is_open_json(start: bytearray) -> bool:
+    """Whether a file seems to begin with a JSON object on one long line, behind which is to be seen if more follows."""
+    return len(start) < _LONGEST_LOOK and start.lstrip()[:2] == b'{"' and b"\n" not in start.rstrip()
 
 
 def _named(name: str) -> str:
@@ -149,35 +308,7 @@ def _named(name: str) -> str:
     return shown(name, limit=LONGEST_NAME)
 
 
-def _known(file: Path) -> bool:
-    return file.is_file() and _kind(file)[0] is not None
-
-
-def _hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _kind(file: Path) -> tuple[Kind | None, str]:
-    """What a file holds by its name, and how it is packed."""
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    packed = suffixes.pop() if suffixes and suffixes[-1] in PACKED else ""
-    kind = KINDS.get(suffixes[-1] if suffixes else "")
-    return (None if packed and kind == "parquet" else kind), packed  # a table is read in no fixed order
-
-
-def _from_file(path: Path, name: str) -> Source:
-    kind, packed = _kind(path)
-    if kind is None:
-        got = f"the extension {''.join(path.suffixes[-2:])}" if path.suffix else "no extension"
-        raise UserError(f"{name} has {got}, which does not say what it holds; allowed: {ALLOWED}")
-    if packed == ZSTD:  # what is missing is said before anything is read
-        library("zstandard", "zst", name)
-    if kind == "parquet":
-        library("pyarrow", "parquet", name)
-    return _made(path, name, kind, packed=packed)
-
-
-def _made(path: Path, name: str, kind: Kind, **facts: Any) -> Source:
+def _made(path: Path, name: str, kind: str, **facts: Any) -> Source:
     """The source in the file `path`; `facts` are other fields of it."""
     try:
         status = path.stat()
@@ -203,8 +334,8 @@ def _from_hub(spec: str, config: DataConfig, spool: Path) -> Source:
     """A dataset, fetched into a file of JSON lines."""
     dataset = hub.dataset_of(spec)
     path = spool / f"dataset-{len(list(spool.iterdir()))}.jsonl"
-    origin, tally = hub.spooled(dataset, config.errors, path, spool / "datasets")
-    return _made(path, dataset.name, "jsonl", origin=origin, replaced_bytes=tally.replaced_bytes)
+    origin, tally = hub.spooled(dataset, config, path, spool / "datasets")
+    return _made(path, dataset.name, "jsonl", origin=origin, tally=tally)
 
 
 def source_name(spec: str) -> str:

@@ -5,20 +5,20 @@ from textwrap import shorten
 from typing import IO, Any
 
 from linnet.config import shown
-from linnet.data.columns import MESSAGES_COLUMN, find_columns
-from linnet.data.dialogues import Message, checked_messages, pair
+from linnet.data.columns import Choice, choose
+from linnet.data.config import DataConfig
 from linnet.data.extras import library
-from linnet.data.text import BLOCK_BYTES, Tally, decoded
+from linnet.data.tally import Notes
+from linnet.data.text import BLOCK_BYTES, decoded
 from linnet.errors import UserError
-
-Row = str | list[Message] | None
-"""a text, a dialogue, or nothing: a row whose text is missing or blank"""
 
 MOST_ROWS = 256
 """in one batch"""
 
 
-def parquet_batches(raw: IO[bytes], name: str, advance: Callable[[float], None]) -> Iterator[Any]:
+def parquet_batches(
+    raw: IO[bytes], name: str, advance: Callable[[float], None], config: DataConfig, notes: Notes
+) -> Iterator[Any]:
     """The record batches of a Parquet file, with only the columns that hold text.
 
     Args:
@@ -30,38 +30,41 @@ def parquet_batches(raw: IO[bytes], name: str, advance: Callable[[float], None])
     try:
         # not a whole column of a row group at a time, which may be all of the file, but page by page
         file = parquet.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES, page_checksum_verification=True)
-        columns = text_columns(file.schema_arrow, name)
+        choice = checked_columns(file.schema_arrow, name, config)
+        for column in choice.unread:
+            notes.unread(column)
         rows = file.metadata.num_rows
         groups = (file.metadata.row_group(place).total_byte_size for place in range(file.metadata.num_row_groups))
         fitting = BLOCK_BYTES * rows // max(sum(groups), 1)  # where rows are long, fewer of them
         size = min(max(fitting, 1), MOST_ROWS)
-        for batch in file.iter_batches(batch_size=size, columns=columns, use_threads=False):
+        for batch in file.iter_batches(batch_size=size, columns=choice.read, use_threads=False):
             yield batch
             advance(batch.num_rows / rows)
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{name} is no whole Parquet file ({first_lines(error)}); fetch or write it again") from error
 
 
-def text_columns(schema: Any, name: str) -> list[str]:
-    """Names of the columns of an Arrow schema that hold what is learned.
+def checked_columns(schema: Any, name: str, config: DataConfig) -> Choice:
+    """Which columns of an Arrow schema are read.
 
     Raises:
         UserError: there is none, or it holds something else than text or dialogues.
     """
-    places = find_columns(schema.names, name, messages=True)
-    for place in places:
-        field = schema.field(place)
-        wanted = "dialogues, lists of {role, content}" if _is_dialogue_column(field.name) else "text"
-        if not (_holds_messages(field.type) if _is_dialogue_column(field.name) else _holds_text(field.type)):
-            raise UserError(
-                f"{name}: the column {field.name} holds {shown(field.type)}, not {wanted}; "
-                f"the columns are {shown(', '.join(schema.names))}"
-            )
-    return [schema.field(place).name for place in places]
-
-
-def _is_dialogue_column(column: str) -> bool:
-    return column.strip().casefold() == MESSAGES_COLUMN
+    choice = choose(schema.names, name, config)
+    for column in choice.read:
+        kind = schema.field(schema.names.index(column)).type
+        if column == choice.history or _holds_text(kind):
+            continue
+        wanted = "text"
+        if column in (choice.dialogue, choice.question, choice.answer):
+            if _holds_messages(kind):
+                continue
+            wanted = "dialogues, lists of {role, content}" if column == choice.dialogue else wanted
+        raise UserError(
+            f"{name}: the column {column} holds {shown(kind)}, not {wanted}; "
+            f"the columns are {shown(', '.join(schema.names))}"
+        )
+    return choice
 
 
 def _holds_text(kind: Any) -> bool:
@@ -75,50 +78,42 @@ def _holds_text(kind: Any) -> bool:
 def _holds_messages(kind: Any) -> bool:
     types = library("pyarrow", "parquet", "a table").types
     if not (types.is_list(kind) or types.is_large_list(kind)) or not types.is_struct(kind.value_type):
-        return types.is_null(kind)
-    return {"role", "content"} <= {kind.value_type.field(place).name for place in range(kind.value_type.num_fields)}
+        return False
+    names = {kind.value_type.field(place).name for place in range(kind.value_type.num_fields)}
+    return names >= {"role", "content"} or names >= {"from", "value"}
 
 
-def table_rows(batches: Iterable[Any], name: str, errors: str, tally: Tally) -> Iterator[Row]:
-    """The rows of Arrow tables or record batches of one schema.
+def table_rows(
+    batches: Iterable[Any], name: str, config: DataConfig, notes: Notes
+) -> Iterator[tuple[dict[str, Any], Choice, str]]:
+    """The rows of Arrow tables or record batches of one schema: what is read of each, which parts those are, and how
+    messages call the row.
 
-    Args:
-        errors: "strict" or "replace": what happens where a text is not valid UTF-8, which Parquet does not check.
     Raises:
-        UserError: there is no column to read, or a row holds no text or no dialogue; with the number of the row.
+        UserError: there is no column to read, or a text is not valid UTF-8, which Parquet does not check.
     """
     number = 0
     for batch in batches:
-        names = text_columns(batch.schema, name)
-        dialogues = _is_dialogue_column(names[0])
-        columns = [batch.column(batch.schema.names.index(column)) for column in names]
+        choice = checked_columns(batch.schema, name, config)
+        columns = [batch.column(batch.schema.names.index(column)) for column in choice.read]
         for values in zip(*columns, strict=True):
             number += 1
             where = f"{name} row {number:,}"
-            yield _dialogue(values[0], where) if dialogues else _text(values, where, errors, tally)
+            row = {
+                column: _value(value, where, config.errors, notes)
+                for column, value in zip(choice.read, values, strict=True)
+            }
+            yield row, choice, where
 
 
-def _dialogue(value: Any, where: str) -> Row:
+def _value(value: Any, where: str, errors: str, notes: Notes) -> Any:
     try:
-        messages = value.as_py()
+        return value.as_py()
     except UnicodeDecodeError as error:
-        raise UserError(f"{where}: the messages are not valid UTF-8 ({error.reason})") from None
-    return None if messages is None else checked_messages(messages, where)
-
-
-def _text(values: Iterable[Any], where: str, errors: str, tally: Tally) -> Row:
-    texts = [_string(value, where, errors, tally) for value in values]
-    if not all(text.strip() for text in texts):
-        return None
-    return texts[0] if len(texts) == 1 else pair(*texts)
-
-
-def _string(value: Any, where: str, errors: str, tally: Tally) -> str:
-    try:
-        return value.as_py() or ""
-    except UnicodeDecodeError:
         value = getattr(value, "value", value)  # of a dictionary's entry: the text itself
-        return "".join(decoded([value.as_buffer().to_pybytes()], where, errors, tally))
+        if not hasattr(value, "as_buffer"):
+            raise UserError(f"{where}: the messages are not valid UTF-8 ({error.reason})") from None
+        return "".join(decoded([value.as_buffer().to_pybytes()], where, errors, notes))
 
 
 def first_lines(error: Exception, count: int = 1) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from linnet.data.dialogues import checked_messages
+from linnet.data.messages import checked_messages
+from linnet.data.tally import Notes, Tally
 from linnet.errors import UserError
 from linnet.files import read_text, write_text
 
@@ -42,7 +43,11 @@ def load_chat(path: Path) -> list[Mapping[str, str]]:
         turn = row.get("turn", 1)
         if expected is not None and turn != expected:
             break  # the beginning of this chat is not in the file
-        turns.insert(0, checked_messages(row.get("messages"), f"{path} line {number:,}"))
+        where = f"{path} line {number:,}"
+        messages = checked_messages(row.get("messages"), where, Notes(Tally(), str(path)))
+        if all(message["role"] != "assistant" for message in messages):
+            raise UserError(f"{where}: no message by the assistant")
+        turns.insert(0, messages)
         if turn == 1:
             break
         expected = turn - 1

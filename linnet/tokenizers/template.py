@@ -54,6 +54,8 @@ class _Piece:
     text: str
     role: str = ""
     """whose message it is; empty for the template's own text"""
+    learned: bool = False
+    """whether it is the assistant's, and not of weight 0"""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class ChatTemplate:
         nothing is shifted here.
 
         Args:
-            messages: each with `role` (system, user, assistant) and `content` (a string); other keys are not used.
+            messages: each with `role` (system, user, assistant) and `content` (a string); one with `weight` 0 is never
+                learned; other keys are not used.
             add_generation_prompt: end where the assistant's next answer begins.
         Raises:
             UserError: a message is not of the right form, the template refuses the dialogue, or it uses a special
@@ -145,7 +148,7 @@ class ChatTemplate:
         for piece in self._pieces(messages, add_generation_prompt):
             if piece.role:
                 new = tokenizer.encode(piece.text)
-                answered = piece.role == "assistant"
+                answered = piece.learned
                 learned = [answered] * len(new)
             else:
                 new, learned = _encode_own_text(piece.text, tokenizer, answered)
@@ -187,7 +190,9 @@ class ChatTemplate:
                 )
         pieces = [_Piece(parts[0])]
         for index, text in zip(found, parts[2::2], strict=True):
-            pieces += [_Piece(checked[index]["content"], checked[index]["role"]), _Piece(text)]
+            role = checked[index]["role"]
+            learned = role == "assistant" and messages[index].get("weight") != 0
+            pieces += [_Piece(checked[index]["content"], role, learned), _Piece(text)]
         return pieces
 
 

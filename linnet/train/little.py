@@ -111,9 +111,14 @@ class Beginning:
     ancestor: Ancestor | None
 
 
+def is_prepared(data: str) -> bool:
+    """Whether `--data` names a prepared folder, not sources."""
+    return (Path(data) / MANIFEST).is_file()
+
+
 def is_little(data: str) -> bool:
     """Whether a prepared folder, or the sources that `--data` names, hold so little text that it is read many times."""
-    if (Path(data) / MANIFEST).is_file():
+    if is_prepared(data):
         return Prepared.open(data).split("train").bytes <= LITTLE_BYTES
     size = text_bytes((data,))
     return size is not None and size <= LITTLE_BYTES
@@ -132,7 +137,7 @@ def begin(config: Config, data: str, folder: Path, seconds: float) -> Beginning:
     Raises:
         UserError: the text cannot be used, or the cache folder cannot be written.
     """
-    if (Path(data) / MANIFEST).is_file():
+    if is_prepared(data):
         config, _ = with_data(config, data, folder)
         return Beginning(Prepared.open(data), config, None)
     base = base_config()

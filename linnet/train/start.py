@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from linnet.config import from_dict
+from linnet.console import say
 from linnet.data import DataConfig, Prepared, prepare
+from linnet.data.changes import change_lines
 from linnet.data.shards import MANIFEST
 from linnet.run import Run
 from linnet.train.config import Config
@@ -27,4 +29,7 @@ def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config
     folder = Path(run) / "data"
     if not Run(Path(run)).config_file.exists() or not folder.exists():
         prepare(config.prepare, folder)
+    else:  # the run goes on
+        for line in change_lines(config.prepare, Prepared.open(folder).manifest):
+            say(line)
     return config, folder

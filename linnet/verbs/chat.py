@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
+from linnet.config import parse_flags, unescaped
 from linnet.console import emit, say
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
@@ -84,6 +84,7 @@ def session_of(args: Chat, lm: "LM") -> "Commanded":
     from linnet.generate.transcript import Transcript
 
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
+    options["stop"] = tuple(map(unescaped, args.stop))
     if lm.template is not None:
         transcript = Transcript(args.transcript) if args.transcript is not None else None
         return Session(lm.conversation(args.system, **options), transcript)

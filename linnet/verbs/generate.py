@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
+from linnet.config import parse_flags, unescaped
 from linnet.console import emit, read_stdin
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
     lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
     prompt = read_stdin() if args.prompt == "-" else args.prompt
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
+    options["stop"] = tuple(map(unescaped, args.stop))
     if args.json:
         texts = lm.samples(prompt, args.num_samples, **options)
         settings = {name: value for name, value in asdict(Sampling(**options)).items() if value is not None}

@@ -20,8 +20,14 @@ class Prepare(DataConfig):
     """
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """files, folders or globs of .txt .md .jsonl .csv (also .gz, .zst) or .parquet; `-` is standard input;
-    hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
+    """files, folders, globs or .zip of texts, tables, chats and documents (docs/own-text.md lists them); `-` is
+    standard input; hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
+    read_as: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """read files as this shape, whatever they look like: text, transcript, speakers, whatsapp, telegram, discord,
+    messenger, chatgpt, jsonl, json, csv, subtitles or html; unset: by ending and content"""
+    include: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """a glob of files of a folder or archive that are read too, though their ending is none of a text: '*.py'; may be
+    given several times"""
     out: Path
     """the folder to write; whole or not at all"""
     overwrite: bool = False

@@ -124,6 +124,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     """The same, for what --data names."""
     from linnet.data import Prepared
     from linnet.train import dial, little
+    from linnet.train.forecast import LITTLE_BYTES
     from linnet.train.start import with_data
 
     folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
@@ -163,13 +164,21 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     else:
         config, prepared_in = with_data(config, data, folder)
         prepared = Prepared.open(prepared_in)
-        choice = dial.choose(config, prepared, left(), dial.measure(config, prepared))
+        if data is not None and not little.is_prepared(data) and prepared.split("train").bytes <= LITTLE_BYTES:
+            # less text than the files are large: a PDF, an archive, pages
+            beginning = little.begin(config, data, folder, left())
+            ancestor, choice = beginning.ancestor, little.choose(beginning, left())
+        else:
+            choice = dial.choose(config, prepared, left(), dial.measure(config, prepared))
     for line in choice.lines():
         say(line)
     args, config = recipe_and_flags(Train, argv, "linnet train", choice.config)
-    if config != choice.config:
+    as_chosen = config == choice.config
+    if not as_chosen:
         say("flags change some of this; what is expected holds for the choice without them")
-    notes = {"expected": choice.expected()} if config == choice.config else {}
+    if first.data == STDIN:  # not the file that it was copied into
+        config = replace(config, prepare=replace(config.prepare, sources=(STDIN,)))
+    notes = {"expected": choice.expected()} if as_chosen else {}
     return run(args, config, folder, argv, prepared_in, ancestor, notes)
 
 

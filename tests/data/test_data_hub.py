@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from linnet.data.config import DataConfig
 from linnet.data.hub import Dataset, dataset_of, spooled
 from linnet.errors import UserError
 from linnet.plots.page import data_card
@@ -190,7 +191,7 @@ WRONG = {
     "card": ({"README.md": "---\nlicense: [mit\n---\n", "train.jsonl": lines({"text": "x"})}, "README.md, is no YAML"),
     "columns": (
         {"train.parquet": table({"body": ["x"], "id": [1]})},
-        "hf:tales has the columns body, id; allowed are messages; context,response; question,answer; text",
+        "hf:tales has the columns body, id; .*`--text-column NAME`, or `--question.*known.*question,answer",
     ),
     "numbers": ({"train.parquet": table({"text": [1]})}, "hf:tales: the column text holds int64, not text"),
     "role": ({"train.jsonl": lines({"messages": [{"role": "bot", "content": "x"}]})}, "row 1: .* the role 'bot'"),
@@ -249,7 +250,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch, tmp_path, capsys)
         datasets, "load_dataset_builder", lambda *_, **__: pytest.fail("it would try for half a minute")
     )
     with pytest.raises(UserError, match=r"the Hugging Face hub does not answer \(Name or service not known\); without"):
-        spooled(dataset_of("hf:owner/tales@v1"), "strict", tmp_path / "rows.jsonl", tmp_path)
+        spooled(dataset_of("hf:owner/tales@v1"), DataConfig(), tmp_path / "rows.jsonl", tmp_path)
     assert asked == [("owner/tales", "v1")]
     assert capsys.readouterr().err == "asking the Hugging Face hub for hf:owner/tales@v1\n"
 
@@ -296,10 +297,11 @@ def test_the_library_keeps_its_settings(make, dataset):
 _RUN = """
 import sys
 from pathlib import Path
+from linnet.data.config import DataConfig
 from linnet.data.hub import dataset_of, spooled
 *folders, spool = map(Path, sys.argv[1:])
 for number, folder in enumerate(folders):
-    spooled(dataset_of(f"hf:{folder}"), "strict", spool / f"{number}.jsonl", spool / "cache")
+    spooled(dataset_of(f"hf:{folder}"), DataConfig(), spool / f"{number}.jsonl", spool / "cache")
     print(next(int(row.split()[1]) / 1024 for row in open("/proc/self/status") if row.startswith("VmHWM")))
 """
 

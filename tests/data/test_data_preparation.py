@@ -211,7 +211,7 @@ def test_a_link_that_leads_nowhere_is_no_place(make, tmp_path):
 
 @pytest.mark.parametrize(("kind", "least"), [("bpe", 261), ("word", 261), ("char", 7)])
 def test_a_vocabulary_that_is_too_small_is_refused_before_any_text_is_read(tmp_path, monkeypatch, kind, least):
-    monkeypatch.setattr("linnet.data.preparation.find_sources", lambda *_: pytest.fail("the text is read"))
+    monkeypatch.setattr("linnet.data.preparation.find", lambda *_: pytest.fail("the text is read"))
     for size in (least - 1, 0, -5):
         with pytest.raises(UserError, match=rf"vocab_size is {size}; the smallest is {least}:"):
             prepare(DataConfig(sources=("-",), tokenizer=kind, vocab_size=size), tmp_path / "out")

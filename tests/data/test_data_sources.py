@@ -157,16 +157,16 @@ WRONG = {
     "blank": ({"a.txt": " \n\n"}, {}, "no text at all"),
     "binary": ({"a.txt": b"GIF89a\0\0"}, {}, "a.txt is not text: NUL byte at offset 6"),
     "utf8": ({"a.txt": b"caf\xe9 noir"}, {}, r"a.txt is not valid UTF-8: byte 0xe9 at offset 3; .*--errors replace"),
-    "extension": ({"a.docx": "x"}, {}, r"a.docx has the extension .docx.*allowed: a file, folder or glob of .txt"),
-    "no extension": ({"README": "x"}, {}, "README has no extension"),
+    "packed": ({"a.pdf.gz": b"x"}, {}, r"a.pdf.gz has the extension .pdf.gz.*allowed: a file, folder, glob or .zip of"),
+    "picture": ({"a.png": b"\x89PNG\r\n\x1a\n\0\0"}, {}, "a.png is not valid UTF-8|a.png is not text"),
     "builtin": ({}, {"sources": ("builtin:poems",)}, "allowed are builtin:stories, builtin:dialogues"),
     "gzip": ({"a.txt.gz": b"no archive"}, {}, "a.txt.gz is no whole gzip file"),
     "cut gzip": ({"a.txt.gz": gzip.compress(os.urandom(99))[:60]}, {}, "a.txt.gz is no whole gzip file"),
-    "csv": ({"a.csv": "name,age\nx,1\n"}, {}, "columns name, age; allowed are context,response; question,answer; text"),
+    "csv": ({"a.csv": "name,age\nx,1\n"}, {}, "columns name, age; .*`--text-column NAME`, or `--question"),
     "csv row": ({"a.csv": "question,answer\nhi,yo\nhi\n"}, {}, "a.csv line 3: 1 fields where the header has 2"),
     "csv quote": ({"a.csv": 'question,answer\n"hi,yo\n'}, {}, "a.csv line 2"),
     "json": ({"a.jsonl": '{"text": "x"}\n{"text": \n'}, {}, "a.jsonl line 2 is not JSON"),
-    "json keys": ({"a.jsonl": '{"body": "x"}\n'}, {}, "a.jsonl line 1 has the keys body; allowed are"),
+    "json keys": ({"a.jsonl": '{"body": "x"}\n'}, {}, "a.jsonl line 1 has the keys body; say which to read"),
     "json type": ({"a.jsonl": '{"text": 3}\n'}, {}, 'a.jsonl line 1: "text" is int, not a text'),
     "json list": ({"a.jsonl": '["x"]\n'}, {}, "a.jsonl line 1 has list; allowed are"),
     "json surrogate": ({"a.jsonl": '{"text": "\\ud83d"}\n'}, {}, "a.jsonl line 1 holds half a character"),
@@ -200,7 +200,7 @@ def test_missing_paths_are_named(make):
 def test_a_folder_without_texts_is_named(make, tmp_path):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.png").touch()
-    with pytest.raises(UserError, match=r"no .txt .md .jsonl .csv file .* in the folder"):
+    with pytest.raises(UserError, match=r"no .txt .md .* file in the folder .*pictures: 1 file is not read: .*\.png"):
         make({}, sources=(str(tmp_path / "pictures"),))
 
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs, keys, normalised, pair
-from linnet.data.documents import DUPLICATE, EMPTY, SPLITS, TEST, TRAIN, VAL, Survey
+from linnet.data.documents import Survey
+from linnet.data.plan import DUPLICATE, EMPTY, SPLITS, TEST, TRAIN, VAL
 from linnet.data.readers import Document
 from linnet.errors import UserError
 
@@ -176,8 +177,56 @@ def test_normalising_keeps_what_makes_a_question_another_one():
     assert normalised("cafe\u0301") == normalised("caf\u00e9")
 
 
-def test_a_longer_conversation_is_not_grouped_by_its_greeting():
-    greeting = pair("Hello", "Hi")
-    first, second = keys([*greeting, *pair("a", "b")]), keys([*greeting, *pair("c", "d")])
-    assert first[1] != second[1]
+def test_duplicates_agree_in_every_letter():
+    assert keys(pair("How much?", "1.000"))[0] != keys(pair("How much?", "1,000"))[0]
     assert keys(pair("Hello", "Hi"))[1] == keys(pair("hello!", "Hey"))[1]
+    be_kind = {"role": "system", "content": "Be kind."}
+    assert keys(pair("Hello", "Hi"))[0] != keys([be_kind, *pair("Hello", "Hi")])[0]
+    assert keys(pair("Hello", "Hi"))[1] == keys([be_kind, *pair("Hello", "Hi")])[1]
+
+
+def conversation(first, *rest):
+    texts = [first, *rest]
+    roles = ["user", "assistant"] * len(texts)
+    return Document(
+        messages=[{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)],
+    )
+
+
+def first_questions(items, plan):
+    """The first questions of training, and of what is held out."""
+    sides = {TRAIN: set(), VAL: set()}
+    for item, fate in zip(items, plan.fates.tolist(), strict=True):
+        sides[fate].add(normalised(item.messages[0]["content"]))
+    return sides[TRAIN], sides[VAL]
+
+
+@pytest.mark.trap(10)
+@pytest.mark.parametrize("split", ["hash", "tail"])
+def test_no_first_question_of_a_conversation_stands_on_both_sides(planned, split):
+    items = [conversation(f"What is {n % 150}?", "This.", f"And {n}?", "That.") for n in range(600)]
+    items += [conversation("hello" if n % 2 else "Hello!", "Hi.", f"And {n}?", "That.") for n in range(200)]
+    plan = planned(items, split=split, val_fraction=0.1)
+    train, val = first_questions(items, plan)
+    assert val
+    assert not train & val
+    assert (plan.common, plan.shared_questions) == (200, 0)  # what opens so many stays in training
+    assert plan.dialogues_held_out == (plan.fates == VAL).sum()
+    assert split == "tail" or 0.04 <= plan.dialogues_held_out / len(items) <= 0.2
+
+
+def test_where_all_begin_alike_the_overlap_is_counted(planned):
+    items = [conversation("Who are you?", "Bo.", f"What comes after {n}?", f"{n + 1}.") for n in range(120)]
+    plan = planned(items, val_fraction=0.1)
+    held_out = int((plan.fates == VAL).sum())
+    assert 0 < held_out < 40
+    assert (plan.common, plan.shared_questions, plan.dialogues_held_out) == (0, held_out, held_out)
+
+
+def test_greetings_of_the_built_in_world_are_on_both_sides_and_counted(planned):
+    items = [conversation("Hello", "Hi.", f"And {n}?", "That.") for n in range(300)]
+    for item in items:
+        item.builtin = True
+    plan = planned(items, val_fraction=0.1)
+    assert plan.common == 0
+    assert plan.shared_questions == plan.dialogues_held_out == (plan.fates == VAL).sum() > 10

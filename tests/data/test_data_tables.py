@@ -146,16 +146,17 @@ WRONG = {
     "only nulls": ({"a.parquet": parquet({"text": [None, None]})}, "no text at all in a.parquet"),
     "columns": (
         {"a.parquet": parquet({"body": ["x"], "id": [1]})},
-        "a.parquet has the columns body, id; allowed are messages; context,response; question,answer; text",
+        "a.parquet has the columns body, id; .*`--text-column NAME`, or `--question.*known.*question,answer",
     ),
     "no columns": ({"a.parquet": parquet({})}, r"a.parquet has the columns \(none\)"),
     "numbers": ({"a.parquet": parquet({"text": [3], "id": [1]})}, "column text holds int64, not text; .* are text, id"),
     "bytes": ({"a.parquet": parquet({"text": [b"x"]})}, "the column text holds binary, not text"),
     "half a pair": ({"a.parquet": parquet({"question": ["x"], "answer": [1]})}, "the column answer holds int64"),
-    "messages": ({"a.parquet": parquet({"messages": ["x"]})}, "messages holds string, not dialogues, lists of"),
-    "sharegpt": (
-        {"a.parquet": parquet({"messages": [[{"from": "human", "value": "x"}]]})},
-        "the column messages holds list<.*from.*, not dialogues",
+    "messages": ({"a.parquet": parquet({"messages": [3]})}, "messages holds int64, not dialogues, lists of"),
+    "no messages": ({"a.parquet": parquet({"messages": ["x"]})}, "a.parquet row 1: its messages are no JSON, but 'x'"),
+    "other lists": (
+        {"a.parquet": parquet({"messages": [[{"who": "human", "what": "x"}]]})},
+        "the column messages holds list<.*who.*, not dialogues",
     ),
     "role": (
         {"a.parquet": parquet({"messages": [MESSAGES[0], [{"role": "bot", "content": "x"}]]})},
