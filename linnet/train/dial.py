@@ -18,7 +18,7 @@ import torch
 
 from linnet import runtime
 from linnet.config import from_dict, read_toml, recipe_path
-from linnet.console import count_of, count_text, progress
+from linnet.console import count_of, count_text, duration_text, progress
 from linnet.data import Batches, Prepared
 from linnet.errors import UserError
 from linnet.evaluate.loss import window_sums
@@ -220,7 +220,7 @@ class Choice:
         found = [
             *self.about,
             f"chosen: {blocks}, {model.vocab_size:,} ids, windows of {model.block_size}, {train.batch_size} at a time",
-            f"expected: about {count_text(self.tokens)} tokens in {self.seconds / 60:.1f} minutes of training, "
+            f"expected: about {count_text(self.tokens)} tokens in {duration_text(self.seconds)} of training, "
             f"reading the text {self.readings:.1f} times, and about {self.bits_per_byte:.2f} bits per byte",
         ]
         if self.readings >= MOST_READINGS:

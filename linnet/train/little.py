@@ -33,11 +33,14 @@ BASE_PARTS = (1, 2, 4, 6)
 OWN_CHARACTERS = 1024
 """most ids of a text whose script the base does not know: a character each, bytes for the rarest"""
 
-FRESH_SHAPE = Rung(2, 4, 128, 256, 4)
+FRESH_SHAPE = Rung(2, 4, 128, 128, 8)
 """of a model that begins with nothing"""
 
 STEP_TOKENS = 1024
-"""tokens of a step: little text is learned in many small ones"""
+"""tokens of a step at most: little text is learned in many small ones"""
+
+LEAST_STEPS = 100
+"""of a run that reads its text as often as it should"""
 
 LEAST_BLOCK, LEAST_WINDOWS = 8, 4
 """positions of a window, and windows of a text: with less of either there is nothing to learn from"""
@@ -144,6 +147,7 @@ def begin(config: Config, data: str, folder: Path, seconds: float) -> Beginning:
     config = replace(config, prepare=replace(config.prepare, sources=(data,)))
     prepared = prepared_for_base(base, config.prepare, folder / "data")
     facts = prepared.manifest["splits"]["train"]
+    fitting_window(base, facts["tokens"])  # too little text is said before anything is made for it
     if facts["unseen_characters"] > (1 - KNOWN_SHARE) * facts["characters"]:
         say("the text is in a script that the base does not know, so its model begins with nothing")
         own = replace(config.prepare, tokenizer="char", vocab_size=OWN_CHARACTERS)
@@ -158,6 +162,7 @@ def begin(config: Config, data: str, folder: Path, seconds: float) -> Beginning:
 def _made(base: Config, prepared: Prepared, seconds: float) -> Run | None:
     """A base that takes no more than its share of the time, or None where there is no such."""
     shape = replace(base, model=replace(base.model, vocab_size=prepared.tokenizer().vocab_size))
+    shape = fitting_window(shape, len(prepared.split("train").tokens))
     full = seconds_per_token(shape, prepared) * base.train.steps * base.train.batch_size * base.model.block_size
     for parts in BASE_PARTS:
         if full / parts <= BASE_SHARE * seconds:
@@ -182,9 +187,10 @@ def choose(beginning: Beginning, seconds: float) -> Choice:
     if not begun:
         config = FRESH_SHAPE.applied(config, tokenizer.vocab_size)
     config = fitting_window(config, len(split.tokens))
-    windows = max(1, STEP_TOKENS // config.model.block_size)
-    config = replace(config, train=replace(config.train, batch_size=windows))
     rule, found = regime(split.bytes, begun=begun), forecast(split, tokenizer)
+    step_tokens = min(STEP_TOKENS, rule.readings * len(split.tokens) / LEAST_STEPS)
+    windows = max(1, int(step_tokens / config.model.block_size))
+    config = replace(config, train=replace(config.train, batch_size=windows))
     per_token = seconds_per_token(regulated(config, rule, rule.readings), prepared)
 
     def readings_in(time: float) -> float:
@@ -193,8 +199,8 @@ def choose(beginning: Beginning, seconds: float) -> Choice:
     def bits_in(time: float) -> float:
         return expected_bits(found.counting, split.bytes, readings_in(time), rule.readings, begun=begun)
 
-    readings, step_tokens = readings_in(seconds), windows * config.model.block_size
-    tokens = readings * len(split.tokens)
+    readings = readings_in(seconds)
+    tokens, step_tokens = readings * len(split.tokens), windows * config.model.block_size
     steps = max(1, round(rule.readings * len(split.tokens) / step_tokens))
     config = for_steps(regulated(config, rule, readings), steps, min(steps, tokens / step_tokens))
     limit = None if math.isinf(seconds) else seconds / 60
