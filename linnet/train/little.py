@@ -58,6 +58,7 @@ class Regime:
     dropout: float
     noise: float
     weight_decay: float
+    """of embeddings and head as well, which are much of so small a model"""
     lr: float
     matrix_lr: float
 
@@ -100,6 +101,7 @@ def regulated(config: Config, rule: Regime, readings: float) -> Config:
             lr=round(rule.lr, 4),
             matrix_lr=round(rule.matrix_lr, 4),
             weight_decay=round(strength * rule.weight_decay, 2),
+            embedding_decay=round(strength * rule.weight_decay, 2),
         ),
         train=replace(config.train, noise=round(strength * rule.noise, 2), calibrate=readings > 1),
     )
