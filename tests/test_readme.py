@@ -21,6 +21,7 @@ SMALLER = {
     "make demo": "linnet demo --minutes 0.05 --documents 600",
     "make test": None,  # this is what runs
     "source .venv/bin/activate": None,  # the shell's, not ours
+    "--from runs/quick": "--from runs/quick --train.steps 3 --train.sample-tokens 4",
     "--minutes 5": "--minutes 0.15 --train.compile off",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
     "--train.max-minutes 2": f"--train.max-minutes 2 {QUICK} --model.block-size 32",
@@ -59,6 +60,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "my-texts" / f"{number}.txt").write_text(story.format(n=number) * 6)
     for name in ("stories.txt", "tinystories.txt"):
         (folder / name).write_text("\n<|endoftext|>\n".join(story.format(n=n) for n in range(60)))
+    (folder / "more.txt").write_text("".join(story.format(n=n) for n in range(40)))
     (folder / "tinyshakespeare.txt").write_text("".join(f"ROMEO:\nI have {n} birds.\n\n" for n in range(400)))
     rows = [f"What is {n} plus one?,It is {n + 1}." for n in range(300)]
     (folder / "pairs.csv").write_text("question,answer\n" + "\n".join(rows) + "\n")
@@ -67,6 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))  # not the user's, which may hold a base
     monkeypatch.setattr(dial, "LEAST_MINUTES", 0.1)
     monkeypatch.setattr(dial, "PROBE_TOKENS", 2000)
     commands = readme_commands()

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from linnet.data.shards import Split
     from linnet.model.transformer import Transformer
 
-LEAST, MOST = 0.8, 1.6
+LEAST, MOST = 0.4, 2.5
 """temperatures that are looked at"""
 
 LOGITS = 20_000_000
 """most that are held at once: of so many tokens from the beginning of the split"""
 
-ROUNDS = 20
+ROUNDS = 24
 """of the search; each takes the interval to 0.62 of its length"""
 
 

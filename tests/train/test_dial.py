@@ -13,7 +13,7 @@ from linnet.data import DataConfig, Prepared, prepare
 from linnet.errors import UserError
 from linnet.model.config import flops_per_token
 from linnet.run import Run
-from linnet.train import dial
+from linnet.train import dial, forecast, little
 from linnet.train.config import Config
 from linnet.train.dial import LADDER, LAW, Choice, Measured
 
@@ -165,6 +165,8 @@ def test_small_memory_takes_a_smaller_model(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for room in (little, forecast):  # what is little, and learned otherwise, is another test's matter
+        monkeypatch.setattr(room, "LITTLE_BYTES", 0)
     monkeypatch.setattr(dial, "LEAST_MINUTES", 0.01)
     monkeypatch.setattr(dial, "PROBE_TOKENS", 4096)
     monkeypatch.setattr(dial, "TIMED_STEPS", 1)
