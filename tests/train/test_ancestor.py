@@ -107,3 +107,20 @@ def test_a_recipe_gives_the_settings_and_the_ancestor_the_shape(ancestor: Ancest
     config = Run(tmp_path / "new").config()
     assert config["optim"]["lr"] == 0.05
     assert config["model"]["n_embd"] == 16
+
+
+def test_a_run_whose_text_has_changed_since_it_began_says_so(
+    ancestor: Ancestor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own.txt"
+    own.write_text("".join(f"The {n}th hen sat on wall {n % 7}. " for n in range(150)))
+    words = ["train", "linnet-small", "--from", str(ancestor.run.path), "--data", str(own)]
+    words += ["--run", str(tmp_path / "new"), "--train.sample-tokens", "0", "--train.steps"]
+    assert main([*words, "1"]) == 0
+    assert main([*words, "2"]) == 0
+    assert "text as it was" not in capsys.readouterr().err
+    own.write_text(own.read_text() + "And one more.")
+    assert main([*words, "3"]) == 0
+    said = capsys.readouterr().err
+    assert "own.txt is changed" in said
+    assert "goes on with the text as it was when it began" in said
