@@ -23,7 +23,7 @@ from linnet.train.start import with_data
 KNOWN_SHARE = 0.7
 """of a text's characters that the base has ids for; with fewer its script is another, and a base would be no help"""
 
-BASE_SHARE, MOST_BASE_SHARE = 0.5, 0.65
+BASE_SHARE, MOST_BASE_SHARE = 0.55, 0.65
 """of the time that is left: a base that would take more than the first is made smaller, one that does take more than
 the second ends there"""
 
@@ -167,10 +167,10 @@ def _made(base: Config, prepared: Prepared, seconds: float) -> Run | None:
     shape = fitting_window(shape, len(prepared.split("train").tokens))
     full = seconds_per_token(shape, prepared) * base.train.steps * base.train.batch_size * base.model.block_size
     for parts in BASE_PARTS:
+        smaller = replace(base, train=replace(base.train, steps=base.train.steps // parts))
+        if (found := find_base(smaller)) is not None:
+            return found
         if full / parts <= BASE_SHARE * seconds:
-            smaller = replace(base, train=replace(base.train, steps=base.train.steps // parts))
-            if (found := find_base(smaller)) is not None:
-                return found
             say(f"this takes about {duration_text(full / parts)} of the time, the first time only")
             return make_base(smaller, MOST_BASE_SHARE * seconds)
     say("there is no time to make a base: the model begins with nothing; more --minutes would serve this text")
