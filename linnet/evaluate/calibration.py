@@ -30,13 +30,13 @@ ROUNDS = 24
 """of the search; each takes the interval to 0.62 of its length"""
 
 
-def fitted_temperature(model: Transformer, split: Split) -> float:
+def fitted_temperature(model: Transformer, split: Split, *, assistant_only: bool = False) -> float:
     """The temperature with which the model's loss on `split` is the lowest.
 
     Source: arXiv:1706.04599, section 4.2; the loss has one minimum along 1 / temperature, which a golden-section search
     finds.
     """
-    logits, labels = _predictions(model, split)
+    logits, labels = _predictions(model, split, assistant_only)
 
     def loss(log_temperature: float) -> float:
         return float(F.cross_entropy(logits / math.exp(log_temperature), labels))
@@ -52,12 +52,12 @@ def fitted_temperature(model: Transformer, split: Split) -> float:
     return math.exp((low + high) / 2)
 
 
-def _predictions(model: Transformer, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+def _predictions(model: Transformer, split: Split, assistant_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, V) float32 logits and (N,) labels of the first tokens of `split`."""
     device, left = next(model.parameters()).device, max(1, LOGITS // model.config.vocab_size)
     found: list[tuple[torch.Tensor, torch.Tensor]] = []
     with evaluating(model):
-        for x, y in evaluation_batches(split, model.config.block_size, 8):
+        for x, y in evaluation_batches(split, model.config.block_size, 8, assistant_only):
             labels = torch.from_numpy(y).flatten().to(device)
             logits = model(torch.from_numpy(x).to(device)).flatten(0, 1).float()
             scored = labels != IGNORED

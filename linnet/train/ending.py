@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from linnet.assess import evaluate_run
-from linnet.errors import UserError
-from linnet.evaluate.counting import caution, run_baselines, worth_lines
+from linnet.assess import evaluate_run, worth
+from linnet.evaluate.counting import caution
 from linnet.files import write_json
 from linnet.model.config import parameter_count
 
@@ -73,9 +71,9 @@ class Ending:
                 f"calibrated: its logits are divided by {temperature:.2f}, which suits text that it has not read "
                 f"({bits:.3f} -> {found['bits_per_byte']:.3f} bits per byte of the validation text)"
             )
-            bits = found["bits_per_byte"]
-        with contextlib.suppress(UserError):  # not comparable: a run that learned answers only, for instance
-            yield from worth_lines(bits, run_baselines(self.run, self.val))
+            yield from found["worth"]
+        else:
+            yield from worth(self.run, self.val, bits)["worth"]
         if warning := caution("val", len(self.val.tokens), row.get("val_standard_error")):
             yield warning
 

@@ -370,7 +370,8 @@ class Session:
             return
         self.run.calibration_file.unlink(missing_ok=True)
         best = self.run.checkpoint("best")
-        temperature = fitted_temperature(self.run.load_model("best", self.device), self.val_split)
+        model, answers_only = self.run.load_model("best", self.device), self.config.train.assistant_only
+        temperature = fitted_temperature(model, self.val_split, assistant_only=answers_only)
         write_json(self.run.calibration_file, {"version": 1, "step": best.step, "temperature": temperature})
 
     def _say_the_ending(self) -> None:
