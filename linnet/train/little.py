@@ -10,7 +10,6 @@ from pathlib import Path
 
 from linnet.console import duration_text, say
 from linnet.data import Prepared, prepare
-from linnet.data.shards import MANIFEST
 from linnet.errors import UserError
 from linnet.run import Run
 from linnet.train.ancestor import Ancestor
@@ -18,7 +17,7 @@ from linnet.train.base import base_config, find_base, make_base, prepared_for_ba
 from linnet.train.config import Config
 from linnet.train.dial import Choice, Rung, for_steps, seconds_per_token, text_bytes
 from linnet.train.forecast import LITTLE_BYTES, expected_bits, forecast
-from linnet.train.start import with_data
+from linnet.train.start import is_prepared, with_data
 
 KNOWN_SHARE = 0.7
 """of a text's characters that the base has ids for; with fewer its script is another, and a base would be no help"""
@@ -69,14 +68,14 @@ BEGUN = (
     (300_000, Regime(8, 0.12, 0.02, 0.3, 0.02, 0.015)),
     (600_000, Regime(5, 0.05, 0.0, 0.2, 0.03, 0.02)),
 )
-"""by bytes of text, for a model that begins with the weights of another"""
+"""by bytes of text, for a model that begins with the weights of another (docs/experiments.md)"""
 
 FRESH = (
     (20_000, Regime(20, 0.4, 0.1, 1.5, 0.05, 0.02)),
     (100_000, Regime(16, 0.3, 0.1, 1.0, 0.05, 0.02)),
     (600_000, Regime(10, 0.15, 0.0, 0.5, 0.05, 0.02)),
 )
-"""the same from random weights (docs/experiments.md)"""
+"""the same from random weights"""
 
 
 def regime(n_bytes: float, *, begun: bool) -> Regime:
@@ -114,11 +113,6 @@ class Beginning:
     prepared: Prepared
     config: Config
     ancestor: Ancestor | None
-
-
-def is_prepared(data: str) -> bool:
-    """Whether `--data` names a prepared folder, not sources."""
-    return (Path(data) / MANIFEST).is_file()
 
 
 def is_little(data: str) -> bool:

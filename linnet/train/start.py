@@ -12,6 +12,11 @@ from linnet.run import Run
 from linnet.train.config import Config
 
 
+def is_prepared(data: str) -> bool:
+    """Whether `--data` names a prepared folder, not sources."""
+    return (Path(data) / MANIFEST).is_file()
+
+
 def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config, Path]:
     """The config with its sources settled, and the prepared folder to train on.
 
@@ -21,7 +26,7 @@ def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config
     Raises:
         UserError: the source cannot be prepared.
     """
-    if data is not None and (Path(data) / MANIFEST).is_file():
+    if data is not None and is_prepared(data):
         options = Prepared.open(data).manifest["options"]
         return replace(config, prepare=from_dict(DataConfig, options)), Path(data)
     if data is not None:

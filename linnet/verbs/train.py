@@ -18,6 +18,7 @@ from tyro.conf import Positional
 
 from linnet.config import from_dict, parse_flags, recipe_names
 from linnet.console import emit, say
+from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
 from linnet.train.config import Config
@@ -25,8 +26,6 @@ from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_c
 
 if TYPE_CHECKING:
     from linnet.train.ancestor import Ancestor
-
-STDIN = "-"
 
 LAST_SECONDS = 4.0
 """for the curves and the page that are drawn after training"""
@@ -96,7 +95,9 @@ def with_all(args: Train, config: Config) -> Config:
     """
     if not args.use_all:
         return config
-    if args.data is not None and (Path(args.data) / "manifest.json").is_file():
+    from linnet.train.start import is_prepared
+
+    if args.data is not None and is_prepared(args.data):
         raise UserError(
             f"--use-all needs the text itself: {args.data} was prepared with a part held out; give the text as --data, "
             "or prepare it with --val-fraction 0"
@@ -125,7 +126,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     from linnet.data import Prepared
     from linnet.train import dial, little
     from linnet.train.forecast import LITTLE_BYTES
-    from linnet.train.start import with_data
+    from linnet.train.start import is_prepared, with_data
 
     folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
     if (folder / "config.toml").exists():
@@ -164,7 +165,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     else:
         config, prepared_in = with_data(config, data, folder)
         prepared = Prepared.open(prepared_in)
-        if data is not None and not little.is_prepared(data) and prepared.split("train").bytes <= LITTLE_BYTES:
+        if data is not None and not is_prepared(data) and prepared.split("train").bytes <= LITTLE_BYTES:
             # less text than the files are large: a PDF, an archive, pages
             beginning = little.begin(config, data, folder, left())
             ancestor, choice = beginning.ancestor, little.choose(beginning, left())
