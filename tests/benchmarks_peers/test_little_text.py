@@ -143,7 +143,7 @@ def test_a_beginning_that_has_read_the_tail_is_noticed(little_text: ModuleType, 
 
 def arguments(little_text: ModuleType, folder: Path, *more: str) -> argparse.Namespace:
     (folder / "text.txt").write_text(TEXT * 1000)
-    words = f"--shakespeare {folder}/text.txt --results {folder}/rows.json --work {folder}/work --minutes 1".split()
+    words = f"--shakespeare {folder}/text.txt --results {folder}/rows.json --work {folder}/bench --minutes 1".split()
     return little_text.arguments([*words, *more])
 
 
@@ -165,12 +165,12 @@ def test_the_command_is_what_a_user_types_and_its_row_says_what_it_did(
     benchmark = little_text.Benchmark(args)
     (one,) = little_text.cuts(args.texts, ["shakespeare-20k-400000"], once=False)
     row = benchmark.linnet(one)
-    words = " ".join(seen["command"][3:]).replace(f"{tmp_path}/work/", "")
+    words = " ".join(seen["command"][3:]).replace(f"{tmp_path}/bench/", "")
     assert words == (
         "train --minutes 1 --data cuts/shakespeare-20k-400000.txt "
         "--run runs/shakespeare-20k-400000-1min-from-tales-1thread --from runs/tales --train.threads 1"
     )
-    assert seen["env"]["XDG_CACHE_HOME"] == str(tmp_path / "work" / "cache")
+    assert seen["env"]["XDG_CACHE_HOME"] == str(tmp_path / "bench" / "cache")
     assert seen["data"] == one.shown, "nothing of the tail"
     assert row["bits_per_byte"] == little_text.tail_bits(tiny, one.tail)
     assert row["gflop_per_s"] > 0
@@ -228,7 +228,7 @@ def test_of_runs_at_a_time_the_first_goes_alone_to_make_the_base(
 
 
 def test_the_cache_is_empty_at_first(little_text: ModuleType, tmp_path: Path):
-    (tmp_path / "work" / "cache" / "linnet").mkdir(parents=True)
+    (tmp_path / "bench" / "cache" / "linnet").mkdir(parents=True)
     args = arguments(little_text, tmp_path)
     with pytest.raises(UserError, match="is not empty, and the first run has to pay"):
         little_text.Benchmark(args)
@@ -290,7 +290,7 @@ def test_means_are_of_the_same_cuts(cuts: ModuleType):
 def test_a_cut_is_learned_by_the_command(little_text: ModuleType, stand_in: Path, tmp_path: Path):
     text = tmp_path / "text.txt"
     text.write_text("".join(f"line {n} of the verse, {n * n}\n" for n in range(60_000)))
-    words = f"--nanogpt {stand_in} --shakespeare {text} --results {tmp_path}/rows.json --work {tmp_path}/work"
+    words = f"--nanogpt {stand_in} --shakespeare {text} --results {tmp_path}/rows.json --work {tmp_path}/bench"
     words += " --minutes 0.5 --only shakespeare-20k-0 --iterations 100"
     done = subprocess.run(
         [sys.executable, little_text.__file__, *words.split()], capture_output=True, text=True, check=True
@@ -304,4 +304,4 @@ def test_a_cut_is_learned_by_the_command(little_text: ModuleType, stand_in: Path
     assert found["promised"] > 0
     assert found["seconds"] > 5
     tail = (tmp_path / "text.txt").read_bytes()[19_000:20_000]
-    assert tail not in (tmp_path / "work" / "cuts" / "shakespeare-20k-0.txt").read_bytes()
+    assert tail not in (tmp_path / "bench" / "cuts" / "shakespeare-20k-0.txt").read_bytes()
