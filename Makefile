@@ -31,9 +31,10 @@ format: $(DEV)           ## let ruff mend what it can
 bench: $(DEV)            ## measure; results go to benchmarks/results
 	$(BIN)/python benchmarks/pipeline.py
 
-docs: $(DEV)             ## write docs/cli.md and docs/how-it-works.md anew
+docs: $(DEV)             ## write docs/cli.md, docs/how-it-works.md and the notebook anew
 	$(BIN)/python docs/make_cli.py
 	$(BIN)/python docs/make_how_it_works.py
+	$(BIN)/python docs/make_notebook.py
 
 $(CORE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -17,12 +17,13 @@ from typing import Any
 
 import linnet
 from linnet import corpus
-from linnet.corpus.manual import manual
 from linnet.errors import UserError
-from linnet.evaluate.counting import COUNTED_BYTES, NGram, split_text
+from linnet.evaluate.counting import COUNTED_BYTES, split_text
+from linnet.evaluate.ngram import NGram
 from linnet.files import read_json, write_json, write_text
 from linnet.lm import LM
 from linnet.run import Run
+from linnet.train.base import prose
 from linnet.train.copies import find_copies
 
 COUNT, LENGTH, PROMPT_BYTES = 20, 240, 40
@@ -78,7 +79,7 @@ def measured(run: Run) -> tuple[dict[str, Any], list[dict[str, str]]]:
     )
     own = words(train.decode("utf-8", "ignore")) | words(text)
     world = " ".join(story.text for story, _ in zip(corpus.stories(0), range(STORIES), strict=False))
-    base = words(" ".join(manual()) + " " + world)
+    base = words(" ".join(prose()) + " " + world)
     all_words = [word for one in written for word in re.findall(r"[^\W\d_]+", one.lower())]
     foreign = [word for word in all_words if word not in own and word in base and len(word) > 3]
     found = {

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from linnet.errors import UserError
-from linnet.evaluate.counting import LONGEST, NGram
+from linnet.evaluate.ngram import LONGEST, NGram
 
 HIDDEN = 20
 """one part in so many is hidden: the end of a cut"""

@@ -56,7 +56,7 @@ class Budget:
 
 
 BUDGETS = {
-    "synapse": Budget(text="chat_pairs.csv", batch_size=32, val_fraction=0.1),
+    "synapse": Budget(text="chat_pairs.csv", batch_size=8, val_fraction=0.1),
     "tinygpt-word": Budget(text="chat_pairs.csv", batch_size=32, val_fraction=0.1),
     "slm-nano": Budget(text="tinystories.txt", batch_size=16, warmup_steps=20, val_fraction=0.01),
     "slm-small": Budget(text="tinystories.txt", batch_size=4, warmup_steps=20, val_fraction=0.01),

@@ -26,6 +26,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -50,8 +51,9 @@ from linnet.train.ancestor import Ancestor
 from linnet.train.checkpoint import Position
 from linnet.train.compilation import compiled
 from linnet.train.config import Config
+from linnet.train.counted import Counted
 from linnet.train.loop import Budget, Row, fit
-from linnet.train.losses import next_token_loss
+from linnet.train.losses import next_token_loss, taught_loss
 from linnet.train.optim import LossScaler, Optimizer
 
 LOOKS = 8
@@ -157,15 +159,16 @@ def rows(
     seed, budget = config.train.seed, TokenBudget(config, position, tokens)
     optimizer, average = Optimizer(model, config.optim), Average()
 
-    def eager(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return next_token_loss(model, x, y)
+    share = config.train.counted
+    eager = partial(taught_loss, model, share=share) if share else partial(next_token_loss, model)
 
     loss = eager if config.train.compile == "off" else compiled(eager)
     stages = trial.stages(config.train.batch_size, config.model.block_size)
     for number, (windows, context) in enumerate(stages, 1):
         train = dataclasses.replace(config.train, batch_size=windows)
-        noise = {"noise": config.train.noise, "kept": kept}
-        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed, **noise)
+        teacher = Counted(data, config.model.vocab_size) if config.train.counted else None
+        changed = {"noise": config.train.noise, "kept": kept, "teacher": teacher}
+        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed, **changed)
         position.samples = position.tokens // context
         stage = dataclasses.replace(config, train=train)
         for row in fit(

@@ -1,7 +1,9 @@
 """`linnet VERB`: one table of verbs; a verb's module is imported only when it is called."""
 
 import difflib
+import errno
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -44,27 +46,47 @@ Verbs (each has --help with an example):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 2 for an error the user can mend, 130 or 143 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _answer(argv)
+        sys.stdout.flush()  # a reader that has gone is noticed here: at the program's end it would be a complaint
+        return code
+    except UserError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:  # a name that is too long, a link in a circle: whatever the system refuses
+        if _reader_has_gone(error):
+            return 0
+        return _complain(UserError(f"{shown(error.filename or 'the system')}: {error.strerror or error}"))
+    except UnicodeEncodeError as error:
+        around = ascii(error.object[max(0, error.start - 20) : error.end])
+        return _complain(UserError(f"{around} cannot be written as UTF-8; rename the file or retype the text"))
+
+
+def _answer(argv: Sequence[str]) -> int:
+    """Help, the version, or a verb; returns the exit code."""
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"linnet {__version__}")
         return 0
-    try:
-        return run_verb(argv[0], argv[1:])
-    except UserError as error:
-        return _complain(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # a name that is too long, a link in a circle: whatever the system refuses
-        return _complain(UserError(f"{shown(error.filename or 'the system')}: {error.strerror or error}"))
-    except UnicodeEncodeError as error:
-        around = ascii(error.object[max(0, error.start - 20) : error.end])
-        return _complain(UserError(f"{around} cannot be written as UTF-8; rename the file or retype the text"))
+    return run_verb(argv[0], list(argv[1:]))
+
+
+def _reader_has_gone(error: OSError) -> bool:
+    """Whether what reads this program's output has ended, as `head` does; then the rest goes nowhere, quietly."""
+    windows_says = sys.platform == "win32" and error.errno == errno.EINVAL and error.filename is None
+    if not isinstance(error, BrokenPipeError) and not windows_says:
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    return True
 
 
 def run_verb(verb: str, argv: list[str]) -> int:

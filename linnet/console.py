@@ -1,14 +1,26 @@
 """What people see: plain sentences and progress bars on standard error, results on standard output."""
 
+import codecs
 import contextlib
+import io
 import json
 import math
+import re
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from linnet.errors import UserError
+
+_WIDE = "\u1100-\u11ff\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef"
+_WORDS = re.compile(rf"\s+|[{_WIDE}]|[^\s{_WIDE}]+")
+"""white space, a letter of a script that is written without it, or a word"""
+
+NARROW = 70
+"""columns of a terminal under which progress is no more than what is done and how much of it"""
 
 PLAIN_INTERVAL_S = 10.0
 """off a terminal, a progress line at most this often"""
@@ -37,13 +49,30 @@ class _PlainBar:
 
 
 class _RichBar:
-    """Progress as a live bar, for terminals."""
+    """Progress as a live line, for terminals."""
 
-    def __init__(self, bars: Any, task: Any) -> None:
-        self.bars, self.task = bars, task
+    def __init__(self, bars: Any, label: str, total: float | None, unit: str) -> None:
+        self.bars, self.total, self.unit, self.done = bars, total, unit, 0.0
+        self.began = time.monotonic()
+        self.task = bars.add_task(label, total=total, amount=self._amount(), left="")
 
     def advance(self, amount: float = 1) -> None:
-        self.bars.advance(self.task, amount)
+        self.done += amount
+        self.bars.update(self.task, advance=amount, amount=self._amount(), left=self._left())
+
+    def _left(self) -> str:
+        """The time that is left, at the pace so far; empty while nobody can know it."""
+        elapsed = time.monotonic() - self.began
+        if not self.total or elapsed < 1 or not 0 < self.done < self.total:
+            return ""
+        return f"{duration_text(elapsed * (self.total - self.done) / self.done)} left"
+
+    def _amount(self) -> str:
+        """What was counted, by name: "3,000 of 8,000 documents"; empty where nothing is counted."""
+        if self.total is None:
+            return amount_text(self.done, self.unit) if self.done or self.unit else ""
+        whole = amount_text(self.total, self.unit)
+        return f"{amount_text(self.done, self.unit).removesuffix(f' {self.unit}')} of {whole}"
 
 
 @contextlib.contextmanager
@@ -57,27 +86,115 @@ def progress(label: str, total: float | None, unit: str = "") -> Iterator[Bar]:
     if not sys.stderr.isatty():
         yield _PlainBar(label, total, unit)
         return
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
-    amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        amount,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr(), transient=True) as bars:
-        yield _RichBar(bars, bars.add_task(label, total=total))
+    width = columns()
+    shown: list[Any] = [TextColumn("{task.description}"), TextColumn("{task.fields[amount]}")]
+    if width < NARROW:  # one sentence, over two lines if need be
+        shown = [TextColumn("{task.description} {task.fields[amount]}", table_column=Column(no_wrap=False))]
+    elif width >= NARROW + 20:
+        shown[1:1] = [BarColumn(bar_width=min(40, width - NARROW))]
+        shown += [TimeElapsedColumn()]
+    if width >= NARROW:
+        shown += [TextColumn("{task.fields[left]}")]
+    with Progress(*shown, console=stderr(), transient=True) as bars:
+        yield _RichBar(bars, f"{label}:" if unit else label, total, unit)
+
+
+@contextlib.contextmanager
+def status(doing: str) -> Iterator[None]:
+    """`doing` on standard error while the block runs, where that is a terminal; afterwards the line is empty again.
+
+    For what is silent for a second or more, such as importing torch: begin it before that.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    line = doing[: columns() - 1]
+    # the cursor goes back at once, so that whatever is said meanwhile takes the line's place
+    print(f"{line}\r", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        print(f"{' ' * len(line)}\r", end="", file=sys.stderr, flush=True)
+
+
+def columns() -> int:
+    """How many characters a line of the terminal holds."""
+    return max(shutil.get_terminal_size().columns, 20)
+
+
+class Flow:
+    """Text on standard output as it comes. On a terminal its lines end between words; elsewhere nothing is changed.
+
+    On a terminal a word is shown when it is known to be whole: when a space follows, or the end.
+
+    Args:
+        colour: what begins and ends the colour of the text; empty for none.
+    """
+
+    def __init__(self, colour: tuple[str, str] = ("", "")) -> None:
+        self.wraps, self.colour = sys.stdout.isatty(), colour
+        self._waiting = ""
+        """the word that is not whole yet"""
+        self._spaces = ""
+        """between the last word and the next"""
+        self._column = 0
+
+    def write(self, text: str) -> None:
+        """Shows `text`, or keeps its last word for the next time."""
+        if not self.wraps:
+            self._show(text)
+            return
+        parts = _WORDS.findall(self._waiting + text)
+        self._waiting = parts.pop() if parts and re.fullmatch(rf"[^\s{_WIDE}]+", parts[-1]) else ""
+        self._show("".join(map(self._placed, parts)))
+
+    def end(self) -> None:
+        """Shows what was kept; the text is over, but its line is not ended."""
+        word, self._waiting = self._waiting, ""
+        self._show((self._placed(word) if word else "") + self._spaces)
+        self._spaces = ""
+
+    def _placed(self, part: str) -> str:
+        """A word or white space as it is to be shown: a word that no longer fits begins a line."""
+        from rich.cells import cell_len
+
+        if part.isspace():
+            if "\n" not in part:
+                self._spaces += part
+                return ""
+            self._spaces, self._column = part.rpartition("\n")[2], 0
+            return part[: len(part) - len(self._spaces)]
+        width, room = cell_len(part), columns() - 1
+        end = self._column + cell_len(self._spaces.expandtabs()) + width
+        before = self._spaces
+        if self._column and end > room:
+            before, end = "\n", width
+        self._column = end if end <= room else end % columns()  # of a word that no line holds the rest counts
+        self._spaces = ""
+        return before + part
+
+    def _show(self, text: str) -> None:
+        if text:
+            print(f"{self.colour[0]}{text}{self.colour[1]}", end="", flush=True)
+
+
+def replace_what_cannot_be_shown() -> None:
+    """From here on a character that the encoding of standard output lacks is shown as "?", and that is said once."""
+    told: list[str] = []
+
+    def question_mark(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        if not told:
+            told.append(error.encoding)
+            say(f"note: characters that {error.encoding}, the encoding of this output, lacks are shown as ?")
+        return "?" * (error.end - error.start), error.end
+
+    codecs.register_error("linnet.question-mark", question_mark)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="linnet.question-mark")
 
 
 def stderr() -> Any:
@@ -88,8 +205,25 @@ def stderr() -> Any:
 
 
 def say(line: str = "") -> None:
-    """One plain line on standard error, for what happens along the way."""
-    print(line, file=sys.stderr, flush=True)
+    """One plain line on standard error, for what happens along the way; on a terminal it breaks between words."""
+    print(wrapped(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+
+
+def tell(text: str) -> None:
+    """Sentences on standard output; on a terminal their lines break between words, elsewhere they stay whole."""
+    print(wrapped(text) if sys.stdout.isatty() else text)
+
+
+def wrapped(text: str) -> str:
+    """`text` with each of its lines broken between words for the terminal's width, what is broken off indented as the
+    line is; a word longer than the terminal stays whole."""
+    lines = []
+    for line in text.split("\n"):
+        indent = line[: len(line) - len(line.lstrip())]
+        looks: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False, "drop_whitespace": True}
+        looks |= {"initial_indent": indent, "subsequent_indent": indent}
+        lines += textwrap.wrap(line.lstrip(), columns(), **looks) or [""]
+    return "\n".join(lines)
 
 
 def emit(value: Any) -> None:

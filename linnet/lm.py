@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
+ROLE_MARKS = frozenset({"<|system|>", "<|user|>", "<|assistant|>"})
+"""special tokens that begin a message"""
+
 if TYPE_CHECKING:
     from linnet.generate.chat import Conversation
     from linnet.generate.draft import Draft
@@ -142,7 +145,7 @@ class LM:
     def next_tokens(self, prompt: str = "", k: int = 5) -> list[tuple[str, float]]:
         """The `k` likeliest next tokens after `prompt` and their probabilities, likeliest first, no filter applied.
 
-        Special tokens appear by name; a token that is only part of a character appears as U+FFFD.
+        Special tokens appear by name; bytes that are only part of a character as numbers: `<E2 82>`.
         """
         from linnet.generate.context import visible
         from linnet.insight import predict
@@ -152,6 +155,17 @@ class LM:
         window = visible(self._prompt(prompt), 0, self.config.block_size)
         (found,) = predict(self.model, self.tokenizer, window, k, first=-1)
         return [(candidate.text, candidate.probability) for candidate in found.likeliest]
+
+    def notes(self, prompt: str) -> list[str]:
+        """Sentences on what the model cannot read of `prompt`: its beginning, where it is longer than the context, and
+        characters that have no id of their own."""
+        from linnet.generate.notes import prompt_notes
+
+        return prompt_notes(self.tokenizer, prompt, len(self._prompt(prompt)), self.config.block_size)
+
+    def begins_dialogues(self) -> bool:
+        """Whether the model expects its documents to begin with a role more than with words: it learned dialogues."""
+        return sum(share for name, share in self.next_tokens("", self.tokenizer.vocab_size) if name in ROLE_MARKS) > 0.5
 
     def _prompt(self, text: str) -> list[int]:
         if not isinstance(text, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,32 @@ if TYPE_CHECKING:
     from linnet.data import Prepared
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import ChatTemplate, Tokenizer
+
+
+FORMAT = 1
+"""version of the layout of run folders and checkpoints; a newer one is refused, an older one is read"""
+
+SIZES = (
+    ("token_embedding.weight", 0, "vocab_size", "the ids of its tokenizer"),
+    ("position_embedding.weight", 0, "block_size", "the longest context it can read"),
+    ("token_embedding.weight", 1, "n_embd", "its width"),
+)
+"""weights whose shape shows a setting: their name, which dimension, the setting, and what it is"""
+
+
+def check_format(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`found`, the content of the manifest `path`, where this Linnet knows its layout.
+
+    Raises:
+        UserError: it was written by a newer Linnet.
+    """
+    version = found.get("version", 1)  # what has none was written before there were others
+    if not isinstance(version, int) or version > FORMAT:
+        raise UserError(
+            f"{path} has version {version!r}, which a newer Linnet wrote; this one reads versions up to {FORMAT}: "
+            "update Linnet to use it"
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -41,9 +68,10 @@ class Checkpoint:
         Raises:
             UserError: a file is missing or differs from what was written.
         """
-        hashes = read_object(self.path / "manifest.json", "sha256")["sha256"]
+        manifest = self.path / "manifest.json"
+        hashes = check_format(read_object(manifest, "sha256"), manifest)["sha256"]
         if not isinstance(hashes, dict):
-            raise UserError(f"{self.path / 'manifest.json'} is damaged; use another --checkpoint")
+            raise UserError(f"{manifest} is damaged; use another --checkpoint")
         for name in names or hashes:
             file = self.path / name
             if not file.exists():
@@ -74,7 +102,7 @@ class Run:
         """The run in `path`.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or a newer Linnet made it.
         """
         path = Path(path)
         if path.is_file():
@@ -84,7 +112,12 @@ class Run:
         if not (path / "config.toml").exists():
             what = "is not a run folder" if path.exists() else "does not exist"
             raise UserError(f"{path} {what}; `linnet train --run {path}` makes one, `linnet demo` makes runs/demo")
-        return cls(path)
+        run = cls(path)
+        manifest: dict[str, Any] = {}
+        with contextlib.suppress(UserError):  # a damaged one is for those to refuse who need what it says
+            manifest = read_object(run.manifest_file)
+        check_format(manifest, run.manifest_file)
+        return run
 
     @property
     def config_file(self) -> Path:
@@ -159,14 +192,29 @@ class Run:
 
         tokenizer = Tokenizer.load(self.path / "tokenizer.json")
         if tokenizer.fingerprint() != self.manifest()["tokenizer"]:
-            raise UserError(f"{self.path / 'tokenizer.json'} is not the tokenizer this model was trained with")
+            raise UserError(
+                f"{self.path / 'tokenizer.json'} is not the tokenizer this model was trained with; put the run's own "
+                "back, of which the data that it was trained on holds a copy"
+            )
         return tokenizer
 
     def template(self) -> ChatTemplate | None:
-        """The chat template, or None for a model that was never shown dialogues."""
+        """The chat template, or None for a model that was never shown dialogues.
+
+        Warns where the file is not the one that the run was made with, as far as its manifest tells.
+        """
         from linnet.tokenizers import ChatTemplate
 
-        return ChatTemplate.load(self.template_file) if self.template_file.exists() else None
+        if not self.template_file.exists():
+            return None
+        made_with = self.manifest().get("template")
+        if made_with is not None and sha256(self.template_file) != made_with:
+            warnings.warn(
+                f"{self.template_file} was edited since this run was made: the model has learned dialogues in another "
+                "form, and may answer worse",
+                stacklevel=2,
+            )
+        return ChatTemplate.load(self.template_file)
 
     def checkpoints(self) -> list[Checkpoint]:
         """All whole checkpoints, earliest first."""
@@ -198,6 +246,15 @@ class Run:
         steps = ", ".join(str(checkpoint.step) for checkpoint in found)
         raise UserError(f"no checkpoint {which!r} in {self.path}; there are best, last and the steps {steps}")
 
+    def checkpoint_to_talk_to(self) -> str:
+        """Which checkpoint a chat takes by itself: "best", or "last" where questions about the assistant were learned.
+
+        Those stand in training only (`--identity`), so the validation loss, which chooses the best, cannot see whether
+        they are answered.
+        """
+        data = self.manifest()["data"].get("manifest")
+        return "last" if isinstance(data, dict) and data.get("identity_pairs") else "best"
+
     def temperature(self, checkpoint: Checkpoint) -> float | None:
         """What the logits of a checkpoint are divided by, where that was fitted to held-out text.
 
@@ -212,6 +269,21 @@ class Run:
             raise UserError(f"{self.calibration_file} is damaged; without it the model is as it was trained")
         return value if found["step"] == checkpoint.step else None
 
+    def _check_sizes(self, model: Transformer, saved: dict[str, torch.Tensor]) -> None:
+        """
+        Raises:
+            UserError: config.toml, which gave the model its shape, was edited since these weights were saved.
+        """
+        for name, dimension, setting, what in SIZES:
+            if name not in saved or name not in (wanted := dict(model.named_parameters())):
+                continue
+            was, now = saved[name].shape[dimension], wanted[name].shape[dimension]
+            if was != now:
+                raise UserError(
+                    f"{self.config_file} says model.{setting} = {now:,}, but this model was trained with {was:,} "
+                    f"({what}); put {was} back"
+                )
+
     def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
         """The model of a checkpoint, on `device`, ready to be used (not in training mode)."""
         import torch
@@ -222,7 +294,9 @@ class Run:
         checkpoint = self.checkpoint(which)
         with torch.random.fork_rng(devices=[]):  # drawing the weights that are then replaced must not move a stream
             model = Transformer(self.model_config())
-        load_weights(model, checkpoint.tensors("model.safetensors"))
+        saved = checkpoint.tensors("model.safetensors")
+        self._check_sizes(model, saved)
+        load_weights(model, saved)
         temperature = self.temperature(checkpoint)
         if temperature is not None:
             calibrated(model, temperature)

@@ -27,7 +27,9 @@ def debug() -> bool:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device that `name` asks for; auto takes a GPU where there is one.
+    """The device that `name` asks for; auto takes a CUDA GPU where there is one, else the CPU.
+
+    An Apple GPU has to be asked for, because Linnet has never been tried on one.
 
     Raises:
         UserError: the device is not there.
@@ -36,7 +38,7 @@ def pick_device(name: str = "auto") -> torch.device:
 
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device was found; use --device cpu, or auto")
     if name == "mps" and not has_mps:

@@ -20,7 +20,7 @@ MUTATIONS = [
     # the optimiser's state is not restored
     (5, "train/optim.py", "tensor.copy_(saved[name])", "tensor.zero_()"),
     # dropout goes on from wherever the stream stands
-    (5, "train/loop.py", "if config.model.dropout:", "if False:"),
+    (5, "train/loop.py", "if drops(config.model):", "if False:"),
     # evaluation draws a number, and dropout is not seeded by step
     (6, "evaluate/loss.py", "    began = clock()\n    batches", "    torch.rand(1)\n    began = clock()\n    batches"),
     # only the last checkpoint is kept

@@ -121,7 +121,7 @@ def test_a_conversation_says_what_fresh_chats_say_turn_after_turn(lm, system):
         assert talk.last_reply == expected
     ids, system_length = chat_prompt(lm.template, lm.tokenizer, talk.messages[:-1])
     assert len(ids) > lm.config.block_size
-    assert system_length == (0 if system is None else len("Be brief.") + 2)
+    assert system_length == (0 if system is None else 1 + len("Be brief.") + 2)
 
 
 def test_a_reply_cut_short_is_kept_as_far_as_it_came(lm):
@@ -134,7 +134,7 @@ def test_a_reply_cut_short_is_kept_as_far_as_it_came(lm):
 
 def test_a_system_prompt_too_long_leaves_the_conversation_as_it_was(lm):
     talk = Conversation(lm.model, lm.tokenizer, lm.template, Sampling(), [{"role": "system", "content": "x" * 90}])
-    with pytest.raises(UserError, match="system prompt is 92 tokens"):
+    with pytest.raises(UserError, match="system prompt is 93 tokens"):
         talk.say("Hello")
     assert len(talk.messages) == 1
 
@@ -160,7 +160,9 @@ def test_next_tokens_are_the_likeliest_first(lm):
     assert len(found) == 261
     probabilities = [probability for _, probability in found]
     assert probabilities == sorted(probabilities, reverse=True)
-    assert found[0][0] == lm.generate("Once", temperature=0.0, max_new_tokens=1)
+    with torch.inference_mode():
+        logits = lm.model(torch.tensor([[lm.tokenizer.end_of_text, *lm.tokenizer.encode("Once")]]))[0, -1, :261]
+    assert found[0][0] == lm.tokenizer.piece(logits.argmax().item())
     assert {"<|end|>", "a"} <= {text for text, _ in found}
     assert len(lm.next_tokens("Once")) == 5
 

@@ -11,7 +11,8 @@ import pytest
 from linnet.__main__ import main
 from linnet.train import dial
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 QUICK = (
     "--train.steps 6 --train.compile off --train.sample-tokens 4 --model.n-layer 1 --model.n-embd 32 --model.n-head 2"
@@ -21,6 +22,10 @@ SMALLER = {
     "make demo": "linnet demo --minutes 0.05 --documents 600",
     "make test": None,  # this is what runs
     "source .venv/bin/activate": None,  # the shell's, not ours
+    ".venv/bin/linnet demo": None,  # as `make demo` runs it
+    **dict.fromkeys(("git clone ADDRESS linnet", "cd linnet", "python3 -m venv .venv")),
+    ".venv/bin/python -m pip install -c constraints.txt -e .": None,  # has happened; tests/test_packaging.py installs
+    ".venv/bin/python -m pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": None,
     "--from runs/quick": "--from runs/quick --train.steps 3 --train.sample-tokens 4",
     "--minutes 5": "--minutes 0.15 --train.compile off",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
@@ -99,8 +104,30 @@ def test_the_python_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "to be" in out.getvalue()
 
 
+def test_the_first_commands_on_each_system() -> None:
+    """The same on all three, but that only Linux names an index for PyTorch, in the version of constraints.txt."""
+    part = README.split("## Setting up\n")[1].split("\n## ")[0]
+    systems = {
+        system: re.search(rf"\*\*{system}\*\*.*?```\w+\n(.*?)```", part, flags=re.DOTALL)
+        for system in ("Windows", "macOS", "Linux")
+    }
+    lines = {system: found[1].splitlines() for system, found in systems.items() if found}
+    assert set(lines) == set(systems)
+    windows = [
+        line.replace(".venv\\Scripts\\", ".venv/bin/").replace("py -m", "python3 -m") for line in lines["Windows"]
+    ]
+    assert windows == lines["macOS"]
+    (torch,) = set(lines["Linux"]) - set(lines["macOS"])
+    assert [line for line in lines["Linux"] if line != torch] == lines["macOS"]
+    assert "https://download.pytorch.org/whl/cpu" in torch
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").split()
+    assert torch.split()[-1] in pinned
+    assert lines["macOS"][0].startswith("git clone ")
+    assert lines["macOS"][-1].endswith("linnet demo")
+    assert "never\non a GPU, on Windows or on a Mac" in part
+
+
 def test_links_of_the_readme_and_docs_lead_somewhere() -> None:
-    root = Path(__file__).parents[1]
-    for page in [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"

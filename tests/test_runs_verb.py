@@ -3,8 +3,10 @@
 import itertools
 import json
 import math
+import re
 import shutil
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import pytest
 
 from linnet.__main__ import main
 from linnet.compare import Summary, Verdict, find_runs, list_runs, ranked, summarise, verdict
-from linnet.plots.comparison import LINE_HEIGHT, NAMED, comparison, spread
+from linnet.plots.comparison import DIFFERENT_TEXTS, LINE_HEIGHT, NAMED, comparison, spread
 from linnet.run import Run
-from linnet.verbs.runs import broken, clock_text
+from linnet.verbs.runs import broken, clock_text, draw, letter, letters_of_texts, show
 
 QUICK = (
     "--train.steps 8 --train.eval-interval 4 --train.log-interval 2 --train.compile off --train.sample-tokens 0 "
@@ -115,17 +117,133 @@ def test_the_search_ends_in_a_folder_with_a_link_to_itself(folder: Path) -> None
     assert len(find_runs(folder)) == 3
 
 
-def test_the_table_fits_a_narrow_terminal_and_says_what_cannot_be_compared(
-    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+SCREENS = {
+    40: """\
+
+                              bits/
+ run                   loss    byte
+ ──────────────────────────────────
+ sweep/lr=0.05,      2.0631  0.8217
+ matrix_lr=0.02
+ (data/my-stories)
+ mine-small          2.5000  1.0100
+ (data/pairs,
+ unfinished)
+
+not shown at 40 columns: time, steps,
+size, tokens, step of the best loss,
+tokens per second; a wider terminal and
+--json have them
+these runs were validated on different
+texts: only losses on the same text can
+be compared
+""",
+    60: """\
+
+                                                   bits/
+ run                  size   steps  time    loss    byte
+ ───────────────────────────────────────────────────────
+ sweep/lr=0.05,      1.18M  12,345  2:54  2.0631  0.8217
+ matrix_lr=0.02
+ (data/my-stories)
+ mine-small          1.18M  12,345  2:54  2.5000  1.0100
+ (data/pairs,
+ unfinished)
+
+not shown at 60 columns: tokens, step of the best loss,
+tokens per second; a wider terminal and --json have them
+these runs were validated on different texts: only losses on
+the same text can be compared
+""",
+    80: """\
+
+                                                                 bits/
+ run                        size   steps  tokens  time    loss    byte  best at
+ ──────────────────────────────────────────────────────────────────────────────
+ sweep/lr=0.05,            1.18M  12,345   28.4M  2:54  2.0631  0.8217   12,000
+ matrix_lr=0.02
+ (data/my-stories)
+ mine-small                1.18M  12,345   28.4M  2:54  2.5000  1.0100   12,000
+ (data/pairs, unfinished)
+
+not shown at 80 columns: tokens per second; a wider terminal and --json have
+them
+these runs were validated on different texts: only losses on the same text can
+be compared
+""",
+    120: """\
+
+                                                                     bits/
+ run                            size   steps  tokens  time    loss    byte  best at  tok/s  data             state
+ ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+ sweep/lr=0.05,matrix_lr=0.02  1.18M  12,345   28.4M  2:54  2.0631  0.8217   12,000  20.5k  data/my-stories  finished
+ mine-small                    1.18M  12,345   28.4M  2:54  2.5000  1.0100   12,000  20.5k  data/pairs       unfinished
+
+these runs were validated on different texts: only losses on the same text can be compared
+""",
+}
+"""`screen` at each width"""
+
+
+def screen(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `linnet runs` shows of two runs on a terminal of so many columns."""
+    common: dict[str, Any] = {"parameters": 1_180_000, "steps": 12_345, "tokens": 28_400_000, "seconds": 174.0}
+    common |= {"best_step": 12_000, "tokens_per_s": 20_500.0}
+    long = Summary(
+        name="sweep/lr=0.05,matrix_lr=0.02",
+        path=Path("a"),
+        state="finished",
+        data="data/my-stories",
+        text="t",
+        val_loss=2.0631,
+        bits_per_byte=0.8217,
+        **common,
+    )
+    short = Summary(
+        name="mine-small",
+        path=Path("b"),
+        state="unfinished",
+        data="data/pairs",
+        text="u",
+        val_loss=2.5,
+        bits_per_byte=1.01,
+        **common,
+    )
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("NO_COLOR", "1")
+    capsys.readouterr()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    show([long, short])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    return "".join(f"{line.rstrip()}\n" for line in shown.splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_screen_of_runs_at_every_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for width in (80, 140):
-        monkeypatch.setenv("COLUMNS", str(width))
-        assert main(["runs", str(trained)]) == 0
-        out = capsys.readouterr().out
-        rows = out[: out.index("these runs")].splitlines()
-        assert max(map(len, rows)) <= width
-        assert "validated on different texts" in out
-        assert f"{summarise(trained / 'slow').bits_per_byte:.4f}" in out
+    shown = screen(width, monkeypatch, capsys)
+    assert shown == SCREENS[width]
+    assert max(map(len, shown.splitlines())) <= width
+    assert "\n mine-small " in shown  # a name is never pushed out, and a short one never broken
+    assert "0.8217" in shown
+
+
+def test_runs_on_different_texts_are_told_apart_in_the_picture_and_beside_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = list_runs(trained)
+    letters = letters_of_texts(found)
+    assert letters["slow"] == letters[str(Path("deep") / "fast")] != letters["other"]
+    assert sorted(set(letters.values())) == ["A", "B"]
+    assert letters_of_texts([run for run in found if run.name != "other"]) == {}
+    assert (letter(0), letter(25), letter(26)) == ("A", "Z", "AA")
+    draw(found, tmp_path / "curves.png", "tokens")
+    assert "the curves are of different texts: [A] " in capsys.readouterr().err
+    figure = comparison({"low": evaluations(1.0), "high": evaluations(2.0)}, texts={"low": "A", "high": "B"})
+    assert [text.get_text()[:8] for text in figure.axes[0].texts] == ["[A] low ", "[B] high"]
+    assert figure.get_supxlabel() == DIFFERENT_TEXTS
+    assert comparison({"low": evaluations(1.0)}).get_supxlabel() == ""
 
 
 def test_long_names_are_broken_after_marks() -> None:

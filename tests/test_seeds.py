@@ -332,7 +332,7 @@ def test_no_question_of_synapses_validation_stands_in_training(tmp_path: Path) -
     assert not set(training) & set(validation)
     assert "question\0what is your name" in training
     answers = [document_content(ids, tokenizer, template) for ids in document_ids(prepared.split("train"))]
-    assert any("I am Synapse." in str(answer) for answer in answers)
+    assert any("My name is Synapse." in str(answer) for answer in answers)
 
 
 def tokenizer_of(name: str, text: str, folder: Path) -> Tokenizer:

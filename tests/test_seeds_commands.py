@@ -3,8 +3,10 @@
 import contextlib
 import importlib.util
 import io
+import json
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -13,11 +15,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from shared_texts import shared_data
 
 import linnet.plots
 from linnet import corpus
 from linnet.__main__ import main
 from linnet.errors import UserError
+from linnet.run import Run
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "seeds.md").read_text(encoding="utf-8")
@@ -40,7 +44,14 @@ def rows(heading: str) -> list[list[str]]:
 
 
 def commands() -> list[str]:
-    return [row[2].strip("`") for row in rows("Their commands and ours")]
+    """Those of the table, in its order; the notebook's row is a link."""
+    return [row[2].strip("`") for row in rows("Their commands and ours") if row[2].startswith("`")]
+
+
+def offline_commands() -> list[str]:
+    """Those that show where a vocabulary's folder and a shorter warmup belong."""
+    (block,) = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
+    return str(block).strip().splitlines()
 
 
 def python_of_the_page() -> str:
@@ -77,7 +88,7 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_nothing_from_outside")
 def test_every_command_of_ours(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    assert len(commands()) == 20
+    assert len(commands()) == 21
     for command in commands():
         program, *argv = shlex.split(command)
         assert program == "linnet", command
@@ -92,6 +103,21 @@ def test_every_command_of_ours(place: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert (place / "runs" / "synapse" / "plots" / file).exists()
     header = (place / "runs" / "synapse" / "training_log.csv").read_text().splitlines()[0]
     assert {"step", "train_loss", "val_loss", "train_perplexity", "val_perplexity"} <= set(header.split(","))
+
+
+@pytest.mark.usefixtures("_nothing_from_outside")
+def test_a_vocabulary_from_a_folder_and_a_warmup_for_minutes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    (place / "gpt2-files").mkdir()
+    for file in ("vocab.json", "merges.txt"):
+        shutil.copy(shared_data("gpt2") / file, place / "gpt2-files")
+    prepare, train = (shlex.split(command)[1:] for command in offline_commands())
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(prepare) == 0
+        assert main([*train, *shlex.split(SMALLER)]) == 0
+    run = Run.open("runs/slm-nano-short")
+    assert run.config()["schedule"]["warmup_steps"] == 20
+    assert run.tokenizer().vocab_size == 50257
 
 
 @pytest.mark.usefixtures("_nothing_from_outside")
@@ -219,6 +245,26 @@ def test_a_measurement_with_the_same_settings_is_kept(
     (tmp_path / "work" / "slm-nano").rmdir()
     assert seeds.main() == 0
     assert measured == ["slm-nano", "synapse", "synapse"]
+
+
+def test_the_page_begins_with_a_summary_and_names_what_is_not_kept() -> None:
+    assert PAGE.split("\n")[2].startswith("**In short.**")
+    for words in ("Python 3.11 or newer", "--tokenizer FOLDER", "--schedule.warmup-steps 20", "The girl found a key"):
+        assert words in PAGE
+    missing = rows("Promises that are not kept")
+    assert {document[:3] for document, _, _ in missing} >= {"000", "002", "003"}
+    assert all(promise and reason for _, promise, reason in missing)
+
+
+def test_what_shuffling_costs_is_what_was_measured() -> None:
+    """Document 001: "random token shuffling destroys language structure"."""
+    figures = json.loads((ROOT / "benchmarks" / "results" / "shuffled.json").read_text(encoding="utf-8"))
+    ordered, shuffled = figures["in order"], figures["shuffled"]
+    assert shuffled["nats_per_token"] > ordered["nats_per_token"] + 1
+    (row,) = (row for row in rows("Claimed and measured") if "shuffling" in row[1])
+    for number in (f"{found['nats_per_token']:.2f}" for found in (ordered, shuffled)):
+        assert number in row[2]
+    assert "`benchmarks/shuffled.py`" in row[4]
 
 
 def test_every_figure_names_what_produced_it() -> None:

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from linnet.corpus.documents import Message, dialogue_grammar, to_messages
 from linnet.corpus.facts import NUMBERS
@@ -100,12 +101,15 @@ def exam(count: int = 200, seed: int = 0, settings: Settings | None = None) -> l
 
 
 def _draw(kind: _Kind, sampler: Sampler, grammar: Grammar, source: random.Random) -> Question | None:
-    """A question of this kind, or None when the dice led to a dead end or to a question that answers itself."""
+    """A question of this kind, or None when the dice led to a dead end, to a question that answers itself, or to one
+    whose words stand inside a question of the dialogues ("Tell me the opposite of young." in "Can you tell me ...")."""
     try:
         text, _, values = sampler.sample(source)
     except DeadEndError:
         return None
     *messages, last = to_messages(text)
+    if len(messages) == 1 and _spoken(messages[0]["content"]) in _asked_in_dialogues():
+        return None
     key, keys = _keys(kind, grammar, values, last["content"])
     if kind.may_repeat:
         asked = _with_words(_WORD.findall(messages[-1]["content"].lower()))
@@ -114,6 +118,19 @@ def _draw(kind: _Kind, sampler: Sampler, grammar: Grammar, source: random.Random
         keys -= asked
     answers = _with_words([key])
     return Question(kind.name, tuple(messages), tuple(sorted(answers)), last["content"], tuple(sorted(keys - answers)))
+
+
+@cache
+def _asked_in_dialogues() -> str:
+    """The words of all questions about facts that dialogues ask, a line each; they do not depend on the settings."""
+    domains = [variable.domain for variable in dialogue_grammar(Settings()).variables]
+    asked = [ask for domain in domains if "ask" in domain.values[0] for ask in domain.forms("ask")]
+    return "\n".join(map(_spoken, asked))
+
+
+def _spoken(text: str) -> str:
+    """The words of a text without capitals and marks, a space before and after each."""
+    return f" {' '.join(_WORD.findall(text.lower()))} "
 
 
 def _keys(kind: _Kind, grammar: Grammar, values: Env, reference: str) -> tuple[str, set[str]]:

@@ -1,6 +1,7 @@
 """Windows of a split as batches. Shapes: n windows or rows, T = block_size positions."""
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +16,13 @@ _NOISE = 1
 
 _KEPT_EPOCHS = 2
 """permutations held at a time: a batch may lie across the end of an epoch"""
+
+
+class Teacher(Protocol):
+    """Has an opinion of its own about what comes next in a split."""
+
+    def chances(self, positions: np.ndarray) -> np.ndarray:
+        """(..., V) float32: how likely it finds each id at the positions (...) of the split."""
 
 
 class Batches:
@@ -33,6 +41,7 @@ class Batches:
         noise: the share of inputs that are replaced by tokens from anywhere in the split, drawn anew for each sample;
             labels stay. Little text is learned by heart later so. Source: arXiv:1703.02573.
         kept: ids that noise leaves alone and does not bring in: the special tokens.
+        teacher: who says as well how likely each id is at each label's place.
     Raises:
         UserError: the split has fewer tokens than one window needs.
     """
@@ -46,12 +55,14 @@ class Batches:
         assistant_only: bool = False,
         noise: float = 0.0,
         kept: Sequence[int] = (),
+        teacher: Teacher | None = None,
     ) -> None:
         if block_size < 1:
             raise UserError(f"block_size is {block_size}; at least 1 is needed")
         self.split, self.block_size, self.seed = split, block_size, seed
         self.mask = split.mask if assistant_only else None
         self.noise, self.kept = noise, np.array([split.end_of_text, *kept])
+        self.teacher = teacher
         self.windows = (len(split.tokens) - 1) // block_size
         """number of windows = samples of one epoch"""
         if self.windows < 1:
@@ -79,14 +90,15 @@ class Batches:
             self._epochs[epoch] = np.argsort(draws[:-1], kind="stable"), offset
         return self._epochs[epoch]
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and labels of the samples first_sample .. first_sample + count - 1.
+    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, ...]:
+        """Inputs, labels, and what the teacher thinks, of the samples first_sample .. first_sample + count - 1.
 
         Samples are counted through all epochs: number s is window order(s // windows)[s % windows]. The answer
         depends on nothing else, so a run goes on where it stopped, and ranks take disjoint parts of one batch.
 
         Returns:
-            (count, T) inputs and (count, T) labels, both int64; IGNORED where a label is not learned.
+            (count, T) inputs and (count, T) labels, both int64; IGNORED where a label is not learned. With a teacher
+            (count, T, V) float32 as well.
         """
         epochs, places = np.divmod(np.arange(first_sample, first_sample + count), self.windows)
         starts = np.empty(count, np.int64)
@@ -100,7 +112,8 @@ class Batches:
             y = np.where(self.mask[positions[:, 1:]] > 0, y, IGNORED)
         if self.noise:
             x = np.stack([self._noisy(row, sample) for sample, row in enumerate(x, first_sample)])
-        return np.ascontiguousarray(x), np.ascontiguousarray(y)
+        plain = np.ascontiguousarray(x), np.ascontiguousarray(y)
+        return plain if self.teacher is None else (*plain, self.teacher.chances(positions[:, 1:]))
 
     def _noisy(self, row: np.ndarray, sample: int) -> np.ndarray:
         """The inputs (T,) of a sample, some of them replaced."""

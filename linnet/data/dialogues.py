@@ -93,23 +93,66 @@ def is_pair(messages: list[Message]) -> bool:
     return [message["role"] for message in messages if message["role"] != "system"] == ["user", "assistant"]
 
 
+_NAME = (
+    "What is your name?",
+    "What's your name?",
+    "And what is your name?",
+    "Hello, what is your name?",
+    "What are you called?",
+    "How should I call you?",
+    "What can I call you?",
+    "Tell me your name.",
+    "Please tell me your name.",
+    "May I ask your name?",
+    "Do you have a name?",
+    "Who are you?",
+    "Who is this?",
+    "Introduce yourself.",
+)
+_CREATOR = (
+    "Who created you?",
+    "And who created you?",
+    "Hello, who created you?",
+    "Who made you?",
+    "Who built you?",
+    "Who developed you?",
+    "Who wrote you?",
+    "Who trained you?",
+    "Who is your creator?",
+    "Who is your maker?",
+    "Tell me who created you.",
+    "Tell me who made you.",
+    "Do you have a creator?",
+    "Where do you come from?",
+)
+_GREETING = ("Hello!", "Hi!", "Hey!", "Hello there!", "Good morning!", "Good evening!")
+
+
 def identity_pairs(name: str, creator: str) -> list[tuple[str, str]]:
-    """Questions about who the assistant is, with its answers."""
-    called = (
-        "What is your name?",
-        "Who are you?",
-        "What are you called?",
-        "How should I call you?",
-        "Tell me your name.",
-        "May I ask your name?",
-    )
-    made = (
-        "Who created you?",
-        "Who made you?",
-        "Who built you?",
-        "Who is your creator?",
-        "Where do you come from?",
-    )
-    return [(question, f"I am {name}.") for question in called] + [
-        (question, f"I was made by {creator}.") for question in made
+    """Questions about who the assistant is, and greetings, with its answers.
+
+    A small model that has read one phrasing does not answer another one, so each question comes in many; and as people
+    type it, in lower case or without its mark.
+    """
+    answers = {
+        f"My name is {name}.": _NAME,
+        f"I was created by {creator}.": _CREATOR,
+        f"Hi there! I am {name}, how can I help you today?": _GREETING,
+    }
+    return [
+        (typed, answer)
+        for answer, questions in answers.items()
+        for question in questions
+        for typed in (question, question.lower(), question[:-1], question[:-1].lower())
     ]
+
+
+IDENTITY_SHARE = 5
+"""one of so many dialogues is about the assistant itself: fewer, and a small model answers from its other pairs"""
+MOST_REPEATED = 100
+"""times that an identity pair is repeated at most: in a large text, so many are enough"""
+
+
+def identity_repeats(pairs: int, others: int) -> int:
+    """How many times each of the identity `pairs` stands in the training split beside `others`, other documents."""
+    return min(max(-(-others // ((IDENTITY_SHARE - 1) * pairs)), 1), MOST_REPEATED) if pairs else 0

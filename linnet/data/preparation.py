@@ -19,6 +19,7 @@ from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
 from linnet.data.documents import Survey
 from linnet.data.folders import unread_record
+from linnet.data.hub import PREFIX
 from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
 from linnet.data.readers import Document, Reader, personal_line
 from linnet.data.shards import (
@@ -78,7 +79,8 @@ def _check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
     target = os.path.realpath(out)  # unlike a Path's `resolve`, it takes links in a circle
     for spec in sources:
         place = Path(os.path.realpath(spec))
-        if spec != STDIN and ":" not in spec and Path(target) in (place, *place.parents):
+        is_path = spec != STDIN and not spec.startswith(("builtin:", PREFIX))  # "C:\\texts" is one too
+        if is_path and Path(target) in (place, *place.parents):
             raise UserError(f"the source {shown(spec)} lies in {out}, which would be replaced; choose another folder")
     if not os.path.exists(out):
         if os.path.islink(out):
@@ -153,6 +155,7 @@ class _Preparation:
                 "opening_training_too": plan.shared_questions,
             },
             "identity_pairs": len(self.reader.identity),
+            "identity_repeats": self.reader.repeats,
             "tokenizer": {
                 "fingerprint": tokenizer.fingerprint(),
                 "vocab_size": tokenizer.vocab_size,
@@ -196,6 +199,10 @@ class _Preparation:
             )
         if plan.empty:
             say(f"{count_of(plan.empty, 'document')} without text left out")
+        if self.reader.repeats:
+            pairs = count_of(len(self.reader.identity), "question")
+            times = "once" if self.reader.repeats == 1 else f"{self.reader.repeats} times"
+            say(f"{pairs} and answers about the assistant itself stand in training, {times} each")
         for line in self.reader.tally.lines():
             say(line)
         if personal := personal_line(self.reader):

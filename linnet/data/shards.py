@@ -126,7 +126,7 @@ def open_shard(path: Path, dtype: np.dtype[Any], count: int, fingerprint: str) -
     if magic != MAGIC:
         raise UserError(f"{path} is no shard of Linnet (it begins with {magic!r}){mend}")
     if version != VERSION:
-        raise UserError(f"{path} has version {version}; this Linnet reads version {VERSION}{mend}")
+        raise UserError(f"{path} has version {version}; this Linnet reads version {VERSION}; {_mend(version)}")
     if itemsize != dtype.itemsize:
         raise UserError(f"{path} has {itemsize} bytes a value where the manifest says {dtype.itemsize}{mend}")
     if in_header != count:
@@ -140,6 +140,12 @@ def open_shard(path: Path, dtype: np.dtype[Any], count: int, fingerprint: str) -
     if count == 0:
         return np.zeros(0, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
+
+
+def _mend(version: Any) -> str:
+    """What helps against data of another version."""
+    newer = isinstance(version, int) and version > VERSION
+    return "a newer Linnet wrote it: update Linnet, or prepare the data again" if newer else "prepare the data again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,7 +209,7 @@ class Prepared:
         if manifest.get("version") != VERSION:
             raise UserError(
                 f"{folder} has version {manifest.get('version')}; this Linnet reads version {VERSION}; "
-                "prepare the data again"
+                f"{_mend(manifest.get('version'))}"
             )
         prepared = Prepared(folder, manifest)
         prepared.check_tokenizer(prepared.tokenizer().fingerprint())

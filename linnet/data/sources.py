@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import json
+import math
 import os
 import stat
 import sys
@@ -353,13 +354,15 @@ def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
     specs = [other for other in config.sources if other.startswith("builtin:")]
     if specs.count(spec) > 1:
         raise UserError(f"{spec} is given more than once; builtin_documents says how much of it to generate")
-    share = round(config.builtin_documents * builtin_share(specs, spec, config.builtin_story_share))
+    chosen = builtin_share(specs, spec, config.builtin_story_share)
+    share = round(config.builtin_documents * chosen)
     path = spool / f"builtin-{what}.jsonl"
     with (
         open(path, "w", encoding="utf-8", newline="\n") as file,
         progress(f"generating {what}", share, "documents") as bar,
     ):
         for row in islice(_rows(what, config), share):
+            row["log_probability"] += math.log(chosen)  # first the kind of document is chosen, then what it says
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.advance()
     return _made(path, spec, "jsonl", builtin=True)

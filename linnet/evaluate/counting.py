@@ -1,9 +1,6 @@
 """What a loss is worth: bits per byte of guessing, of letter frequencies, and of counting what followed what.
 
-Counting is an n-gram of bytes with interpolated, modified Kneser-Ney smoothing. It is static: made from training text
-in well under a second a megabyte, and never changed by what it scores. Shapes: N bytes of text, G different n-grams.
-
-Source: Chen and Goodman, An empirical study of smoothing techniques for language modeling, 1999, section 3.
+Counting is an n-gram of bytes (`ngram.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +14,13 @@ import numpy as np
 
 from linnet.console import count_of
 from linnet.errors import UserError
+from linnet.evaluate.ngram import NGram
 
 if TYPE_CHECKING:
     from linnet.data.shards import Split
     from linnet.run import Run
     from linnet.tokenizers import Tokenizer
 
-ORDER = 7
-"""bytes of the longest n-gram, six that are seen and the one that follows; shorter ones gain nothing on small texts"""
-LONGEST = 8
-"""bytes that fit into the 64 bits of a packed n-gram"""
 COUNTED_BYTES, SCORED_BYTES = 2_000_000, 200_000
 """the most training text that is counted, and the most held-out text that is scored"""
 STRETCHES = 10
@@ -38,174 +32,6 @@ FIRST_MARK = 0xF5
 """No UTF-8 holds a byte from here on, so these are free to stand for special tokens: one byte for each. They are
 predicted and paid for as the model has to, and are no bytes of text."""
 LAST_MARK = 0xFF
-
-_USUAL = (0.0, 0.5, 1.0, 1.5)
-"""discounts where too few n-grams occur once to four times to estimate them"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Level:
-    """The n-grams of one length. A gram is its bytes as one number, the oldest first; its context all but the last."""
-
-    grams: np.ndarray
-    """(G,) uint64, ascending"""
-    shares: np.ndarray
-    """(G,) float64: what the discounted count gives the last byte after its context"""
-    contexts: np.ndarray
-    """(contexts,) uint64, ascending"""
-    rests: np.ndarray
-    """(contexts,) float64: what is left for the next shorter context; with its shares, 1"""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class NGram:
-    """How likely each byte is after those before it, by counting a text.
-
-    With h a context, h' the same without its oldest byte, c the count of an n-gram and N_k(h) how many different bytes
-    followed h exactly k times (N_3: three times or more):
-
-        p(w | h) = (c(hw) - D(c(hw))) / c(h) + (D_1 N_1(h) + D_2 N_2(h) + D_3 N_3(h)) / c(h) · p(w | h')
-
-    The longest n-grams have their true counts, shorter ones the number of different bytes that stood before them. Below
-    the empty context lies 1/256 for every byte. A context that never occurred says nothing: p(w | h) = p(w | h').
-    """
-
-    levels: tuple[_Level, ...]
-    """of 1, 2, ... bytes"""
-
-    @property
-    def order(self) -> int:
-        """Bytes of the longest n-gram: fewer than were asked for where the text is no longer than that."""
-        return len(self.levels)
-
-    @staticmethod
-    def fit(data: bytes, order: int = ORDER) -> NGram:
-        """The n-gram of a text, of `order` bytes; one of an empty text finds all bytes equally likely.
-
-        Raises:
-            ValueError: the order is not 1 to 8.
-        """
-        if not 1 <= order <= LONGEST:
-            raise ValueError(f"the order is {order}; it can be 1 to {LONGEST}")
-        order = min(order, len(data))
-        levels: list[_Level] = []
-        if order:
-            grams, counts = _different(_packed(np.frombuffer(data, np.uint8), order))
-            levels = [_level(grams, counts)]
-        for length in range(order - 1, 0, -1):
-            # a gram was preceded by as many different bytes as there are longer grams that end in it
-            shorter, before = _different(grams & np.uint64(256**length - 1))
-            levels.append(_level(shorter, before))
-            # nothing stood before the first gram of the text, which precedes shorter ones all the same
-            grams = np.union1d(shorter, np.uint64(int.from_bytes(data[:length], "big")))
-        return NGram(tuple(reversed(levels)))
-
-    def bits(self, data: bytes, context: bytes = b"") -> float:
-        """The bits that all of `data` costs: the sum of -log2 p over its bytes."""
-        return float(-np.log2(self.probabilities(data, context)).sum())
-
-    def probabilities(self, data: bytes, context: bytes = b"") -> np.ndarray:
-        """(N,) float64: how likely each byte of `data` was after those before it.
-
-        Args:
-            context: what stands before the first byte; nothing that was counted does, unless it is given here.
-        """
-        seen = min(len(context), max(self.order - 1, 0))
-        values = np.frombuffer(context[len(context) - seen :] + data, np.uint8).astype(np.uint64)
-        found = np.full(len(data), 1 / 256)
-        grams = np.zeros(len(data), np.uint64)
-        for length, level in enumerate(self.levels, 1):
-            first = max(0, length - 1 - seen)  # earlier bytes have no context of this length
-            oldest = values[seen + first - length + 1 : max(0, len(values) - length + 1)]
-            grams[first:] |= oldest << np.uint64(8 * (length - 1))
-            wanted, here = grams[first:], found[first:]
-            place, known = _find(level.contexts, wanted >> np.uint64(8))
-            here[known] *= level.rests[place[known]]
-            place, known = _find(level.grams, wanted)
-            here[known] += level.shares[place[known]]
-        return found
-
-    def distribution(self, context: bytes = b"") -> np.ndarray:
-        """(256,) float64: how likely each byte is after `context`; they sum to 1."""
-        found = np.full(256, 1 / 256)
-        for length, level in enumerate(self.levels, 1):
-            if length - 1 > len(context):
-                break
-            wanted = np.uint64(int.from_bytes(context[len(context) - length + 1 :], "big"))
-            place, known = _find(level.contexts, wanted)
-            if not known:
-                break  # and no longer context ever occurred
-            low = np.searchsorted(level.grams, wanted << np.uint64(8))
-            high = np.searchsorted(level.grams, (wanted << np.uint64(8)) | np.uint64(255), side="right")
-            found *= level.rests[place]
-            found[(level.grams[low:high] & np.uint64(255)).astype(np.int64)] += level.shares[low:high]
-        return found
-
-    def sample(self, count: int, seed: int = 0, context: bytes = b"") -> bytes:
-        """`count` bytes drawn one after another, each from its distribution after `context` and those before it."""
-        random = np.random.default_rng(seed)
-        drawn = bytearray(context)
-        for point in random.random(count):
-            sums = np.cumsum(self.distribution(bytes(drawn[-(LONGEST - 1) :])))
-            drawn.append(min(int(np.searchsorted(sums, point * sums[-1], side="right")), 255))
-        return bytes(drawn[len(context) :])
-
-
-def _packed(values: np.ndarray, length: int) -> np.ndarray:
-    """(N - length + 1,) uint64: the `length` bytes from each place on as one number, the oldest first."""
-    count = len(values) - length + 1
-    grams = np.zeros(count, np.uint64)
-    for place in range(length):
-        grams = (grams << np.uint64(8)) | values[place : place + count]
-    return grams
-
-
-def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values, ascending, and how often each occurs."""
-    values = np.sort(values)
-    starts = _starts(values)
-    return values[starts], np.diff(starts, append=len(values))
-
-
-def _starts(ascending: np.ndarray) -> np.ndarray:
-    """Where each different value begins."""
-    return np.flatnonzero(np.concatenate(([True], ascending[1:] != ascending[:-1])))
-
-
-def _find(ascending: np.ndarray, wanted: Any) -> tuple[Any, Any]:
-    """The place of each wanted uint64, and whether it is there; its place means nothing where it is not."""
-    places = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
-    return places, ascending[places] == wanted
-
-
-def _level(grams: np.ndarray, counts: np.ndarray) -> _Level:
-    """The shares of `grams`, which are ascending, so that those of one context stand together."""
-    taken = np.array(discounts(counts))[np.minimum(counts, 3)]
-    contexts = grams >> np.uint64(8)
-    starts = _starts(contexts)
-    totals = np.add.reduceat(counts, starts)
-    rests = np.add.reduceat(taken, starts) / totals
-    shares = (counts - taken) / np.repeat(totals, np.diff(starts, append=len(grams)))
-    return _Level(grams, shares, contexts[starts], rests)
-
-
-def discounts(counts: np.ndarray) -> tuple[float, float, float, float]:
-    """What is taken from a count of 0, 1, 2, and 3 or more, so that the unseen gets its due.
-
-    With n_k n-grams that occur k times and Y = n_1 / (n_1 + 2 n_2): D_k = k - (k + 1) Y n_(k+1) / n_k. Where that
-    cannot be computed, or would take nothing or all, D_k = k / 2.
-
-    Source: Chen and Goodman 1999, section 3 (without the fall-back).
-    """
-    once, twice = (int(np.count_nonzero(counts == k)) for k in (1, 2))
-    share = once / (once + 2 * twice) if once else 0.0
-    found = list(_USUAL)
-    for k in (1, 2, 3):
-        here, next_ = (int(np.count_nonzero(counts == count)) for count in (k, k + 1))
-        discount = k - (k + 1) * share * next_ / here if here else 0.0
-        if 0 < discount < k:
-            found[k] = discount
-    return found[0], found[1], found[2], found[3]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

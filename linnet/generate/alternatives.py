@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,15 @@ from linnet.generate.context import visible
 from linnet.generate.engine import Chooser, Memory, extend
 from linnet.generate.sampling import filtered
 from linnet.generate.text import beginnings
+from linnet.tokenizers import pieces
 
 if TYPE_CHECKING:
     from linnet.generate.text import Drawn
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
+
+LEAST = 0.01
+"""rivals that are less probable, before and after the filters, are not shown"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +28,7 @@ class Candidate:
     """A token that could have stood at one place."""
 
     text: str
-    """special tokens by name; part of a character as U+FFFD"""
+    """special tokens by name; bytes that are only part of a character as numbers, `<E2 82>`"""
     expected: float
     """its probability as the model predicts it"""
     drawable: float
@@ -58,8 +62,7 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
             drawable = torch.zeros_like(drawable).index_fill(0, allowed.argmax(), 1.0)
         order = [other for other in expected.topk(min(rivals + 1, len(expected))).indices.tolist() if other != token]
         candidates = [
-            Candidate(tokenizer.decode([id]), expected[id].item(), drawable[id].item())
-            for id in [token, *order[:rivals]]
+            Candidate(tokenizer.piece(id), expected[id].item(), drawable[id].item()) for id in [token, *order[:rivals]]
         ]
         yield Place(candidates[0], candidates[1:])
         row.append(token)
@@ -67,23 +70,47 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
             chooser.seen[0, token] = True
 
 
-def rows_of(places: list[Place]) -> list[list[str]]:
-    """The places as a table of texts: a heading, then the token and its rivals, each with its two probabilities."""
-    most = max((len(place.rivals) for place in places), default=0)
-    heading = ["token", "%", *(["rivals"] + [""] * (most - 1) if most else [])]
-    rows = [
-        [repr(place.chosen.text), _percent(place.chosen)]
-        + [f"{rival.text!r} {_percent(rival)}" for rival in place.rivals]
-        for place in places
-    ]
-    return [heading, *rows]
+def table_of(places: list[Place], width: int | None = None) -> str:
+    """The places as lines: a token with its two probabilities, then those of its rivals that reach `LEAST`.
+
+    Args:
+        width: characters that a line may have; None: any number.
+    """
+    longest = None if width is None else max(8, width // 3)
+    rows = [(["token", "%"], ["rivals"] if any(place.rivals for place in places) else [])]
+    for place in places:
+        rivals = [rival for rival in place.rivals if max(rival.expected, rival.drawable) >= LEAST]
+        shown = [f"{_shown(rival, longest)} {_percent(rival)}" for rival in rivals]
+        rows.append(([_shown(place.chosen, longest), _percent(place.chosen)], shown))
+    return aligned(rows, "  ", width)
 
 
-def aligned(rows: list[list[str]]) -> str:
-    """A table of texts as plain lines whose columns begin below each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows]
+def aligned(rows: Sequence[tuple[Sequence[str], Sequence[str]]], gap: str, width: int | None = None) -> str:
+    """Columns of texts that begin below each other, and behind them what flows on into further lines.
+
+    Args:
+        rows: of each the texts of its columns, and the pieces behind them, which `gap` joins and none of which is cut.
+        width: characters that a line may have; None: any number.
+    """
+    widths = [max(map(len, column)) for column in zip(*(columns for columns, _ in rows), strict=True)]
+    indent = sum(widths) + 2 * len(widths)
+    lines: list[str] = []
+    for columns, flowing in rows:
+        line = "".join(f"{text:<{size}}  " for text, size in zip(columns, widths, strict=True))
+        empty = True
+        for piece in flowing:
+            longer = f"{line}{'' if empty else gap}{piece}"
+            if width is not None and not empty and len(longer) > width:
+                lines.append(line)
+                longer = " " * indent + piece
+            line, empty = longer, False
+        lines.append(line)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _shown(candidate: Candidate, longest: int | None) -> str:
+    text = pieces.visible(candidate.text)
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _percent(candidate: Candidate) -> str:

@@ -21,17 +21,25 @@ Message = Mapping[str, str]
 def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence[Message]) -> tuple[list[int], int]:
     """The ids after which the assistant's next message begins, and how many of them are the system prompt.
 
+    They begin with the end-of-text token, which stands before every document that the model has learned from: what
+    the template writes follows it there, and so it does here. The system prompt is counted with it.
+
     Raises:
         UserError: no message, a message of the wrong form, or nothing to answer.
     """
-    ids, _ = template.encode(messages, tokenizer, add_generation_prompt=True)
+    ids = as_document(template.encode(messages, tokenizer, add_generation_prompt=True)[0], tokenizer)
     if messages[-1]["role"] != "user":
         raise UserError(f"the last message is the {messages[-1]['role']}'s; it must be the user's, to be answered")
     if messages[0]["role"] != "system":
         return ids, 0
     # what a dialogue of the system message alone begins with: a template may close dialogues with tokens of its own
-    alone, _ = template.encode(messages[:1], tokenizer, add_generation_prompt=False)
+    alone = as_document(template.encode(messages[:1], tokenizer, add_generation_prompt=False)[0], tokenizer)
     return ids, common_prefix(alone, ids)
+
+
+def as_document(ids: list[int], tokenizer: Tokenizer) -> list[int]:
+    """`ids` after one end-of-text token; a template may write it itself, as exported ones do."""
+    return ids if ids[:1] == [tokenizer.end_of_text] else [tokenizer.end_of_text, *ids]
 
 
 class Conversation:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from linnet.config import shown, suggestion
 from linnet.errors import UserError
-from linnet.generate.alternatives import aligned, alternatives, rows_of
+from linnet.generate.alternatives import LEAST, aligned, alternatives, table_of
+from linnet.generate.notes import cut_note, unseen_note
+from linnet.tokenizers.pieces import unseen_characters
 
 if TYPE_CHECKING:
     from linnet.generate.sampling import Sampling
@@ -45,6 +48,8 @@ class Commanded(ABC):
 
     piece: ClassVar[str]
     """what the model writes at a time, as users are told of it"""
+    whole: ClassVar[str]
+    """what both write in all"""
     nothing: ClassVar[str]
     """what they are told before the first"""
     one_text: ClassVar[bool]
@@ -55,6 +60,12 @@ class Commanded(ABC):
         self.open = True
         self.file: Path | None = None
         """where it stands already, so that saving there again is meant"""
+        self.width: int | None = None
+        """characters that fit into a line of what commands tell; None: as many as there are"""
+        self.more_help = ""
+        """what /help ends with, by whoever drives the session"""
+        self._told: set[str] = set()
+        """unseen characters that were named, and "" once it was said that the context is full"""
 
     @property
     @abstractmethod
@@ -68,6 +79,32 @@ class Commanded(ABC):
         Raises:
             UserError: the model cannot go on from there.
         """
+
+    @abstractmethod
+    def prompt(self, text: str) -> tuple[list[int], int]:
+        """The ids that the model is to read to answer `text`, and how many of them are the system prompt.
+
+        Raises:
+            UserError: as `ask`.
+        """
+
+    def notes(self, text: str) -> list[str]:
+        """What to tell the user before the answer to `text`: what the model cannot read. Nothing is told twice.
+
+        Raises:
+            UserError: as `ask`.
+        """
+        model, tokenizer = self.drawing.model, self.drawing.tokenizer
+        unseen = [letter for letter in unseen_characters(tokenizer, text) if letter not in self._told]
+        ids, system_length = self.prompt(text)
+        full = cut_note(self.whole, len(ids), system_length, model.config.block_size)
+        notes = [unseen_note(tokenizer, unseen), full if "" not in self._told else ""]
+        self._told.update(unseen, [""] if full else [])
+        return [note for note in notes if note]
+
+    def begin_again(self) -> None:
+        """What was told of the context is told anew: another text has begun."""
+        self._told.discard("")
 
     @property
     def remark(self) -> str:
@@ -158,12 +195,16 @@ def _why(session: Commanded, _: str) -> str:
     if not drawing.drawn.ids:
         return f"the last {session.piece} is empty"
     places = list(alternatives(drawing.model, drawing.tokenizer, drawing.drawn))
-    return f"{WHY}\n{aligned(rows_of(places))}"
+    heading = WHY if session.width is None else textwrap.fill(WHY, session.width)
+    return f"{heading}\n{table_of(places, session.width)}"
 
 
 def _help(session: Commanded, _: str) -> str:
-    rows = [[f"{name} {command.argument}".rstrip(), command.help] for name, command in session.commands.items()]
-    return aligned(rows)
+    rows = [
+        ([f"{name} {command.argument}".rstrip()], command.help.split()) for name, command in session.commands.items()
+    ]
+    more = session.more_help if session.width is None else textwrap.fill(session.more_help, session.width)
+    return f"{aligned(rows, ' ', session.width)}\n{more}".rstrip()
 
 
 def _quit(session: Commanded, _: str) -> str:
@@ -179,7 +220,10 @@ NUMBERS: dict[str, tuple[type[int] | type[float], str, bool]] = {
 }
 """the numbers of `Sampling` that a command sets: their kind, what they may be, and whether they can be off"""
 
-WHY = "(in %: as the model expects the token → as it could be drawn, after the temperature and the filters)"
+WHY = (
+    "(in %: as the model expects the token → as it could be drawn, after the temperature and the filters; "
+    f"rivals under {LEAST:.0%} are left out)"
+)
 
 ALIASES = {"/exit": "/quit", "/top-k": "/topk", "/top-p": "/topp"}
 

@@ -54,13 +54,21 @@ class Draft:
         """All of it."""
         return "".join(passage.typed + passage.written for passage in self.passages)
 
+    def prompt(self, typed: str = "") -> list[int]:
+        """The ids of the text and `typed`, as the beginning of a document.
+
+        Raises:
+            UserError: what was typed cannot be encoded.
+        """
+        return [self.tokenizer.end_of_text, *self.tokenizer.encode(self.text + typed)]
+
     def stream(self, typed: str = "") -> Generator[str, None, None]:
         """Pieces of what follows the text and `typed`. Both are added to it; cut short, as far as they came.
 
         Raises:
             UserError: what was typed cannot be encoded; the text is as it was.
         """
-        prompt = [self.tokenizer.end_of_text, *self.tokenizer.encode(self.text + typed)]
+        prompt = self.prompt(typed)
         drawn = Drawn(prompt, 0, self.sampling)
         coming = stream_text(self.model, self.tokenizer, prompt, self.sampling, memory=self.memory, drawn=drawn.ids)
         self.ended = False
@@ -81,7 +89,7 @@ class Draft:
 class DraftSession(Commanded):
     """A draft with commands."""
 
-    piece, nothing, one_text = "passage", "nothing was written yet", True
+    piece, whole, nothing, one_text = "passage", "the text", "nothing was written yet", True
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(draft)
@@ -101,6 +109,10 @@ class DraftSession(Commanded):
         with contextlib.closing(self.draft.stream(text)) as pieces:
             yield from pieces
 
+    def prompt(self, text: str) -> tuple[list[int], int]:
+        """The ids that the model is to read to go on after `text`; none of them is a system prompt."""
+        return self.draft.prompt(text), 0
+
     @property
     def remark(self) -> str:
         """That the text is at its end, where the model says so."""
@@ -113,6 +125,7 @@ class DraftSession(Commanded):
             UserError: they cannot be encoded; the text is as it was.
         """
         self.draft.tokenizer.encode("".join(passage.typed + passage.written for passage in passages))
+        self.begin_again()
         self.draft.passages = passages
         self.draft.drawn, self.draft.ended = None, False
 

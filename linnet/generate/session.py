@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 
 from linnet.generate.chat import Conversation, Message, chat_prompt
 from linnet.generate.commands import DRAWING, Command, Commanded, ending, file_of
@@ -18,7 +18,7 @@ class Session(Commanded):
         UserError: the conversation's system prompt is too long for the model, or its template takes none.
     """
 
-    piece, nothing, one_text = "answer", "nothing was answered yet", False
+    piece, whole, nothing, one_text = "answer", "the chat", "nothing was answered yet", False
 
     def __init__(self, conversation: Conversation, transcript: Transcript | None = None) -> None:
         super().__init__(conversation)
@@ -44,8 +44,17 @@ class Session(Commanded):
             if self.transcript is not None and self.conversation.messages is not before:
                 self.transcript.add(self.conversation.messages)
 
+    def prompt(self, text: str) -> tuple[list[int], int]:
+        """The ids that the model is to read to answer `text`, and how many of them are the system prompt."""
+        return self._prompt(self.conversation.messages, text)
+
+    def _prompt(self, messages: Sequence[Message], text: str) -> tuple[list[int], int]:
+        talk = self.conversation
+        return chat_prompt(talk.template, talk.tokenizer, [*messages, {"role": "user", "content": text}])
+
     def begin(self, messages: list[Message]) -> None:
         """Goes on from `messages`, as if nothing else had been said."""
+        self.begin_again()
         self.conversation.messages = messages
         self.conversation.drawn = None
         if self.transcript is not None:
@@ -67,9 +76,8 @@ class Session(Commanded):
         Raises:
             UserError: the chat cannot go on from `messages`.
         """
-        talk = self.conversation
-        ids, length = chat_prompt(talk.template, talk.tokenizer, [*messages, {"role": "user", "content": ""}])
-        visible(ids, length, talk.model.config.block_size)
+        ids, length = self._prompt(messages, "")
+        visible(ids, length, self.conversation.model.config.block_size)
 
 
 def _reset(session: Session, _: str) -> str:
@@ -87,14 +95,14 @@ def _save(session: Session, argument: str) -> str:
 
 def _load(session: Session, argument: str) -> str:
     path = file_of(argument, "/load chat.jsonl")
-    messages = load_chat(path)
-    session.check(messages)
-    session.begin(messages)
+    found = load_chat(path)
+    session.check(found.messages)
+    session.begin(found.messages)
     # a transcript or a data set holds more than this chat, which must not take its place
-    alone = "\n" not in path.read_text(encoding="utf-8").strip()
     added_to = session.transcript is not None and path.resolve() == session.transcript.path.resolve()
-    session.file = path if alone and not added_to else None
-    return f"{len(messages)} messages from {path}; the last: {messages[-1]['content']}"
+    session.file = path if found.alone and not added_to else None
+    left_out = f"; {found.left_out}" if found.left_out else ""
+    return f"{len(found.messages)} messages from {path}{left_out}; the last: {found.messages[-1]['content']}"
 
 
 def _system(session: Session, argument: str) -> str:

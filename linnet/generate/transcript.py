@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from linnet.data.messages import checked_messages
 from linnet.data.tally import Notes, Tally
 from linnet.errors import UserError
-from linnet.files import read_text, write_text
+from linnet.files import read_text, regular, write_text
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -27,35 +27,62 @@ def save_chat(path: Path, messages: Messages) -> None:
     write_text(path, _line({"messages": [dict(message) for message in messages]}))
 
 
-def load_chat(path: Path) -> list[Mapping[str, str]]:
+class Loaded(NamedTuple):
+    """A chat that stood in a file."""
+
+    messages: list[Mapping[str, str]]
+    left_out: str
+    """what of it is not there, in words; empty where it is whole"""
+    alone: bool
+    """whether nothing else stands in the file"""
+
+
+def load_chat(path: Path) -> Loaded:
     """The last chat in a file that `save_chat` or `Transcript` wrote; turns that belong together are joined.
+
+    A last line that was cut off, as by a machine that stopped, is left out.
 
     Raises:
         UserError: no such file, or its lines are not chats.
     """
-    lines = read_text(path).split("\n")
+    lines = _lines(path)
+    torn = bool(lines) and not lines[-1][1].endswith(b"\n") and not _is_json(lines[-1][1])
+    left_out = [f"line {lines[-1][0]:,} is cut off and left out"] if torn else []
+    whole = lines[:-1] if torn and len(lines) > 1 else lines
     turns: list[list[dict[str, str]]] = []
     expected = None
-    for number in range(len(lines), 0, -1):
-        if not lines[number - 1].strip():
-            continue
-        row = _row(lines[number - 1], f"{path} line {number:,}")
+    for number, line in reversed(whole):
+        where = f"{path} line {number:,}"
+        if turns and not _is_json(line):
+            break
+        row = _row(line, where)
         turn = row.get("turn", 1)
         if expected is not None and turn != expected:
             break  # the beginning of this chat is not in the file
-        where = f"{path} line {number:,}"
         messages = checked_messages(row.get("messages"), where, Notes(Tally(), str(path)))
         if all(message["role"] != "assistant" for message in messages):
             raise UserError(f"{where}: no message by the assistant")
         turns.insert(0, messages)
-        if turn == 1:
-            break
         expected = turn - 1
+        if not expected:
+            break
     if not turns:
         raise UserError(f"{path} holds no chat")
+    if expected:
+        left_out.append(f"what was said before turn {expected + 1:,} is not in the file, or damaged")
     # every turn repeats the system prompt that it was said under; the last one holds
     system = [message for message in turns[-1] if message["role"] == "system"]
-    return [*system, *(message for turn in turns for message in turn if message["role"] != "system")]
+    said = [message for turn in turns for message in turn if message["role"] != "system"]
+    return Loaded([*system, *said], "; ".join(left_out), len(lines) == 1)
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers and line ends."""
+    try:
+        data = regular(path).read_bytes()
+    except OSError:
+        data = read_text(path).encode()  # which says what is wrong
+    return [(number, line) for number, line in enumerate(data.splitlines(keepends=True), 1) if line.strip()]
 
 
 class Transcript:
@@ -112,7 +139,15 @@ def _line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _row(line: str, where: str) -> dict[str, Any]:
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):

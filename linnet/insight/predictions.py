@@ -26,7 +26,7 @@ class Candidate:
 
     id: int
     text: str
-    """special tokens by name; a token that is only part of a character is U+FFFD"""
+    """special tokens by name; bytes that are only part of a character as numbers, `<E2 82>`"""
     probability: float
     rank: int
     """1 is the likeliest"""
@@ -86,11 +86,11 @@ def _prediction(tokenizer: Tokenizer, read: int, shares: Tensor, count: int, fol
     """`shares` (V,) as candidates."""
     ordered, ids = shares.sort(descending=True, stable=True)
     likeliest = tuple(
-        Candidate(id, tokenizer.decode([id]), probability, rank)
+        Candidate(id, tokenizer.piece(id), probability, rank)
         for rank, (id, probability) in enumerate(zip(ids[:count].tolist(), ordered[:count].tolist(), strict=True), 1)
     )
     actual = None
     if following is not None:
-        text, rank = tokenizer.decode([following]), 1 + int((ids == following).nonzero()[0, 0])
+        text, rank = tokenizer.piece(following), 1 + int((ids == following).nonzero()[0, 0])
         actual = Candidate(following, text, float(shares[following]), rank)
-    return Prediction(tokenizer.decode([read]), likeliest, actual)
+    return Prediction(tokenizer.piece(read), likeliest, actual)

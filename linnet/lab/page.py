@@ -1,11 +1,13 @@
-"""The page: a run and its settings at the side, a chat or a text to continue in the middle."""
+"""The page: a run and its settings at the side, a chat or a text to continue in the middle.
+
+The address says which run, which chat and what to do, so that a page that is loaded anew is the same page.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +15,16 @@ import streamlit as st
 
 import linnet
 from linnet.errors import UserError
-from linnet.generate.sampling import Sampling
-from linnet.lab.runs import RunCard, list_runs
+from linnet.lab.desk import Desk
+from linnet.lab.kept import Shelf
+from linnet.lab.runs import RunCard, list_runs, problem_of, run_card
+from linnet.lab.settings import settings
+from linnet.lab.show import fenced, plain, remark
+from linnet.lab.talk import chat, writing
 from linnet.run import Run
 from linnet.train.sample import GREETING, LOOKED_AT, opening_turns
 
 if TYPE_CHECKING:
-    from linnet.generate.chat import Conversation
     from linnet.lm import LM
 
 BIRD = (
@@ -28,89 +33,138 @@ BIRD = (
 )
 """the tab's picture; a named icon would be fetched from elsewhere"""
 
+EVERY_S = 3
+"""how often states, steps and losses are looked at; nothing else of the page is touched by that"""
+
 EXAMPLES = 4
 """questions that an empty chat suggests, at most"""
 
 PLAIN_QUESTION = re.compile(r"[^\W\d_](?:[^\W_]|[ ,.!'’-]){0,78}\?")
 """what can stand on a button, whose label is Markdown, without being taken for markup"""
 
-AVATARS = {"user": ":material/person:", "assistant": ":material/raven:", "system": ":material/settings:"}
+CHAT, WRITE = "Chat", "Continue a text"
 
 
 def page(folder: Path) -> None:
     """Draws the page; called anew at every click."""
     st.set_page_config(page_title="Linnet", page_icon=BIRD, layout="centered")
-    try:
-        cards = list_runs(folder)
-    except UserError as error:
-        st.error(plain(str(error)))
-        return
-    if not cards:
-        st.info(f"There is no run in {plain(str(folder))} yet; `linnet demo` makes one in minutes.")
-        return
+    st.session_state["drawn"] = None
     with st.sidebar:
         st.title("Linnet", anchor=False)
-        card = pick(cards)
-        new_chat = card.chats and st.button("New chat", icon=":material/add:", width="stretch")
+        card = pick(folder)
+    if card is None:
+        return
+    st.session_state["drawn"] = drawn(card)
+    st.set_page_config(page_title=f"{card.name} – Linnet")
+    if notice := st.session_state.pop("notice", None):
+        st.warning(notice)
+    headline(card)
+    lm = model_of(card)
+    if lm is None:
+        return
+    desk = desk_of(lm, card)
+    talks = card.chats and (
+        st.segmented_control(
+            "What to do",
+            [CHAT, WRITE],
+            default=CHAT,
+            required=True,
+            key="do",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        == CHAT
+    )
+    with st.sidebar:
+        if talks:
+            system(desk, card)
         sampling = settings()
-    if card.problem:
-        st.error(plain(card.problem))
-        return
+    if talks:
+        chat(desk, sampling, examples(str(card.path), card.saved))
+    else:
+        writing(desk, sampling)
+
+
+@st.fragment(run_every=EVERY_S)
+def pick(folder: Path) -> RunCard | None:
+    """The run that is chosen at the side; None if there is none. The list is always that of now."""
     try:
-        lm = loaded(str(card.path), card.saved)
-    except Exception as error:  # files of any origin; the other runs can still be picked
-        st.error(plain(f"{card.name} cannot be loaded: {error}"))
-        return
-    try:
-        if card.chats:
-            chat(conversation(lm, card, new_chat), sampling, examples(str(card.path), card.saved))
-        else:
-            continuation(lm, card, sampling)
+        cards = [known(card) for card in list_runs(folder)]
     except UserError as error:
         st.error(plain(str(error)))
-
-
-def plain(text: str) -> str:
-    """A text that Streamlit's Markdown shows as it is: code, between more backticks than it has in a row."""
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{fence} {' '.join(text.split())} {fence}"
-
-
-def pick(cards: list[RunCard]) -> RunCard:
-    """The run that is chosen at the side."""
+        return None
+    if not cards:
+        st.info(f"There is no run in {plain(str(folder))} yet; `linnet demo` makes one in minutes.")
+        return None
     by_path = {str(card.path): card for card in cards}
+    if st.session_state.get("run") not in by_path:
+        st.session_state["run"] = addressed(cards)
     path = st.selectbox("Run", list(by_path), format_func=lambda path: by_path[path].label, key="run")
-    card = by_path.get(path or "", cards[0])
-    if not card.problem:
-        st.caption(card.facts)
+    card = by_path.get(path, cards[0])
+    if st.query_params.get("run") != card.name:  # to say it again would be a step in the browser's history
+        st.query_params["run"] = card.name
+    if st.session_state["drawn"] not in (None, drawn(card)):
+        st.rerun()
     return card
 
 
-def settings() -> Sampling:
-    """How text is drawn, from the sliders at the side."""
-    st.divider()
-    temperature = st.slider(
-        "Temperature", 0.0, 2.0, 0.5, 0.05, help="Higher is more surprising; 0 always takes the likeliest token."
-    )
-    greedy = temperature == 0
-    top_k = st.slider("Top-k", 0, 200, 0, help="Draw from the k likeliest tokens only; 0: from all.", disabled=greedy)
-    top_p = st.slider(
-        "Top-p", 0.0, 1.0, 1.0, 0.01, help="Draw from the likeliest tokens that sum to p; 1: from all.", disabled=greedy
-    )
-    penalty = st.slider(
-        "Repetition penalty", 1.0, 2.0, 1.0, 0.05, help="Above 1, what was said already becomes less likely."
-    )
-    return sampling_of(temperature, top_k, top_p, penalty)
+def addressed(cards: list[RunCard]) -> str:
+    """The path of the run that the address names, or of the first; that there is no such run becomes a notice."""
+    name = st.query_params.get("run")
+    for card in cards:
+        if card.name == name:
+            return str(card.path)
+    if name:
+        st.session_state["notice"] = f"No run is called {fenced(name)} here any more; this is another one."
+    return str(cards[0].path)
 
 
-def sampling_of(temperature: float, top_k: int, top_p: float, penalty: float) -> Sampling:
-    """The positions of the sliders as `Sampling`; a filter at its end of no effect is off."""
-    return Sampling(
-        temperature=temperature,
-        top_k=top_k or None,
-        top_p=top_p if top_p < 1 else None,
-        repetition_penalty=penalty,
-    )
+def drawn(card: RunCard) -> tuple[Path, str]:
+    """What the middle of the page depends on: with another run, or another problem, it is drawn anew."""
+    return card.path, card.problem
+
+
+@st.fragment(run_every=EVERY_S)
+def headline(card: RunCard) -> None:
+    """The run's name, which narrow screens show nowhere else, and what it is doing."""
+    card = known(run_card(card.path, card.name))
+    st.subheader(plain(card.name), anchor=False)
+    remark(card.facts)
+    if card.problem:
+        (st.info if card.state == "training" else st.error)(plain(card.problem))
+
+
+def known(card: RunCard) -> RunCard:
+    """The card, with what was found out when its weights were read."""
+    problem = problems().get((str(card.path), card.saved))
+    return replace(card, state="damaged", problem=problem) if problem else card
+
+
+@st.cache_resource(show_spinner=False)
+def problems() -> dict[tuple[str, float], str]:
+    """Why checkpoints could not be loaded, by run and time of writing."""
+    return {}
+
+
+@st.cache_resource(show_spinner=False)
+def shelf() -> Shelf:
+    """What was said and written at every address of this server."""
+    return Shelf()
+
+
+def model_of(card: RunCard) -> LM | None:
+    """The model of a run; None if it cannot be loaded, which the headline tells."""
+    if card.problem:
+        return None
+    try:
+        return loaded(str(card.path), card.saved)
+    except Exception as error:  # files of any origin; the other runs can still be picked
+        if card.state == "training":  # its checkpoint may have been replaced just now
+            st.error(plain(problem_of(error)))
+        else:
+            problems()[str(card.path), card.saved] = problem_of(error)
+            st.rerun()
+        return None
 
 
 @st.cache_resource(max_entries=3, show_spinner="Loading the run")
@@ -129,85 +183,34 @@ def examples(path: str, saved: float) -> list[str]:
     return [GREETING, *[text for text in found if PLAIN_QUESTION.fullmatch(text)][:EXAMPLES]]
 
 
-def conversation(lm: LM, card: RunCard, new: bool) -> Conversation:
-    """This visitor's conversation with a run; each run has one, and a new one replaces it."""
-    talks: dict[str, Conversation] = st.session_state.setdefault("talks", {})
-    talk = talks.get(str(card.path))
-    if new or talk is None or talk.model is not lm.model:
-        said = [] if new or talk is None else talk.messages
-        talk = talks[str(card.path)] = lm.conversation()
-        talk.messages = list(said)  # a newer checkpoint goes on with the same chat
-    return talk
+def desk_of(lm: LM, card: RunCard) -> Desk:
+    """This visitor's chat and text with a run; a newer checkpoint goes on with the same."""
+    name = st.query_params.get("chat")
+    if name is None or not shelf().knows(name):
+        if name is not None:
+            st.warning("This chat is no longer kept: the lab was started anew since, or many others came after it.")
+        name = st.query_params["chat"] = shelf().new_chat()
+    desks: dict[tuple[str, str], Desk] = st.session_state.setdefault("desks", {})
+    place = name, str(card.path)
+    desk = desks.get(place)
+    if desk is None or desk.lm.model is not lm.model:
+        desk = desks[place] = Desk(lm, shelf(), *place)
+    return desk
 
 
-def chat(talk: Conversation, sampling: Sampling, suggestions: list[str]) -> None:
-    """What was said, and the next turn; an empty chat has something to click."""
-    for message in talk.messages:
-        with st.chat_message(message["role"], avatar=AVATARS[message["role"]]):
-            st.text(message["content"])
-    text = st.chat_input("Say something", submit_mode="stop")
-    if not talk.messages:
-        text = suggested(suggestions, text)
-    if not text:
-        return
-    talk.sampling = sampling
-    with st.chat_message("user", avatar=AVATARS["user"]):
-        st.text(text)
-    with st.chat_message("assistant", avatar=AVATARS["assistant"]):
-        grow(talk.stream(text))
-
-
-def suggested(suggestions: list[str], typed: str | None) -> str | None:
-    """What was typed, or else the suggestion that was clicked; they go as soon as there is either."""
-    place = st.empty()
-    if typed:
-        return typed
-    with place.container():
-        st.caption("A small model, on this machine alone. Say hello, or ask one of these:")
-        with st.container(horizontal=True):
-            clicked = [text for number, text in enumerate(suggestions) if st.button(text, key=f"suggestion {number}")]
-    if clicked:
-        place.empty()
-    return clicked[0] if clicked else None
-
-
-def continuation(lm: LM, card: RunCard, sampling: Sampling) -> None:
-    """A text, and what the model adds to it."""
-    written: dict[str, str] = st.session_state.setdefault("written", {})
-    st.subheader("Continue this text", anchor=False)
-    with st.form("continuation", border=False):  # the text and the click arrive together
-        prompt = st.text_area(
-            "Continue this text", height=140, placeholder="Once upon a time", label_visibility="collapsed", key="prompt"
-        )
-        clicked = st.form_submit_button("Continue", type="primary")
-    place = str(card.path)
-    if clicked:
-        stop = st.empty()
-        stop.button("Stop", icon=":material/stop:")  # a click ends this pass at its next piece
-        with st.container(border=True):
-            grow(remembered(lm.stream(prompt, **asdict(sampling)), written, place, prompt), prompt)
-        stop.empty()
-    elif place in written:
-        with st.container(border=True):
-            st.text(written[place])
-
-
-def remembered(pieces: Iterator[str], texts: dict[str, str], key: str, start: str) -> Generator[str, None, None]:
-    """The pieces; `texts[key]` is `start` and all of them so far."""
-    texts[key] = start
-    for piece in pieces:
-        texts[key] += piece
-        yield piece
-
-
-def grow(pieces: Generator[str, None, None], start: str = "") -> None:
-    """Shows a text as it comes, as plain text: a model's stars and dollars are no markup."""
-    box = st.empty()
-    said = start
-    box.text(said)
-    with contextlib.closing(pieces):  # when the visitor stops it, here and now
-        for piece in pieces:
-            said += piece
-            box.text(said)
-    if said == start:
-        st.caption("The model ended its text at once.")
+def system(desk: Desk, card: RunCard) -> None:
+    """Where the system prompt is typed; why the model cannot have one is said below it."""
+    talk = desk.talk
+    assert talk is not None, "this run does not chat"
+    text = st.text_area(
+        "System prompt",
+        talk.conversation.system or "",
+        height=90,
+        key=f"system {card.path}",
+        placeholder="none",
+        help="Stands before the chat and stays when the context overflows.",
+    )
+    try:
+        desk.set_system(text.strip())
+    except UserError as error:
+        st.error(plain(str(error)))

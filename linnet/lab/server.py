@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import socket
 from pathlib import Path
@@ -29,7 +30,7 @@ OPTIONS = {
     "runner.fastReruns": "false",
     "theme.light.primaryColor": "#9b3045",
     "theme.light.secondaryBackgroundColor": "#f6f7f9",
-    "theme.dark.primaryColor": "#e38795",
+    "theme.dark.primaryColor": "#dc7283",
     "theme.dark.backgroundColor": "#16181b",
     "theme.dark.secondaryBackgroundColor": "#202327",
 }
@@ -74,10 +75,8 @@ def check_streamlit() -> None:
     Raises:
         UserError: Streamlit is not installed.
     """
-    try:
-        import streamlit  # noqa: F401
-    except ImportError:
-        raise UserError(f"the lab needs Streamlit; `pip install {wanted()}` brings it") from None
+    if importlib.util.find_spec("streamlit") is None:  # importing it would take a second
+        raise UserError(f"the lab needs Streamlit; `pip install {wanted()}` brings it")
 
 
 def serve(runs: Path, port: int, browser: bool) -> None:

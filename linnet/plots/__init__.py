@@ -34,7 +34,9 @@ def draw_run(run: Run) -> list[Path]:
     rows, name = read_rows(run.metrics_file), run.path.resolve().name
     written = [save_png(loss_perplexity_curves(rows, name), run.plots / "loss_perplexity_curves.png")]
     if rows:
-        written.append(save_png(training_curves(rows, name), run.plots / "training_curves.png"))
+        written.append(
+            save_png(training_curves(rows, name, optim=run.config().get("optim")), run.plots / "training_curves.png")
+        )
     diagram, model = run.plots / "architecture_diagram.txt", run.model_config()
     write_text(diagram, architecture_diagram(model))
     written += [diagram, save_png(architecture_picture(model, name), diagram.with_suffix(".png"))]

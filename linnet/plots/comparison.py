@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#222222")
-"""of Okabe and Ito, the yellow and the orange as one dark ochre that can be read as text on white"""
+COLOURS = ("#0068a3", "#b34a00", "#00785a", "#a3467c", "#7a6100", "#2b7aa8", "#222222")
+"""after Okabe and Ito, so dark that a name in them can be read on white"""
+
+DIFFERENT_TEXTS = "Validated on different texts: only curves with the same letter in brackets can be compared."
 
 NAMED = 12
 """runs that get a colour and a name; the others stay grey behind them"""
@@ -40,12 +42,17 @@ class Curve:
 
 
 def comparison(
-    runs: Mapping[str, Rows], against: Literal["time", "tokens"] = "time", palette: Palette = LIGHT
+    runs: Mapping[str, Rows],
+    against: Literal["time", "tokens"] = "time",
+    palette: Palette = LIGHT,
+    texts: Mapping[str, str] | None = None,
 ) -> Figure:
     """One panel: bits per byte of the validation split (nats per token where a run has no bits) over time or tokens.
 
     Args:
         runs: evaluations by name of the run, rows of metrics.jsonl; those at the front are drawn in colour.
+        texts: the letter of each run's validation text, where they are not all of one: it stands with the name, and a
+            line below says that only curves of one letter can be compared.
     """
     known = all(number(row, "val_bits_per_byte") is not None for rows in runs.values() for row in rows)
     value, unit = ("val_bits_per_byte", "bits per byte") if known else ("val_loss", "nats per token")
@@ -63,7 +70,7 @@ def comparison(
     for number_, curve in enumerate(named):
         _draw(axes, curve, number_, palette)
     _scales(axes, curves, seconds / scale, against)
-    _name_ends(axes, named, palette)
+    _name_ends(axes, named, palette, texts or {})
     more = f", the best {NAMED} in colour" if len(curves) > NAMED else ""
     heading(
         figure,
@@ -71,6 +78,8 @@ def comparison(
         f"{count_of(len(curves), 'run')}{more}",
         "star and figure: the best evaluation",
     )
+    if texts:
+        figure.supxlabel(DIFFERENT_TEXTS, fontsize=10, color=palette.ink)
     return figure
 
 
@@ -124,7 +133,7 @@ def _scales(axes: Axes, curves: Sequence[Curve], end: float, against: str) -> No
         count_axis(axes)
 
 
-def _name_ends(axes: Axes, curves: Sequence[Curve], palette: Palette) -> None:
+def _name_ends(axes: Axes, curves: Sequence[Curve], palette: Palette, texts: Mapping[str, str]) -> None:
     """The names in a column beside the panel, in the order of the curves' ends, each tied to its curve."""
     ends = axes.transData
     inside = axes.transAxes.inverted()
@@ -136,8 +145,9 @@ def _name_ends(axes: Axes, curves: Sequence[Curve], palette: Palette) -> None:
     for index, curve in enumerate(curves):
         colour, line = _looks(index)
         name = curve.name if len(curve.name) <= LONGEST_NAME else curve.name[: LONGEST_NAME - 1] + "…"
+        text = f"[{texts[curve.name]}] " if curve.name in texts else ""
         axes.annotate(
-            f"{name}  {min(curve.ys):.4f}",
+            f"{text}{name}  {min(curve.ys):.4f}",
             xy=(curve.xs[-1], curve.ys[-1]),
             xytext=(1.03, places[index]),
             textcoords="axes fraction",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linnet.console import count_text, duration_text
-from linnet.plots.figures import LIGHT, Palette, count_axis, heading, legend, new_figure, note, style
+from linnet.plots.figures import LIGHT, Palette, count_axis, heading, legend, new_figure, note, step_axis, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,13 +19,17 @@ Rows = Sequence[Mapping[str, Any]]
 TOKENS = "tokens trained on"
 SHADE = 0.2
 """opacity of the standard-error band"""
+FEW = 3
+"""points of a curve up to which each has its value written beside it"""
+PROBE = "probe"
+"""kind of the rows that score only a small part of the validation split, early and often"""
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """One curve: values that are numbers, in order of tokens."""
+    """One curve: values that are numbers, in order of steps."""
 
-    tokens: list[float]
+    steps: list[float]
     values: list[float]
 
     def __bool__(self) -> bool:
@@ -47,27 +51,34 @@ def number(row: Mapping[str, Any], name: str) -> float | None:
 
 def points(rows: Rows, name: str) -> Points:
     """The curve of `name`: rows that lack it, or hold no finite number there, are left out."""
-    found = [
-        (x, y) for row in rows if (x := number(row, "tokens")) is not None and (y := number(row, name)) is not None
-    ]
+    found = [(x, y) for row in rows if (x := number(row, "step")) is not None and (y := number(row, name)) is not None]
     found.sort(key=lambda point: point[0])
     return Points([x for x, _ in found], [y for _, y in found])
 
 
+def whole_evaluations(rows: Rows) -> Rows:
+    """The rows that scored the whole validation split: those with a validation loss that are no probe."""
+    return [row for row in rows if number(row, "val_loss") is not None and row.get("kind") != PROBE]
+
+
+def probes(rows: Rows) -> Rows:
+    """The rows that scored a small part of it."""
+    return [row for row in rows if row.get("kind") == PROBE]
+
+
 def best_row(rows: Rows) -> Mapping[str, Any] | None:
     """The evaluation with the lowest validation loss, the earlier of equals: what the checkpoint "best" holds."""
-    scored = [(loss, index) for index, row in enumerate(rows) if (loss := number(row, "val_loss")) is not None]
-    return rows[min(scored)[1]] if scored else None
+    return min(whole_evaluations(rows), key=lambda row: float(row["val_loss"]), default=None)
 
 
-def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette) -> None:
-    """A star at the best evaluation's value of `name`, its value in the legend."""
+def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette, figures: bool) -> None:
+    """A star at the best evaluation's value of `name`, with its value in the legend where `figures` are wanted."""
     best = best_row(rows)
-    if best is None or (tokens := number(best, "tokens")) is None or (value := number(best, name)) is None:
+    if best is None or (step := number(best, "step")) is None or (value := number(best, name)) is None:
         return
     error = number(best, "val_standard_error") if name == "val_loss" else None
     axes.plot(
-        [tokens],
+        [step],
         [value],
         linestyle="none",
         marker="*",
@@ -75,106 +86,121 @@ def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette) -
         markerfacecolor=palette.val,
         markeredgecolor=palette.paper,
         zorder=5,
-        label=f"best: {value:{form}}" + ("" if error is None else f" ± {error:.3f}"),
+        label=f"best: {value:{form}}" + ("" if error is None else f" ± {error:.3f}") if figures else None,
     )
 
 
-def draw_loss(axes: Axes, rows: Rows, palette: Palette = LIGHT, counting: float | None = None) -> None:
+def draw_loss(
+    axes: Axes, rows: Rows, palette: Palette = LIGHT, *, counting: float | None = None, figures: bool = True
+) -> None:
     """Training and validation loss, the latter with one standard error to each side, and the best evaluation.
 
     Args:
         counting: what counting needs for the validation text, in nats per token; a dashed line, where it is known.
+        figures: the legend has the figures and explains the star; not where the words beside the picture do.
     """
-    style(axes, palette, "Loss (lower is better)", "nats per token", TOKENS)
-    train, val = points(rows, "train_loss"), points(rows, "val_loss")
-    if not train and not val:
+    style(axes, palette, "Loss (lower is better)", "nats per token")
+    curves = _three(rows, "loss")
+    if not any(curves):
         return note(axes, palette, "nothing was logged yet")
-    _lines(axes, train, val, palette)
-    _error_band(axes, rows, palette)
-    _mark_best(axes, rows, "val_loss", ".3f", palette)
+    _lines(axes, *curves, ".2f", palette)
+    _error_band(axes, rows, palette, "± 1 standard error" if figures else None)
+    _mark_best(axes, rows, "val_loss", ".3f", palette, figures)
     if counting is not None:
-        label = f"counting: {counting:.3f}"
+        label = f"counting: {counting:.3f}" if figures else "counting"
         axes.axhline(counting, color=palette.other, linewidth=1.4, linestyle="--", label=label)
-    count_axis(axes)
-    axes.set_xlim(left=0)
+    _steps(axes, rows, *curves)
     legend(axes, palette)
     return None
 
 
-def _lines(axes: Axes, train: Points, val: Points, palette: Palette) -> None:
-    """A thin line of training, a line with marks of validation."""
+def _three(rows: Rows, what: str) -> tuple[Points, Points, Points]:
+    """Training, the whole validation split, and probes of it: each by steps."""
+    train, val = points(rows, f"train_{what}"), points(whole_evaluations(rows), f"val_{what}")
+    small = points(probes(rows), "val_loss")
+    if what == "perplexity":  # probes are logged with their loss alone
+        small = Points(small.steps, [math.exp(min(loss, 700.0)) for loss in small.values])
+    return train, val, small
+
+
+def _lines(axes: Axes, train: Points, val: Points, small: Points, form: str, palette: Palette) -> None:
+    """A thin line of training, a line with marks of validation, a dotted one of its probes."""
     if train:
-        axes.plot(train.tokens, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training")
+        axes.plot(train.steps, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training")
     if val:
-        axes.plot(
-            val.tokens, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation"
-        )
+        axes.plot(val.steps, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation")
+    if small:
+        looks: dict[str, Any] = {"linestyle": ":", "marker": "o", "markersize": 3.5, "markerfacecolor": palette.paper}
+        axes.plot(small.steps, small.values, color=palette.val, linewidth=1.2, label="a part of it", **looks)
+    else:
+        _write_values(axes, train, form, palette.train, "left")
+        _write_values(axes, val, form, palette.val, "right")
 
 
-def _error_band(axes: Axes, rows: Rows, palette: Palette) -> None:
+def _write_values(axes: Axes, curve: Points, form: str, colour: str, side: str) -> None:
+    """The figure beside each point of a curve that is hardly one; the last of several has it on its left, inside."""
+    if len(curve.values) > FEW:
+        return
+    for place, (x, y) in enumerate(zip(curve.steps, curve.values, strict=True)):
+        left = side == "left" or 0 < place == len(curve.values) - 1
+        looks: dict[str, Any] = {
+            "textcoords": "offset points",
+            "ha": "right" if left else "left",
+            "fontsize": 9,
+            "color": colour,
+        }
+        axes.annotate(f"{y:{form}}", (x, y), (-7 if left else 7, 6), **looks)
+
+
+def _steps(axes: Axes, rows: Rows, *curves: Points) -> None:
+    """The logarithmic scale of steps below a panel, which says how many tokens a step is."""
+    shown = [step for curve in curves for step in curve.steps]
+    step_axis(axes, min(shown), max(shown))
+    axes.set_xlabel(step_label(rows), fontsize=10)
+
+
+def step_label(rows: Rows, scale: str = ", logarithmic") -> str:
+    """What the scale below counts: "steps of 2,304 tokens, logarithmic"; without the tokens where none are known."""
+    known = [row for row in rows if number(row, "step") and number(row, "tokens")]
+    if not known:
+        return f"steps{scale}"
+    last = max(known, key=lambda row: float(row["step"]))
+    return f"steps of {last['tokens'] / last['step']:,.0f} tokens{scale}"
+
+
+def _error_band(axes: Axes, rows: Rows, palette: Palette, label: str | None) -> None:
     """One standard error to each side of the validation loss, where it is known."""
-    known = [row for row in rows if number(row, "val_standard_error") is not None]
+    known = [row for row in whole_evaluations(rows) if number(row, "val_standard_error") is not None]
     middle, error = points(known, "val_loss"), points(known, "val_standard_error")
     if not middle or len(middle.values) != len(error.values):
         return
     low = [value - one for value, one in zip(middle.values, error.values, strict=True)]
     high = [value + one for value, one in zip(middle.values, error.values, strict=True)]
     if len(low) == 1:
-        axes.errorbar(middle.tokens, middle.values, yerr=error.values, color=palette.val, capsize=4)
+        axes.errorbar(middle.steps, middle.values, yerr=error.values, color=palette.val, capsize=4)
         return
-    axes.fill_between(middle.tokens, low, high, color=palette.val, alpha=SHADE, linewidth=0, label="± 1 standard error")
+    axes.fill_between(middle.steps, low, high, color=palette.val, alpha=SHADE, linewidth=0, label=label)
 
 
-def draw_perplexity(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
+def draw_perplexity(axes: Axes, rows: Rows, palette: Palette = LIGHT, *, figures: bool = True) -> None:
     """Training and validation perplexity, e to the loss, on a logarithmic axis with plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    style(axes, palette, "Perplexity (lower is better)", "perplexity, logarithmic", TOKENS)
-    train, val = points(rows, "train_perplexity"), points(rows, "val_perplexity")
-    if not train and not val:
+    style(axes, palette, "Perplexity (lower is better)", "perplexity, logarithmic")
+    curves = _three(rows, "perplexity")
+    if not any(curves):
         return note(axes, palette, "nothing was logged yet")
-    _lines(axes, train, val, palette)
-    _mark_best(axes, rows, "val_perplexity", ",.1f", palette)
+    _lines(axes, *curves, ",.1f", palette)
+    _mark_best(axes, rows, "val_perplexity", ",.1f", palette, figures)
     axes.set_yscale("log")
-    drawn = [*train.values, *val.values]
+    drawn = [value for curve in curves for value in curve.values]
     wide = max(drawn) > 5 * min(drawn)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(6))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 10 else f"{value:.3g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    count_axis(axes)
-    axes.set_xlim(left=0)
+    _steps(axes, rows, *curves)
     legend(axes, palette)
     return None
-
-
-def step_axis(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
-    """A second scale above the panel: optimiser steps, read off the log's own pairs of steps and tokens."""
-    import numpy as np
-    from matplotlib.ticker import FuncFormatter
-
-    steps = points(rows, "step")
-    pairs = sorted({(x, y) for x, y in zip(steps.tokens, steps.values, strict=True) if x > 0 and y > 0})
-    xs, ys = [0.0], [0.0]
-    for x, y in pairs:
-        if x > xs[-1] and y > ys[-1]:  # both rise, or the scale could not be read backwards
-            xs.append(x)
-            ys.append(y)
-    if len(xs) < 2:
-        return
-    xs.append(2 * xs[-1])
-    ys.append(2 * ys[-1])
-
-    def there(values: Any) -> Any:
-        return np.interp(values, xs, ys)
-
-    def back(values: Any) -> Any:
-        return np.interp(values, ys, xs)
-
-    above = axes.secondary_xaxis("top", functions=(there, back))
-    above.set_xlabel("optimiser steps", fontsize=9, color=palette.ink)
-    above.tick_params(colors=palette.ink, labelsize=8, color=palette.faint)
-    above.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    above.spines["top"].set_color(palette.faint)
 
 
 def extent(rows: Rows) -> str:
@@ -191,7 +217,7 @@ def extent(rows: Rows) -> str:
 
 
 def loss_perplexity_curves(rows: Rows, name: str = "", palette: Palette = LIGHT) -> Figure:
-    """Two panels, loss and perplexity over tokens; any of the values may be missing.
+    """Two panels, loss and perplexity over steps; any of the values may be missing.
 
     Args:
         rows: of metrics.jsonl.
@@ -201,57 +227,106 @@ def loss_perplexity_curves(rows: Rows, name: str = "", palette: Palette = LIGHT)
     left, right = figure.subplots(1, 2)
     draw_loss(left, rows, palette)
     draw_perplexity(right, rows, palette)
-    for axes in (left, right):
-        step_axis(axes, rows, palette)
     heading(figure, palette, name, extent(rows))
     return figure
 
 
-def draw_learning_rate(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
-    """The learning rate of AdamW; that of the matrices follows the same shape."""
-    _single(axes, points(rows, "lr"), palette, palette.train, "Learning rate", "AdamW's rate")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=False)
-    axes.yaxis.get_offset_text().set(color=palette.ink, fontsize=9)
+def draw_learning_rate(
+    axes: Axes, rows: Rows, palette: Palette = LIGHT, optim: Mapping[str, Any] | None = None
+) -> None:
+    """The learning rates: AdamW's, and Muon's where Muon steps the matrices.
+
+    Args:
+        optim: that section of the run's settings, for logs that hold AdamW's rate alone: both follow one schedule.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    adamw, muon = points(rows, "lr"), _muon_rate(rows, optim or {})
+    _single(axes, rows, adamw, palette, palette.train, "Learning rate", "rate", label="AdamW")
+    if not adamw:
+        return
+    if muon:
+        axes.plot(muon.steps, muon.values, color=palette.val, linewidth=1.2, marker=muon.marker, label="Muon, matrices")
+        axes.set_ylim(top=1.3 * max(*muon.values, *adamw.values) or 1.0)  # room for the legend
+        legend(axes, palette)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+
+
+def _muon_rate(rows: Rows, optim: Mapping[str, Any]) -> Points:
+    """Muon's rate as it was logged, or from AdamW's, which follows the same schedule; empty without Muon."""
+    logged = points(rows, "matrix_lr")
+    if logged or optim.get("kind") != "muon":
+        return logged
+    adamw, lr, matrix_lr = points(rows, "lr"), number(optim, "lr"), number(optim, "matrix_lr")
+    if not lr or matrix_lr is None:
+        return logged
+    return Points(adamw.steps, [value * matrix_lr / lr for value in adamw.values])
+
+
+def plain(value: float) -> str:
+    """A small number without powers of ten: 0.0003, not 3e-04."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def draw_gradient_norm(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     """The gradient's norm before clipping: spikes are batches that surprised the model."""
-    _single(axes, points(rows, "grad_norm"), palette, palette.train, "Gradient norm", "before clipping")
+    _single(axes, rows, points(rows, "grad_norm"), palette, palette.train, "Gradient norm", "before clipping")
 
 
 def draw_speed(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
     """Training speed; evaluations are not in it."""
-    _single(axes, points(rows, "tokens_per_s"), palette, palette.other, "Speed", "tokens per second")
+    _single(axes, rows, points(rows, "tokens_per_s"), palette, palette.other, "Speed", "tokens per second")
     count_axis(axes, "y")
 
 
 def draw_accuracy(axes: Axes, rows: Rows, palette: Palette = LIGHT) -> None:
-    """Share of validation tokens that the model found likeliest."""
-    accuracy = points(rows, "val_accuracy")
-    percent = Points(accuracy.tokens, [100 * value for value in accuracy.values])
-    _single(axes, percent, palette, palette.val, "Next token right", "% of validation tokens", marker="o")
+    """Share of validation tokens that the model found likeliest, over logarithmic steps as the loss is."""
+    accuracy = points(whole_evaluations(rows), "val_accuracy")
+    percent = Points(accuracy.steps, [100 * value for value in accuracy.values])
+    title, ylabel = "Next token right", "% of validation tokens"
+    _single(axes, rows, percent, palette, palette.val, title, ylabel, marker="o")
+    if percent:
+        _write_values(axes, percent, ".1f", palette.val, "right")
+        _steps(axes, rows, percent)
 
 
 def _single(
-    axes: Axes, curve: Points, palette: Palette, colour: str, title: str, ylabel: str, marker: str = ""
+    axes: Axes,
+    rows: Rows,
+    curve: Points,
+    palette: Palette,
+    colour: str,
+    title: str,
+    ylabel: str,
+    *,
+    marker: str = "",
+    label: str = "",
 ) -> None:
-    style(axes, palette, title, ylabel, TOKENS)
+    """One curve over steps at even distances: a schedule, or a machine's pace, is a matter of time."""
+    style(axes, palette, title, ylabel, step_label(rows, ""))
     if not curve:
         return note(axes, palette, "nothing was logged")
-    axes.plot(curve.tokens, curve.values, color=colour, linewidth=1.2, marker=marker or curve.marker, markersize=4)
+    looks: dict[str, Any] = {"marker": marker or curve.marker, "markersize": 4, "label": label or None}
+    axes.plot(curve.steps, curve.values, color=colour, linewidth=1.2, **looks)
     count_axis(axes)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0, top=1.08 * max(curve.values) or 1.0)
     return None
 
 
-def training_curves(rows: Rows, name: str = "", palette: Palette = LIGHT) -> Figure:
-    """Four panels over tokens: learning rate, gradient norm, speed, share of next tokens right."""
+def training_curves(
+    rows: Rows, name: str = "", palette: Palette = LIGHT, optim: Mapping[str, Any] | None = None
+) -> Figure:
+    """Four panels over steps: learning rates, gradient norm, speed, share of next tokens right.
+
+    Args:
+        optim: that section of the run's settings.
+    """
     figure = new_figure(11, 6.4, palette)
-    panels = figure.subplots(2, 2)
-    for axes, draw in zip(
-        panels.flat, (draw_learning_rate, draw_gradient_norm, draw_speed, draw_accuracy), strict=True
-    ):
-        draw(axes, rows, palette)
+    (rate, gradient), (speed, accuracy) = figure.subplots(2, 2)
+    draw_learning_rate(rate, rows, palette, optim)
+    draw_gradient_norm(gradient, rows, palette)
+    draw_speed(speed, rows, palette)
+    draw_accuracy(accuracy, rows, palette)
     heading(figure, palette, name, extent(rows))
     return figure

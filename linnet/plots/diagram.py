@@ -197,6 +197,35 @@ def _boxed(lead: str, part: Part) -> str:
     return f"{_line('│  ' + lead, part).rstrip():<{WIDTH - 1}}│"
 
 
+def drawing(config: ModelConfig) -> dict[str, Any]:
+    """The same for the page, which draws it in its own boxes: `before` and `after` (parts on the residual stream, each
+    with the name of its colour), `blocks` with their two branches, `sentences`."""
+    blocks = []
+    groups = _block_groups(config)
+    for layers in groups:
+        branches = []
+        for name, parts, fill in (
+            ("attention_norm", attention_parts(config, layers[0]), "attention"),
+            ("mlp_norm", mlp_parts(config), "mlp"),
+        ):
+            norm, post = (_norm(name, config), "norm"), config.norm_placement == "post"
+            inside = [(part, fill) for part in parts]
+            branches.append({"parts": inside if post else [norm, *inside], "after": [norm] if post else []})
+        title = _block_title(config, layers, alternating=len(groups) > 1)
+        blocks.append({"title": title, "branches": branches})
+    dropout = [_dropout(config)] if config.dropout else []
+    final, head = after_parts(config)
+    return {
+        "before": [
+            (part, "norm" if part.name == "embedding_norm" else "embedding")
+            for part in [*before_parts(config), *dropout]
+        ],
+        "blocks": blocks,
+        "after": [(final, "norm"), (head, "embedding")],
+        "sentences": [f"B texts at a time, T tokens of each, at most {config.block_size:,}", *_costs(config)],
+    }
+
+
 def architecture_picture(config: ModelConfig, name: str = "", palette: Palette = LIGHT) -> Figure:
     """The same drawing as a picture: the residual stream on the left, what reads from it and adds to it on the right.
 

@@ -17,7 +17,7 @@ from linnet.errors import UserError
 from linnet.evaluate.counting import Baselines, run_baselines
 from linnet.files import read_json
 from linnet.model.config import ModelConfig, parameter_count
-from linnet.plots.curves import best_row, number, points
+from linnet.plots.curves import best_row, number, points, whole_evaluations
 from linnet.run import Run
 
 EXTRAS = ("conversation", "evaluation", "memorisation", "next_tokens", "samples")
@@ -88,10 +88,9 @@ class Facts:
         return {name: _mapping(facts) for name, facts in _mapping(self.data.get("splits")).items()}
 
     @cached_property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """Rows with a validation loss, earliest first."""
-        found = [row for row in self.rows if number(row, "val_loss") is not None]
-        return sorted(found, key=lambda row: number(row, "step") or 0)
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """Rows that scored the whole validation split, earliest first."""
+        return sorted(whole_evaluations(self.rows), key=lambda row: number(row, "step") or 0)
 
     @cached_property
     def best(self) -> Mapping[str, Any] | None:

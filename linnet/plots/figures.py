@@ -37,8 +37,9 @@ class Palette:
     other: str
 
 
-LIGHT = Palette("#ffffff", "#222222", "#d4d4d4", "#0072b2", "#d55e00", "#009e73")
-"""blue, vermilion and green of Okabe and Ito, Color Universal Design (2008)"""
+LIGHT = Palette("#ffffff", "#222222", "#d4d4d4", "#0068a3", "#b34a00", "#00785a")
+"""blue, vermilion and green after Okabe and Ito, Color Universal Design (2008), so dark that words in them can be read
+on white"""
 
 PAGE = Palette("#010101", "#010102", "#010103", "#010104", "#010105", "#010106")
 """stand-ins that `svg` replaces by the page's CSS variables, which follow its light or dark look"""
@@ -81,7 +82,7 @@ def style(axes: Axes, palette: Palette, title: str, ylabel: str, xlabel: str = "
 def legend(axes: Axes, palette: Palette) -> None:
     """A legend without a box, if anything is labelled."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=palette.ink)
+        axes.legend(loc="best", frameon=False, fontsize=9, labelcolor=palette.ink)
 
 
 def count_axis(axes: Axes, which: str = "x") -> None:
@@ -90,6 +91,33 @@ def count_axis(axes: Axes, which: str = "x") -> None:
 
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
+
+
+def step_axis(axes: Axes, first: float, last: float) -> None:
+    """A logarithmic scale of steps from `first` to `last`; step 0, which has no logarithm, stands at its left end."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    if first < 1:
+        axes.set_xscale("symlog", linthresh=1, linscale=0.5)
+    else:
+        axes.set_xscale("log")
+    ticks = step_ticks(first, last)
+    left, right = max(first, 1.0), max(last, 2.0 if first < 1 else last)
+    margin = 2.0 if left == right else (right / left) ** 0.04  # a single place stands in the middle
+    axes.set_xlim(-0.15 if first < 1 else left / margin, right * margin)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
+
+
+def step_ticks(first: float, last: float) -> list[float]:
+    """Round numbers between the two: 1, 2, 5, 10 ... of a short way, 1, 3, 10, 30 ... of a long one; 0 if it is there.
+    Where that gives no three, the two ends."""
+    low = max(first, 1.0)
+    marks = (1, 2, 5) if last / low < 60 else (1, 3) if last / low < 3000 else (1,)
+    scale = [mark * 10.0**power for power in range(12) for mark in marks]
+    found = [0.0] * (first < 1) + [value for value in scale if low <= value <= last]
+    return found if len(found) > 2 else sorted({first, last})
 
 
 def note(axes: Axes, palette: Palette, text: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from linnet.console import count_of
 from linnet.insight import Prediction
 from linnet.plots.figures import LIGHT, Palette, heading, new_figure, style
-from linnet.plots.tokenizer import shortened, visible
+from linnet.plots.tokenizer import shortened
+from linnet.tokenizers.pieces import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 LABELLED = 24
 """longest text whose tokens stand beside the maps"""
+LONG = 64
+"""tokens of a text whose maps, of all heads at once, are too fine to read"""
 WIDEST = 24.0
 """inches; more heads than fit at their best size are drawn smaller"""
+TALLEST = 14.0
+"""inches of one map alone"""
 ROWS = 60
 """places of a text in a table; of a longer text the last ones"""
 MONO: dict[str, Any] = {"family": "DejaVu Sans Mono", "parse_math": False}
@@ -41,18 +46,31 @@ def shades(palette: Palette) -> Colormap:
 
 
 def attention_picture(
-    maps: NDArray[np.float32], tokens: Sequence[str], name: str = "", palette: Palette = LIGHT
+    maps: NDArray[np.float32],
+    tokens: Sequence[str],
+    name: str = "",
+    palette: Palette = LIGHT,
+    *,
+    layer: int | None = None,
+    head: int | None = None,
 ) -> Figure:
     """A map for each head: layers from top to bottom, heads from left to right, one colour scale for all.
 
     Args:
         maps: (L, H, T, T) of `linnet.insight.attention_maps`.
-        tokens: the T texts of the tokens; they stand beside the maps while there are at most `LABELLED`.
+        tokens: the T texts of the tokens; they stand beside the maps while there are at most `LABELLED`, and beside
+            a map that was chosen alone while there is room for them.
         name: of the run, for the title.
+        layer, head: draw the maps of this layer, of this head only; counted from 1.
     """
+    layers = range(1, len(maps) + 1) if layer is None else [layer]
+    heads = range(1, maps.shape[1] + 1) if head is None else [head]
+    maps = maps[[number - 1 for number in layers]][:, [number - 1 for number in heads]]
     L, H, T, _ = maps.shape
-    side = min(max(1.3, 0.125 * T) if T <= LABELLED else 1.9, WIDEST / H)  # of one map, in inches
-    labels = [shortened(visible(token), 14) for token in tokens] if T <= LABELLED and side / T > 0.08 else []
+    one = layer is not None and head is not None
+    few = T <= LABELLED or one
+    side = min(max(1.3, 0.125 * T) if few else 1.9, WIDEST / H, TALLEST)  # of one map, in inches
+    labels = [shortened(visible(token), 14) for token in tokens] if few and side / T > 0.08 else []
     outside = 0.3 + 0.068 * max(map(len, labels), default=4)
     left, right, top, bottom = 0.45 + outside, 1.1, 1.0, outside
     gap = 0.14
@@ -60,19 +78,19 @@ def attention_picture(
     # narrow grids leave room for the title at their right
     width, height = max(left + inside[0] + right, 7.5), top + inside[1] + bottom
     figure = new_figure(width, height, palette, panels=False)
-    for layer in range(L):
-        for head in range(H):
-            x, y = left + head * (side + gap), height - top - side - layer * (side + gap)
+    for row in range(L):
+        for column in range(H):
+            x, y = left + column * (side + gap), height - top - side - row * (side + gap)
             axes = figure.add_axes((x / width, y / height, side / width, side / height))
-            image = draw_attention(axes, maps[layer, head], palette)
+            image = draw_attention(axes, maps[row, column], palette)
             size = min(7, 65 * side / T)
-            _ticks(axes.yaxis, labels, T, size if head == 0 else 0)
-            _ticks(axes.xaxis, labels, T, size if layer == L - 1 else 0, rotation=90)
-            if layer == 0:
-                axes.set_title(f"head {head + 1}", fontsize=9, color=palette.ink, pad=4)
-            if head == 0:
+            _ticks(axes.yaxis, labels, T, size if column == 0 else 0)
+            _ticks(axes.xaxis, labels, T, size if row == L - 1 else 0, rotation=90)
+            if row == 0:
+                axes.set_title(f"head {heads[column]}", fontsize=9, color=palette.ink, pad=4)
+            if column == 0:
                 where = (0.15 / width, (y + side / 2) / height)
-                figure.text(*where, f"layer {layer + 1}", rotation=90, va="center", fontsize=9, color=palette.ink)
+                figure.text(*where, f"layer {layers[row]}", rotation=90, va="center", fontsize=9, color=palette.ink)
     tall = min(inside[1], 3.2)
     place = (left + inside[0] + 0.2) / width, (height - top - tall) / height, 0.13 / width, tall / height
     _scale(figure, image, figure.add_axes(place), palette)
@@ -80,7 +98,45 @@ def attention_picture(
         "Each row is a position that looks, each column one that it looks at; later positions, in grey, are hidden."
     )
     figure.text(0.01, 1 - 0.47 / height, legend, fontsize=9, color=palette.ink, va="center")
-    heading(figure, palette, name, f"attention of {count_of(L, 'layer')} × {count_of(H, 'head')}")
+    which = f"layer {layer}, head {head}" if one else f"{count_of(L, 'layer')} × {count_of(H, 'head')}"
+    heading(figure, palette, name, f"attention of {which}")
+    return figure
+
+
+def last_row_picture(
+    maps: NDArray[np.float32], tokens: Sequence[str], name: str = "", palette: Palette = LIGHT
+) -> Figure:
+    """Where the last token of a long text looks: a row for each head of each layer, a column for each position.
+
+    Args:
+        maps: (L, H, T, T) of `linnet.insight.attention_maps`.
+        tokens: the T texts of the tokens; they stand below the rows while there is room for them.
+    """
+    from matplotlib.colors import PowerNorm
+
+    L, H, T, _ = maps.shape
+    room = T <= WIDEST / 0.125
+    inside = min(max(0.125 * T, 5.0), WIDEST - 3), max(0.16 * L * H, 1.2)
+    left, right, top, bottom = 1.05, 1.1, 1.0, 1.15 if room else 0.5
+    width, height = left + inside[0] + right, top + inside[1] + bottom
+    figure = new_figure(width, height, palette, panels=False)
+    axes = figure.add_axes((left / width, bottom / height, inside[0] / width, inside[1] / height))
+    rows = maps[:, :, -1].reshape(L * H, T)
+    norm = PowerNorm(0.5, 0.0, 1.0)
+    image = axes.imshow(rows, cmap=shades(palette), norm=norm, interpolation="nearest", aspect="auto")
+    axes.tick_params(colors=palette.ink, color=palette.faint, length=2)
+    for spine in axes.spines.values():
+        spine.set_color(palette.faint)
+    for layer in range(1, L):
+        axes.axhline(layer * H - 0.5, color=palette.faint, linewidth=0.8)
+    axes.set_yticks([layer * H + (H - 1) / 2 for layer in range(L)], [f"layer {layer + 1}" for layer in range(L)])
+    axes.yaxis.set_tick_params(labelsize=8)
+    _ticks(axes.xaxis, [shortened(visible(token), 14) for token in tokens] if room else [], T, 6, rotation=90)
+    place = (left + inside[0] + 0.2) / width, bottom / height, 0.13 / width, inside[1] / height
+    _scale(figure, image, figure.add_axes(place), palette)
+    legend = f"Each row is a head, from the first of a layer down; each column one of the {T:,} tokens."
+    figure.text(0.01, 1 - 0.47 / height, legend, fontsize=9, color=palette.ink, va="center")
+    heading(figure, palette, name, f"where {shortened(visible(tokens[-1]), 20)} looks, the last token")
     return figure
 
 

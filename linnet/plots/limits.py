@@ -95,7 +95,7 @@ def _overfitting(facts: Facts) -> str:
     text = ""
     if last > loss + 2 * error and rows[-1] is not best:
         text = (
-            f"Validation loss was lowest at step {_step(best)} ({loss:.3f}) and had risen to {last:.3f} at the end: "
+            f"Validation loss was lowest at step {_step(best)} and had risen to {last:.3f} at the end: "
             "from there on the model learned its training text by heart. Linnet uses the best checkpoint unless told "
             "otherwise."
         )
@@ -110,7 +110,7 @@ def _overfitting(facts: Facts) -> str:
     if train is not None and loss - train > max(0.1, 2 * error):
         text += (
             f" It predicts training text better ({train:.3f} nats per token while it learned) than text it has never "
-            f"seen ({loss:.3f}): part of what it knows is these very documents."
+            "seen: part of what it knows is these very documents."
         )
     return text.strip()
 

@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+import math
+from collections.abc import Mapping
+from typing import Any
 
 from linnet.console import count_of, count_text, duration_text, size_text
-from linnet.evaluate.counting import Baselines, verdict
+from linnet.evaluate.counting import verdict
 from linnet.model.config import flops_per_token, parameter_table
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts, baselines_of
+from linnet.plots.writing import spread
 
 Row = tuple[str, str]
-T = TypeVar("T")
 
 EVALUATIONS = 16
 """lines of the table of evaluations"""
-TIMELINE = 6
-"""samples over training"""
 WRONG = 6
 """wrong answers of the exam that are shown"""
 
 
-def words(n: float) -> str:
-    """A count in words: 1,311,872 -> "1.31 million"."""
-    for limit, name in ((1e9, "billion"), (1e6, "million")):
-        if n >= limit:
-            return f"{n / limit:.2f} {name}"
-    return f"{n:,.0f}"
-
-
 def headline(facts: Facts) -> str:
-    """What the model is, what it learned from, for how long, and what it reached, in plain words."""
-    kind = "a small language model that chats" if facts.chats else "a small language model"
-    text = f"{kind[0].upper()}{kind[1:]}, with {words(facts.parameters)} parameters"
-    train = facts.splits.get("train", {})
-    size, documents, seconds = number(train, "bytes"), number(train, "documents"), facts.last("elapsed_s")
-    if seconds is not None or size is not None:
-        text += ". It learned" + ("" if seconds is None else f" for {duration_text(seconds)}")
-    if size is not None and documents is not None:
-        text += f" from {size_text(size)} of text ({count_of(documents, 'document')})"
-    accuracy, bits = facts.reached.get("accuracy"), facts.reached.get("bits_per_byte")
-    if accuracy is not None:
-        text += f". In text it has never seen, it guesses {accuracy:.1%} of all next tokens right"
-        text += "" if bits is None else f" and needs {bits:.2f} bits for a byte ({_beside(facts.baselines)})"
-    elif facts.reached.get("loss") is None:
+    """What the model is and what it learned from, in plain words; the figures stand below it, each once."""
+    text = f"A small language model{' that chats' if facts.chats else ''}"
+    size = number(facts.splits.get("train", {}), "bytes")
+    text += "" if size is None else f". It learned from {size_text(size)} of text"
+    if not facts.reached.keys() & {"loss", "accuracy"}:
         text += ". How well it does on text that it has never seen was not measured"
     return text + "."
-
-
-def _beside(found: Baselines | None) -> str:
-    """What else a byte costs, so that the model's bits have something to stand beside."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in found.named()) if found else "plain text has 8"
 
 
 def worth(facts: Facts) -> dict[str, Any]:
@@ -88,9 +64,8 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
         unsure = f"worse than a blind guess: that has {size:,}, one for each token of the vocabulary"
     found.append((perplexity, shown, "", "perplexity", unsure))
     bits = reached.get("bits_per_byte")
-    found.append(
-        (bits, f"{bits or 0:.3f}", "bits per byte", "compression", f"lower is better; {_beside(facts.baselines)}")
-    )
+    beside = "lower is better; plain text has 8" if facts.baselines is None else "lower is better"
+    found.append((bits, f"{bits or 0:.3f}", "bits per byte", "compression", beside))
     accuracy = reached.get("accuracy")
     shown = "" if accuracy is None else f"{accuracy:.1%}"
     found.append((accuracy, shown, "", "next tokens right", "its first guess, on unseen text"))
@@ -106,13 +81,6 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
         for value, shown, unit, what, hint in found
         if value is not None
     ]
-
-
-def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most `most` of `items`, evenly spread, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
 def evaluation_table(facts: Facts) -> list[dict[str, Any]]:
@@ -141,29 +109,6 @@ def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def timeline(facts: Facts) -> list[dict[str, Any]]:
-    """Samples from the first to the last, each with where the model then stood."""
-    losses = {row.get("step"): row for row in facts.evaluations}
-    found = []
-    for row in spread(facts.samples, TIMELINE):
-        at = losses.get(row.get("step"), {})
-        parts = [f"step {row['step']:,}"] if isinstance(row.get("step"), int) else []
-        if (seconds := number(at, "elapsed_s")) is not None:
-            parts.append(f"after {duration_text(seconds)}")
-        if (loss := number(at, "val_loss")) is not None:
-            parts.append(f"validation loss {loss:.2f}")
-        found.append({"when": parts, **sample_text(row)})
-    return found
-
-
-def sample_text(row: Mapping[str, Any] | str) -> dict[str, str]:
-    """`prompt` and `rest` of a sample: a text, or a mapping with `text` and the `prompt` that it begins with."""
-    if isinstance(row, str):
-        return {"prompt": "", "rest": row}
-    prompt, text = str(row.get("prompt") or ""), str(row.get("text") or "")
-    return {"prompt": prompt, "rest": text.removeprefix(prompt)}
-
-
 def next_tokens(facts: Facts) -> list[dict[str, Any]]:
     """Each prompt with its likeliest next tokens and their probabilities."""
     from linnet.plots.tokenizer import visible
@@ -177,7 +122,8 @@ def next_tokens(facts: Facts) -> list[dict[str, Any]]:
 
 
 def evaluation(facts: Facts) -> dict[str, Any]:
-    """`figures` as rows; `source`, the comparison with the built-in grammar; `exam`. Each empty if there is none."""
+    """`figures` as rows, without those that stand at the top of the page; `source`, the comparison with the built-in
+    grammar; `exam`. Each empty if there is none."""
     found = facts.evaluation
     names = (
         ("loss", "loss", "{:.4f} nats per token"),
@@ -190,12 +136,23 @@ def evaluation(facts: Facts) -> dict[str, Any]:
     rows: list[Row] = [("split", str(found["split"]))] if found.get("split") else []
     if found.get("checkpoint"):
         rows.append(("checkpoint", str(found["checkpoint"])))
-    rows += [(label, form.format(value)) for name, label, form in names if (value := number(found, name)) is not None]
-    if (beside := baselines_of(found)) is not None:
-        rows.append(("bits per byte without a model", _beside(beside)))
+    rows += [
+        (label, form.format(value))
+        for name, label, form in names
+        if (value := number(found, name)) is not None and not _said_above(facts, name, value)
+    ]
+    if (beside := baselines_of(found)) is not None and beside != facts.baselines:
+        others = ", ".join(f"{name} {value:.2f}" for name, value in beside.named())
+        rows.append(("bits per byte without a model", others))
     if found.get("caution"):
         rows.append(("how far to trust them", str(found["caution"])))
     return {"figures": rows, "source": _source(found), "exam": _exam(found.get("exam"))}
+
+
+def _said_above(facts: Facts, name: str, value: float) -> bool:
+    """Whether the figure at the top of the page is this one, up to its last digit."""
+    known = facts.reached.get(name)
+    return known is not None and math.isclose(known, value, rel_tol=5e-4)
 
 
 def _source(found: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -336,56 +293,3 @@ def tokenizer_rows(sample: Mapping[str, Any]) -> list[Row]:
         ("characters per token", f"{sample['chars_per_token']:.2f}"),
         ("of the vocabulary in use there", f"{sample['vocab_used_fraction']:.1%}"),
     ]
-
-
-def settings(facts: Facts) -> list[tuple[str, list[Row]]]:
-    """The configuration, section by section."""
-
-    def shown(value: object) -> str:
-        if isinstance(value, list):
-            return ", ".join(map(str, value))
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value).strip("'") or "(empty)"
-
-    return [(name, [(key, shown(value)) for key, value in values.items()]) for name, values in facts.sections().items()]
-
-
-def provenance(facts: Facts) -> list[Row]:
-    """Machine, versions, date and command line."""
-    machine, versions = facts.manifest.get("machine") or {}, facts.manifest.get("versions") or {}
-    choices = facts.manifest.get("choices") or {}
-    rows: list[Row] = []
-    if facts.manifest.get("created"):
-        rows.append(("begun", str(facts.manifest["created"]).replace("T", " ").replace("+00:00", " UTC")))
-    if facts.manifest.get("command"):
-        rows.append(("command", shlex.join(map(str, facts.manifest["command"]))))
-    processor = machine.get("gpu") or machine.get("processor")
-    if processor:
-        cores = f", {machine['cores']} cores" if machine.get("cores") and not machine.get("gpu") else ""
-        rows.append(("computed on", f"{processor}{cores}"))
-    if (memory := number(machine, "memory_bytes")) is not None:
-        rows.append(("memory of the machine", size_text(memory)))
-    peak = max((value for row in facts.rows if (value := number(row, "memory_bytes"))), default=None)
-    if peak:
-        kind = "the GPU's" if machine.get("gpu") else "Python and PyTorch counted"
-        rows.append(("memory to train, measured", f"{size_text(peak)} at most, {kind}"))
-    if machine.get("system"):
-        rows.append(("system", str(machine["system"])))
-    rows += [(str(name), str(version)) for name, version in versions.items()]
-    for name, value in choices.items():
-        said = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-        rows.append((f"{name} used", said))
-    return rows
-
-
-def usage(facts: Facts) -> list[Row]:
-    """(what it does, command) of the next things to type."""
-    where = shlex.quote(str(facts.run.path))
-    found = [("write on from a beginning", f'linnet generate {where} --prompt "Once" --num-samples 3')]
-    if facts.chats:
-        found.append(("talk to it", f"linnet chat {where}"))
-    found += [
-        ("score it again on unseen text", f"linnet eval {where}"),
-        ("see its likeliest next tokens", f'linnet inspect {where} --prompt "Once"'),
-        ("use it from Python", f"import linnet; print(linnet.load({str(facts.run.path)!r}).generate('Once'))"),
-    ]
-    return found

@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from linnet import __version__
 from linnet.files import write_text
-from linnet.plots import page
+from linnet.plots import origin, page, writing
+from linnet.plots.curves import probes
 from linnet.plots.facts import Facts
 from linnet.plots.limits import limits
 from linnet.run import Run
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+
+PICTURE = (3.7, 2.9)
+"""inches; so small that its labels have eleven pixels and more on a phone, where the page is 390 pixels wide"""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -57,7 +61,7 @@ def render(facts: Facts) -> str:
 
 def content(facts: Facts) -> dict[str, Any]:
     """What the template shows."""
-    from linnet.plots.diagram import architecture_diagram
+    from linnet.plots.diagram import drawing
 
     return {
         "name": facts.name,
@@ -65,22 +69,23 @@ def content(facts: Facts) -> dict[str, Any]:
         "headline": page.headline(facts),
         "figures": page.key_figures(facts),
         "curves": _curves(facts),
+        "probed": bool(probes(facts.rows)),
         "evaluations": page.evaluation_table(facts),
         "worth": page.worth(facts),
-        "timeline": page.timeline(facts),
-        "samples": [page.sample_text(row) for row in facts.extra.get("samples") or []],
-        "conversation": facts.extra.get("conversation") or [],
+        "timeline": writing.timeline(facts),
+        "samples": [{"when": [], **writing.sample_text(row)} for row in facts.extra.get("samples") or []],
+        "conversation": writing.with_exam_notes(facts.extra.get("conversation") or [], facts.evaluation.get("exam")),
         "next_tokens": page.next_tokens(facts),
         "evaluation": page.evaluation(facts),
         "model_rows": page.model_rows(facts),
         "model_parts": page.model_parts(facts),
-        "diagram": architecture_diagram(facts.model),
+        "drawing": drawing(facts.model),
         "data": page.data_card(facts),
         "tokenizer": _tokenizer(facts),
         "limits": limits(facts),
-        "settings": page.settings(facts),
-        "provenance": page.provenance(facts),
-        "usage": page.usage(facts),
+        "settings": origin.settings(facts),
+        "provenance": origin.provenance(facts),
+        "usage": origin.usage(facts),
     }
 
 
@@ -90,8 +95,8 @@ def _picture(prefix: str, label: str, draw: Callable[..., None], *arguments: Any
 
     from linnet.plots.figures import PAGE, new_figure, svg
 
-    figure = new_figure(4.7, 3.2, PAGE, panels=False)
-    draw(figure.subplots(), *arguments, PAGE)
+    figure = new_figure(*PICTURE, PAGE, panels=False)
+    draw(figure.subplots(), *arguments, palette=PAGE)
     return Markup(svg(figure, prefix, label))
 
 
@@ -101,10 +106,10 @@ def _curves(facts: Facts) -> list[Markup]:
     if not facts.rows:
         return []
     panels: list[tuple[str, str, Callable[..., None]]] = [
-        ("loss", "loss over training", partial(curves.draw_loss, counting=facts.counting_loss)),
-        ("perplexity", "perplexity over training", curves.draw_perplexity),
+        ("loss", "loss over training", partial(curves.draw_loss, counting=facts.counting_loss, figures=False)),
+        ("perplexity", "perplexity over training", partial(curves.draw_perplexity, figures=False)),
         ("accuracy", "share of next tokens right over training", curves.draw_accuracy),
-        ("rate", "learning rate over training", curves.draw_learning_rate),
+        ("rate", "learning rates over training", partial(curves.draw_learning_rate, optim=facts.config.get("optim"))),
         ("gradient", "gradient norm over training", curves.draw_gradient_norm),
         ("speed", "tokens per second over training", curves.draw_speed),
     ]
@@ -117,7 +122,7 @@ def _tokenizer(facts: Facts) -> dict[str, Any]:
     if facts.sample is None:
         return {}
     pictures = [
-        _picture("lengths", "lengths of tokens", tokenizer.draw_lengths, facts.sample),
+        _picture("lengths", "lengths of tokens", partial(tokenizer.draw_lengths, figures=False), facts.sample),
         _picture("ranks", "frequencies of tokens by rank", tokenizer.draw_ranks, facts.sample),
     ]
     listed = {

@@ -54,7 +54,9 @@ def _texts(split: Split, tokenizer: Tokenizer) -> list[str]:
 
 def sample_statistics(run: Run) -> dict[str, Any] | None:
     """`linnet.tokenizers.stats.statistics` of the run's tokenizer on that sample, every token that occurs listed by
-    frequency; and `split`, `words` (runs without white space) and `scripts`. None where there is no text to read."""
+    frequency; and `split`, `words` (runs without white space), `word_set` and `scripts`. None where
+    there is no text to read."""
+    from linnet.plots.writing import words_of
     from linnet.tokenizers.stats import statistics
 
     sample = sample_documents(run)
@@ -67,7 +69,7 @@ def sample_statistics(run: Run) -> dict[str, Any] | None:
         return None
     found = statistics(tokenizer, ([text] for text in texts), top=tokenizer.vocab_size)
     words = sum(len(text.split()) for text in texts)
-    return {**found, "split": split, "words": words, "scripts": scripts(texts)}
+    return {**found, "split": split, "words": words, "word_set": words_of(texts), "scripts": scripts(texts)}
 
 
 def scripts(texts: list[str]) -> dict[str, float]:

@@ -42,8 +42,12 @@ def _length_labels(longest: int) -> list[str]:
     return labels if longest < LONGEST_BAR else [*labels[:-2], "", f"{LONGEST_BAR}+"]
 
 
-def draw_lengths(axes: Axes, statistics: Mapping[str, Any], palette: Palette = LIGHT) -> None:
-    """How many of the text's tokens have 1, 2, ... bytes."""
+def draw_lengths(axes: Axes, statistics: Mapping[str, Any], palette: Palette = LIGHT, *, figures: bool = True) -> None:
+    """How many of the text's tokens have 1, 2, ... bytes.
+
+    Args:
+        figures: write the mean beside its line; not where it stands beside the picture.
+    """
     style(axes, palette, "Length of the tokens in the text", "% of tokens", "bytes of a token")
     shares = length_shares(statistics)
     if not shares:
@@ -53,7 +57,7 @@ def draw_lengths(axes: Axes, statistics: Mapping[str, Any], palette: Palette = L
     axes.grid(False, axis="x")
     mean = statistics["bytes_per_token"]
     axes.axvline(mean, color=palette.val, linewidth=1.4)
-    label = f" mean {mean:.2f}"
+    label = f" mean {mean:.2f}" if figures else " mean"
     axes.text(mean, 1.13 * max(shares.values()), label, va="top", fontsize=9, color=palette.val)
     axes.set_xticks(range(1, max(shares) + 1), _length_labels(max(shares)))
     return None

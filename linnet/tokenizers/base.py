@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from linnet.errors import UserError
 from linnet.files import write_json
+from linnet.tokenizers.pieces import piece_text
 
 END_OF_TEXT = "<|endoftext|>"
 """the token that ends a document"""
@@ -135,6 +136,14 @@ class Tokenizer(ABC):
             UserError: an id outside the vocabulary, by its number.
         """
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def piece(self, id: int) -> str:
+        """The text of one token, a special one's name; bytes that are no whole character as numbers, `<E2 82>`.
+
+        Raises:
+            UserError: the id is outside the vocabulary.
+        """
+        return piece_text(self.token_bytes(id))
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes of one token.

@@ -179,14 +179,30 @@ def _pair_of(entry: Any, vocabulary: Mapping[str, int]) -> tuple[int, int]:
 
 def refuse_what_changes_text(document: Any, options: Sequence[str]) -> None:
     """Raises a ValueError where the file normalizes, adds tokens, or uses one of `options` of the model."""
-    after = document.get("post_processor") or {}
     if document.get("normalizer") is not None:
         raise ValueError("it changes the text before encoding (normalizer)")
-    if after and after.get("type") != "ByteLevel":
-        raise ValueError(f"it adds tokens of its own (post_processor {after.get('type')})")
+    refuse_what_adds_tokens(document.get("post_processor"))
     for option in options:
         if document["model"].get(option):
             raise ValueError(f"its BPE uses {option}")
+
+
+def refuse_what_adds_tokens(after: Any) -> None:
+    """Raises a ValueError where a post-processor puts tokens around those of the text; other libraries write some that
+    do not when they save a file again: `ByteLevel`, a template of the text alone, or a sequence of such."""
+    if after is None:
+        return
+    kind = after["type"]
+    if kind == "Sequence":
+        for step in after["processors"]:
+            refuse_what_adds_tokens(step)
+    elif kind == "TemplateProcessing":
+        parts = after.get("single", [])
+        if len(parts) != 1 or "Sequence" not in parts[0]:
+            names = ", ".join(part["SpecialToken"]["id"] for part in parts if "SpecialToken" in part)
+            raise ValueError(f"it adds tokens of its own (post_processor {kind}{names and f': {names}'})")
+    elif kind != "ByteLevel":
+        raise ValueError(f"it adds tokens of its own (post_processor {kind})")
 
 
 def _refuse_other_kinds(document: Any, model: Any) -> None:

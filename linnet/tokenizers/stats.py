@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from linnet.tokenizers.base import Tokenizer
+from linnet.tokenizers.pieces import only_unseen, piece_text
 
 
 def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: int = 20) -> dict[str, Any]:
@@ -43,9 +44,9 @@ def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: in
 
     def described(id: int) -> dict[str, Any]:
         data = tokenizer.token_bytes(id)
-        return {"id": id, "text": data.decode("utf-8", errors="replace"), "bytes": len(data), "count": counts[id]}
+        return {"id": id, "text": piece_text(data), "bytes": len(data), "count": counts[id]}
 
-    unseen = [letter for letter in characters if tokenizer.encode(letter)[0] in tokenizer.unseen_ids]
+    unseen = only_unseen(tokenizer, characters)
     unseen.sort(key=lambda letter: (-characters[letter], letter))
     by_length = sorted(counts, key=lambda id: (-len(tokenizer.token_bytes(id)), id))
     by_count = sorted(counts, key=lambda id: (-counts[id], id))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from linnet import runtime
 from linnet.config import from_dict, read_toml, recipe_path, to_dict
 from linnet.console import say
+from linnet.corpus.books import chapters
 from linnet.corpus.manual import manual
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.files import making_folder, write_text
@@ -47,14 +49,20 @@ def base_config() -> Config:
 
 def base_folder(config: Config) -> Path:
     """Where the base of these settings lies, or will: its name follows from all that makes it."""
-    told = f"{FORMAT} {_manual_sha256()} {json.dumps(_decisive(config), sort_keys=True)}"
+    told = f"{FORMAT} {_prose_sha256()} {json.dumps(_decisive(config), sort_keys=True)}"
     key = hashlib.sha256(told.encode()).hexdigest()
     return runtime.cache_folder() / "bases" / f"{RECIPE}-{key[:12]}"
 
 
+def prose() -> Iterator[str]:
+    """What a base reads besides the built-in world: two novels and the manual of Python."""
+    yield from chapters()
+    yield from manual()
+
+
 @cache
-def _manual_sha256() -> str:
-    return hashlib.sha256("\0".join(manual()).encode("utf-8", "surrogatepass")).hexdigest()
+def _prose_sha256() -> str:
+    return hashlib.sha256("\0".join(prose()).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _decisive(config: Config) -> dict[str, Any]:
@@ -120,9 +128,9 @@ def vocabulary() -> CharTokenizer:
 
 
 def _told(config: Config, work: Path) -> DataConfig:
-    """The texts of a base: the built-in world and the manual."""
+    """The texts of a base: the built-in world, two novels, the manual."""
     vocabulary().save(work / "tokenizer.json")
-    rows = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in manual())
-    write_text(work / "manual.jsonl", rows)
-    sources = (*config.prepare.sources, *([str(work / "manual.jsonl")] if rows else []))
+    rows = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in prose())
+    write_text(work / "prose.jsonl", rows)
+    sources = (*config.prepare.sources, str(work / "prose.jsonl"))
     return replace(config.prepare, tokenizer=str(work / "tokenizer.json"), sources=sources)

@@ -39,8 +39,14 @@ class Position:
     """sum of step losses that no metrics line holds yet"""
     pending_steps: int = 0
     """how many steps that sum is of"""
+    warm: float = 0.0
+    """the share of the run that was done when the warmup of the learning rate was over"""
     finished: bool = False
     """the run ended by its own plan"""
+    ended_by: str = ""
+    """what of the plan ended it: "steps", "time" or "patience"; empty before, and in checkpoints older than this"""
+    limit_s: float | None = None
+    """the time limit that it ended under, if it had one"""
 
 
 def save(run: Run, position: Position, model: Transformer, optimizer: Optimizer, scaler: LossScaler) -> Checkpoint:

@@ -90,6 +90,7 @@ class Coach:
         dropout: float = 0.0,
         weight_decay: float = 0.0,
         noise: float = 0.0,
+        counted: float = 0.0,
     ) -> None:
         """
         Args:
@@ -97,12 +98,13 @@ class Coach:
             epochs_per_step: the share of the training text that one step reads.
             vocab_size: a model that knows nothing has the loss ln(vocab_size); the first evaluation is held to that.
             warmup_steps: steps in which the learning rate still rises.
-            dropout, weight_decay, noise: what the run does against learning by heart.
+            dropout, weight_decay, noise, counted: what the run does against learning by heart.
         """
         self.patience = patience
         self.epochs_per_step = epochs_per_step
         self.warmup_steps, self.dropout = warmup_steps, dropout
         self.measures = {"dropout": dropout, "weight decay": weight_decay, "noise": noise}
+        self.measures["labels by counting"] = counted
         blind = math.log(max(vocab_size, 2))
         self.blind = Point(0, blind, 0.0, blind)
         self.best: Point | None = None

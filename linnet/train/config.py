@@ -80,7 +80,8 @@ class TrainConfig:
     batch_size: int = 16
     """windows of block_size tokens in one optimiser step"""
     micro_batch_size: int | None = None
-    """windows in one forward pass; fewer need less memory, the result is the same; unset means batch_size"""
+    """windows in one forward pass; fewer need less memory, and the result is the same, where there is no dropout, which
+    draws anew for each; unset means batch_size"""
     clip: float = 1.0
     """largest norm of the whole gradient; 0 does not clip"""
     seed: int = 1
@@ -105,6 +106,9 @@ class TrainConfig:
     noise: float = 0.0
     """share of the tokens read that are replaced by others of the text, which are still predicted right; holds learning
     by heart back where text is little (arXiv:1703.02573)"""
+    counted: float = 0.0
+    """share of the loss that is the cross-entropy to what an n-gram of the rest of the text finds likely at each place;
+    so little text teaches more than the one word that stands there (arXiv:1503.02531)"""
     assistant_only: bool = False
     """learn only what the assistant says in dialogues, not what is said to it"""
     sample_prompt: str = ""
@@ -122,8 +126,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"train.{name} must be above 0, got {value}")
-        if not 0 <= self.noise < 1:
-            raise UserError(f"train.noise must be in [0, 1), got {self.noise}")
+        for name in ("noise", "counted"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"train.{name} must be in [0, 1), got {getattr(self, name)}")
         if not 0 <= self.clip < math.inf:
             raise UserError(f"train.clip must be 0 (off) or above, got {self.clip}")
         if not 0 <= self.seed < 2**63:

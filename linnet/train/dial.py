@@ -19,7 +19,7 @@ import torch
 from linnet import runtime
 from linnet.config import from_dict, read_toml, recipe_path
 from linnet.console import count_of, count_text, duration_text, progress
-from linnet.data import Batches, Prepared
+from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluate.loss import window_sums
 from linnet.model.config import ModelConfig, flops_per_token, parameter_table
@@ -27,8 +27,8 @@ from linnet.model.transformer import Transformer
 from linnet.train.checkpoint import Position
 from linnet.train.compilation import COMPILE_SECONDS, COMPILED_GAIN, will_compile
 from linnet.train.config import Config
+from linnet.train.lesson import batches_of, loss_of
 from linnet.train.loop import Budget, fit
-from linnet.train.losses import next_token_loss
 from linnet.train.micro_batch import fitting
 from linnet.train.optim import LossScaler, Optimizer
 
@@ -293,10 +293,10 @@ def _steps(
     model, position = Transformer(config.model).to(device), Position()
     steps = max(2, round(tokens / (config.train.batch_size * config.model.block_size)))
     config = for_steps(replace(config, train=replace(config.train, max_minutes=seconds / 60)), steps)
-    batches = Batches(prepared.split("train"), block_size=config.model.block_size, seed=config.train.seed)
+    batches = batches_of(config, prepared.split("train"), prepared.tokenizer())
     rows = fit(
         Optimizer(model, config.optim),
-        lambda x, y: next_token_loss(model, x, y),
+        loss_of(model, config),
         batches,
         config,
         position,

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from linnet.console import count_text, duration_text, say, stderr, with_error
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.panel import Panel
+
     from linnet.evaluate.loss import Evaluation
 
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -34,7 +39,7 @@ def sparkline(values: list[float], width: int = 40) -> str:
 
 
 class Display:
-    """Plain lines: one for each evaluation, one for each sample."""
+    """Plain lines: one for each look, one for each sample."""
 
     def __enter__(self) -> Display:
         return self
@@ -45,9 +50,16 @@ class Display:
     def step(self, row: dict[str, Any], done: float) -> None:
         """A line of metrics was written."""
 
-    def evaluated(self, step: int, result: Evaluation, best: bool, train_loss: float | None) -> None:
-        """The validation split was scored."""
-        say(evaluation_line(step, result, best, train_loss))
+    def early(self, step: int, loss: float | None, text: str | None) -> None:
+        """An early look was taken: the loss of a small part of the validation text, and some words."""
+        found = "" if loss is None else f"loss about {loss:.2f}"
+        say(f"step {step:,}, an early look: " + ", ".join(part for part in (found, _quoted(text)) if part))
+
+    def evaluated(
+        self, step: int, result: Evaluation, best: bool, train_loss: float | None, share: float = 1.0
+    ) -> None:
+        """So large a share of the validation split was scored."""
+        say(evaluation_line(step, result, best, train_loss, share))
 
     def sample(self, text: str) -> None:
         """The model wrote something."""
@@ -57,20 +69,31 @@ class Display:
         """The evaluations mean something that is worth a sentence."""
         say(f"advice: {text}")
 
+    def scoring(self) -> None:
+        """The steps are over, and the last look begins."""
+
+    def tell(self, text: str) -> None:
+        """Something has to be said at once, in the middle of anything."""
+        say(text)
+
     def close(self) -> None:
         """Nothing is drawn any more: what is said from now on stands below."""
 
 
 class LiveDisplay(Display):
-    """A panel that redraws itself: bar, losses, sparkline, time left, last evaluations, last sample."""
+    """A panel that redraws itself: bar, losses, sparkline, time left, last evaluations, last sample.
+
+    It is gone when it is closed, and the evaluations that it showed stand there as plain lines.
+    """
 
     def __init__(self) -> None:
         from rich.live import Live
 
-        self.live = Live(console=stderr(), refresh_per_second=4, transient=False)
+        # drawn anew each time, so that whoever changes something has only to change it
+        self.live = Live(self, console=stderr(), refresh_per_second=4, transient=True)
         self.losses: list[float] = []
-        self.evaluations: list[list[str]] = []
-        self.text = ""
+        self.evaluations: list[Looked] = []
+        self.text = self.notice = ""
         self.row: dict[str, Any] = {}
         self.done = 0.0
 
@@ -83,31 +106,38 @@ class LiveDisplay(Display):
 
     def close(self) -> None:
         if self.live.is_started:
-            self.live.update(self._panel(), refresh=True)
             self.live.stop()
+            for look in self.evaluations:
+                say(look.line())
 
     def step(self, row: dict[str, Any], done: float) -> None:
         self.row, self.done = row, done
         self.losses.append(row["train_loss"])
-        self.live.update(self._panel())
 
-    def evaluated(self, step: int, result: Evaluation, best: bool, train_loss: float | None) -> None:
-        figures = [
-            f"{step:,}",
-            "" if train_loss is None else f"{train_loss:.3f}",
-            with_error(result.loss, result.standard_error, 3),
-            "" if result.bits_per_byte is None else f"{result.bits_per_byte:.3f}",
-            f"{result.accuracy:.1%}",
-            "best" if best else "",
-        ]
-        self.evaluations = [*self.evaluations, figures][-EVALUATIONS:]
-        self.live.update(self._panel())
+    def early(self, step: int, loss: float | None, text: str | None) -> None:
+        if text:
+            self.text = f"step {step:,}: {_quoted(text)}"
+
+    def evaluated(
+        self, step: int, result: Evaluation, best: bool, train_loss: float | None, share: float = 1.0
+    ) -> None:
+        self.evaluations = [*self.evaluations, Looked(step, result, best, train_loss, share)][-EVALUATIONS:]
 
     def sample(self, text: str) -> None:
-        self.text = text
-        self.live.update(self._panel())
+        self.text = _quoted(text)
 
-    def _panel(self) -> Any:
+    def scoring(self) -> None:
+        self.done, self.notice = 1.0, "scoring the validation text"
+        if self.live.is_started:
+            self.live.refresh()
+
+    def tell(self, text: str) -> None:
+        self.notice = text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Panel]:
+        yield self._panel(options.max_width)
+
+    def _panel(self, width: int) -> Panel:
         from rich.console import Group
         from rich.padding import Padding
         from rich.panel import Panel
@@ -117,32 +147,95 @@ class LiveDisplay(Display):
         # without the padding the bar does not end its line, and what follows is cut off on narrow terminals
         parts: list[Any] = [Padding(ProgressBar(total=1.0, completed=self.done), (0, 0))]
         if self.row:
-            left = self.row["elapsed_s"] * (1 - self.done) / max(self.done, 1e-9)
-            parts.append(
-                f"step {self.row['step']:,}   loss {self.row['train_loss']:.3f}   "
-                f"{count_text(self.row['tokens_per_s'])} tokens/s   about {duration_text(left)} left"
-            )
-            parts.append(Text("loss " + sparkline(self.losses), style="cyan"))
+            parts += [self._status(), Text("loss " + sparkline(self.losses, min(40, width - 10)), style="cyan")]
         if self.evaluations:
-            parts.append(self._table())
+            parts.append(self._table(width))
         if self.text:
-            sample = Text("“" + " ".join(self.text.split()) + "”", style="italic dim")
-            sample.truncate(
-                SAMPLE_LINES * (self.live.console.width - 4) - 20, overflow="ellipsis"
-            )  # lines end at words
+            sample = Text(self.text, style="italic dim")
+            sample.truncate(SAMPLE_LINES * (width - 4) - 20, overflow="ellipsis")  # lines end at words
             parts.append(sample)
+        if self.notice:
+            parts.append(Text(self.notice))
         return Panel(Group(*parts), title="training", title_align="left")
 
-    def _table(self) -> Any:
-        """The last evaluations, one a line."""
+    def _status(self) -> Any:
+        """Where the run stands, in parts that no line break falls into."""
+        from rich.text import Text
+
+        parts = [
+            f"step {self.row['step']:,}",
+            f"loss {self.row['train_loss']:.3f}",
+            f"{count_text(self.row['tokens_per_s'])} tokens/s",
+        ]
+        if 0 < self.done < 1:
+            parts.append(f"about {duration_text(self.row['elapsed_s'] * (1 - self.done) / self.done)} left")
+        return Text("   ".join(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts))
+
+    def _table(self, width: int) -> Any:
+        """The last evaluations, one a line, in as many columns as fit."""
         from rich.table import Table
 
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for name in ("step", "train", "validation, nats/token", "bits/byte", "right", ""):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in self.evaluations:
-            table.add_row(*row, style="green" if row[-1] else "")
+        table = Table(box=None, padding=(0, 1 if width < NARROW else 2, 0, 0), header_style="dim")
+        columns = [column for column in COLUMNS if width >= column.from_width]
+        for column in columns:
+            table.add_column(column.narrow if width < NARROW else column.name, justify="right", no_wrap=True)
+        for look in self.evaluations:
+            table.add_row(*(column.of(look) for column in columns), style="green" if look.best else "")
         return table
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One evaluation."""
+
+    step: int
+    result: Evaluation
+    best: bool
+    train_loss: float | None
+    share: float
+
+    def line(self) -> str:
+        """As a sentence of figures."""
+        return evaluation_line(self.step, self.result, self.best, self.train_loss, self.share)
+
+
+class Column(NamedTuple):
+    """A column of the panel's table."""
+
+    name: str
+    narrow: str
+    """its name on a narrow terminal"""
+    from_width: int
+    """columns of the terminal from which on it is shown"""
+    of: Callable[[Looked], str]
+
+
+NARROW = 78
+"""columns of a terminal under which the table has short names"""
+
+COLUMNS = (
+    Column("step", "step", 0, lambda look: f"{look.step:,}"),
+    Column("train", "train", 50, lambda look: "" if look.train_loss is None else f"{look.train_loss:.3f}"),
+    Column(
+        "validation, nats/token",
+        "validation",
+        0,
+        lambda look: with_error(look.result.loss, look.result.standard_error, 3),
+    ),
+    Column(
+        "bits/byte",
+        "bits/byte",
+        60,
+        lambda look: "" if look.result.bits_per_byte is None else f"{look.result.bits_per_byte:.3f}",
+    ),
+    Column("right", "right", 50, lambda look: f"{look.result.accuracy:.1%}"),
+    Column("", "", 0, lambda look: "best" if look.best else ""),
+)
+
+
+def _quoted(text: str | None) -> str:
+    """A sample in one line, in quotation marks; nothing where there is none."""
+    return "" if text is None else f"“{' '.join(text.split())}”"
 
 
 def make_display() -> Display:
@@ -150,11 +243,13 @@ def make_display() -> Display:
     return LiveDisplay() if sys.stderr.isatty() else Display()
 
 
-def evaluation_line(step: int, result: Evaluation, best: bool, train_loss: float | None) -> str:
+def evaluation_line(step: int, result: Evaluation, best: bool, train_loss: float | None, share: float = 1.0) -> str:
     """One evaluation as a sentence of figures, each with its unit."""
     parts = [] if train_loss is None else [f"train {train_loss:.3f}"]
     parts.append(f"validation {with_error(result.loss, result.standard_error, 3)} nats/token")
     if result.bits_per_byte is not None:
         parts.append(f"{result.bits_per_byte:.3f} bits/byte")
     parts.append(f"{result.accuracy:.1%} right")
+    if share < 1:
+        parts.append(f"scored on {share:.1%} of the text")
     return f"step {step:,}: {', '.join(parts)}{', best so far' if best else ''}"

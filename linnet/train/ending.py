@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from linnet.assess import evaluate_run, worth
-from linnet.evaluate.counting import caution
+from linnet.evaluate.counting import COUNTED_BYTES, caution
 from linnet.files import write_json
 from linnet.model.config import parameter_count
 
@@ -23,6 +23,15 @@ SECONDS, SHARE = 10.0, 0.06
 
 SAMPLES, SAMPLE_BYTES = 3, 240
 """texts that are shown, and about how long they are at least"""
+
+WRITING_SHARE = 0.5
+"""of that time, for the texts"""
+
+LEAST_SECONDS = 0.5
+"""for each part, however late it is"""
+
+COUNTED_BYTES_PER_S = 1e6
+"""that counting learns from; of little text it takes no time"""
 
 MOST_PARAMETERS = 100_000_000
 """of a model that is asked to write in passing; a larger one writes too slowly"""
@@ -44,18 +53,25 @@ class Ending:
         """The sentences, as they are found.
 
         Args:
-            seconds: that there are; the look for copies ends with them.
+            seconds: that there are; what there is no time for is named.
         """
-        end = clock() + seconds
+        began = clock()
+        end = began + seconds
         writes = bool(self.sampler.tokens) and parameter_count(self.lm.config) <= MOST_PARAMETERS
         if writes:
-            yield from (f"  {number}. {_one_line(row)}" for number, row in enumerate(self._samples(), 1))
-        yield from self._worth()
+            last = max(began + LEAST_SECONDS, end - (1 - WRITING_SHARE) * seconds)
+            samples = self.sampler.samples(self.lm, SAMPLES, lambda: clock() >= last)
+            yield from (f"  {number}. {_one_line(row)}" for number, row in enumerate(samples, 1))
+        if self._counting_s() <= max(end - clock(), LEAST_SECONDS):
+            yield from self._worth()
+        else:
+            yield f"no time is left to say what its loss is worth; `linnet eval {self.run.path}` does"
         if writes and self.repeated and (line := self.sampler.copying(self.lm, self.train, max(0.5, end - clock()))):
             yield line
 
-    def _samples(self) -> list[dict[str, Any]]:
-        return self.sampler.samples(self.lm, SAMPLES)
+    def _counting_s(self) -> float:
+        """About how long it takes to learn by counting from the training text."""
+        return min(self.train.bytes, COUNTED_BYTES) / COUNTED_BYTES_PER_S
 
     def _worth(self) -> Iterator[str]:
         """The validation loss of the best weights, beside what it takes no model for."""

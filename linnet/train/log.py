@@ -1,6 +1,8 @@
 """metrics.jsonl, training_log.csv and samples.jsonl: appended line by line, cut back to the checkpoint on resume.
 
-Rows of metrics.jsonl have a `kind`: train, eval, or coach (a sentence of advice).
+Rows of metrics.jsonl have a `kind`: train, eval, coach (a sentence of advice), or probe: an early look, with the loss
+of a small part of the validation text (`val_loss` of `val_tokens` tokens) and a short `sample`. An eval row of a part
+says so in `val_share` and `val_tokens`.
 """
 
 from __future__ import annotations
@@ -117,8 +119,8 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _csv_line(row: dict[str, Any]) -> str:
-    """A line of the table; nothing for advice, which has no numbers."""
-    if row.get("kind") == "coach":
+    """A line of the table; nothing for advice, which has no numbers, nor for early looks, whose losses are others."""
+    if row.get("kind") in ("coach", "probe"):
         return ""
     buffer = io.StringIO()
     csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])

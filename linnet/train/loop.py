@@ -15,9 +15,8 @@ from linnet import runtime
 from linnet.console import say
 from linnet.errors import UserError
 from linnet.train.losses import IGNORE
-from linnet.train.micro_batch import WAY_OUT, next_smaller, out_of_memory
+from linnet.train.micro_batch import WAY_OUT, drops, next_smaller, out_of_memory, same_result, windows
 from linnet.train.optim import LossScaler, Optimizer, clip_gradients
-from linnet.train.preflight import windows
 from linnet.train.schedule import lr_scale
 
 if TYPE_CHECKING:
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
     from linnet.train.checkpoint import Position
     from linnet.train.config import Config
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""(x, y) -> the sum of the losses of all labels in y"""
+Loss = Callable[..., Tensor]
+"""(x, y) and what else a batch has -> the sum of the losses of all labels in y"""
 
 
 class BatchSource(Protocol):
     """A batch is a pure function of the index of its first sample and of its size."""
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """(count, T) inputs and labels, int64."""
+    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, ...]:
+        """(count, T) inputs and labels, int64; and what else the loss needs, a row for each sample."""
 
 
 class Figures:
@@ -118,10 +117,8 @@ def not_finite(step: int) -> UserError:
 class Batch(NamedTuple):
     """What one optimiser step learns from."""
 
-    x: Tensor
-    """(B, T) token ids, on the device"""
-    y: Tensor
-    """(B, T) labels"""
+    parts: tuple[Tensor, ...]
+    """(B, T) token ids and (B, T) labels, and what else the loss needs, (B, ...); on the device"""
     labels: int
     """how many of them are learned"""
 
@@ -135,13 +132,13 @@ class Feed:
 
     def fetch(self, first_sample: int) -> None:
         """Makes the batch ready that begins with `first_sample`. On CUDA nothing waits for the copy."""
-        x, y = (torch.from_numpy(part) for part in self.batches.batch(first_sample, self.count))
-        labels = int((y != IGNORE).sum())
+        parts = [torch.from_numpy(part) for part in self.batches.batch(first_sample, self.count)]
+        labels = int((parts[1] != IGNORE).sum())
         pinned = self.device.type == "cuda"
         if pinned:
-            x, y = x.pin_memory(), y.pin_memory()
-        x, y = (part.to(self.device, non_blocking=pinned) for part in (x, y))
-        self.fetched = first_sample, Batch(x, y, labels)
+            parts = [part.pin_memory() for part in parts]
+        moved = tuple(part.to(self.device, non_blocking=pinned) for part in parts)
+        self.fetched = first_sample, Batch(moved, labels)
 
     def take(self, first_sample: int) -> Batch:
         """The batch that begins with `first_sample`."""
@@ -155,14 +152,27 @@ class Feed:
 class Budget:
     """Steps and time of a run, and the share of whichever ends it first that is used up."""
 
-    def __init__(self, config: Config, position: Position, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        config: Config,
+        position: Position,
+        clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,
+    ) -> None:
+        """
+        Args:
+            clock: seconds, monotonic.
+            began: its reading when this session began, which may lie before now; None is now.
+        """
         self.steps = config.train.steps
         minutes = config.train.max_minutes
         self.seconds = math.inf if minutes is None else 60 * minutes
         self.reserve_s = 0.0
-        """kept back for the last evaluation and checkpoint"""
+        """kept back for the last evaluation and checkpoint, and what comes after them"""
+        self.after_s = 0.0
+        """of that, what is for saving and for what comes after the last look"""
         self.clock = clock
-        self._start = clock() - position.elapsed_s
+        self._start = (clock() if began is None else began) - position.elapsed_s
 
     def elapsed_s(self) -> float:
         """Time since the run began, without the pauses between sessions."""
@@ -170,8 +180,42 @@ class Budget:
 
     def done(self, step: int) -> float:
         """The share of the run that lies behind after `step` steps, 0 to 1."""
-        usable = max(self.seconds - self.reserve_s, 1e-9)
-        return min(1.0, max(step / self.steps, self.elapsed_s() / usable))
+        return min(1.0, max(step / self.steps, self.elapsed_s() / self.usable_s))
+
+    @property
+    def usable_s(self) -> float:
+        """Seconds until the last step has to be over."""
+        return max(self.seconds - self.reserve_s, 1e-9)
+
+    def keep_for_look(self, seconds: float) -> None:
+        """Keeps time back for a last look that takes about `seconds`, and for what comes after it."""
+        spare = min(0.5, 0.02 * self.seconds)
+        self.reserve_s = max(self.reserve_s, 1.2 * seconds + spare + self.after_s)
+
+    def keep_after(self, seconds: float) -> None:
+        """Keeps `seconds` more back for what comes after the last look."""
+        self.after_s += seconds
+        self.reserve_s += seconds
+
+    def look_is_over(self) -> bool:
+        """Whether a look that is not finished has to do with what it has."""
+        return self.elapsed_s() >= self.seconds - self.after_s
+
+    def left_s(self) -> float:
+        """Seconds that are left for steps; none, or fewer, when their time is over."""
+        return self.usable_s - self.elapsed_s()
+
+
+class GivenUp(BaseException):
+    """A step that is not finished, because its time is over or somebody asked for a stop: nothing of it is kept.
+
+    Like a request to stop, it passes by `except Exception`.
+    """
+
+
+def never() -> bool:
+    """What asks for no stop."""
+    return False
 
 
 def fit(
@@ -183,13 +227,16 @@ def fit(
     budget: Budget,
     scaler: LossScaler,
     device: torch.device,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[Row]:
     """Trains until the budget is used up; yields after each step, when everything may be looked at and saved.
 
     `position` moves along. The learning rate follows the budget; where steps are what ends the run, every
     number is a pure function of the config and the data. A step that runs out of memory is repeated with fewer
-    windows at a time. Where the device works by itself, a row comes when its step was handed over and the one before
-    is over: the device has work while Python prepares more, and a bad step is noticed no later than one step on.
+    windows at a time. A step of several micro-batches is given up between two of them when its time is over or `stop`
+    says so: nothing has moved since the step before then, and no more rows come. Where the device works by itself, a
+    row comes when its step was handed over and the one before is over: the device has work while Python prepares more,
+    and a bad step is noticed no later than one step on.
 
     Raises:
         UserError: the loss is not a number any more, or one window at a time is too much for the memory.
@@ -198,11 +245,21 @@ def fit(
     feed = Feed(batches, config.train.batch_size, device)
     size = config.train.micro_batch
     before: Figures | None = None
+
+    def given_up() -> bool:
+        return budget.left_s() <= 0 or stop()
+
     while (done := budget.done(position.step)) < 1:
         figures = Figures(position.step + 1, budget.clock, device)
-        scale = lr_scale(position.step, done, config.schedule)
+        if position.step <= config.schedule.warmup_steps:
+            position.warm = done
+        scale = lr_scale(position.step, done, config.schedule, position.warm)
         batch = feed.take(position.samples)
-        total, norm, size = _within_memory(optimizer, loss, batch, size, config, position.step, scaler)
+        try:
+            total, norm, size = _within_memory(optimizer, loss, batch, size, config, position.step, scaler, given_up)
+        except GivenUp:
+            optimizer.zero_grad()
+            break
         _update(optimizer, scale)
         scaler.grow()
         position.step += 1
@@ -229,6 +286,7 @@ def _within_memory(
     config: Config,
     step: int,
     scaler: LossScaler,
+    given_up: Callable[[], bool],
 ) -> tuple[Tensor, Tensor, int]:
     """`_gradients` with `size` windows at a time, or as many fewer as it takes; returns that number as well.
 
@@ -236,15 +294,15 @@ def _within_memory(
     """
     while True:
         try:
-            return *_gradients(optimizer, loss, batch, size, config, step, scaler), size
+            return *_gradients(optimizer, loss, batch, size, config, step, scaler, given_up), size
         except Exception as error:
             if not out_of_memory(error):
                 raise
         # not in the handler: until it is left, the error holds all tensors of the step that failed
         size = next_smaller(size, config.train.batch_size)
         optimizer.zero_grad()
-        runtime.release_memory(batch.x.device)
-        say(f"out of memory: going on with {windows(size)} at a time; the result is the same")
+        runtime.release_memory(batch.parts[0].device)
+        say(f"out of memory: going on with {windows(size)} at a time; {same_result(config.model)}")
 
 
 def _update(optimizer: Optimizer, scale: float) -> None:
@@ -265,26 +323,32 @@ def _gradients(
     config: Config,
     step: int,
     scaler: LossScaler,
+    given_up: Callable[[], bool],
 ) -> tuple[Tensor, Tensor]:
     """Fills all gradients with those of the batch's mean loss, clipped; returns the summed loss and the norm.
 
     Micro-batches are weighted by their label counts, which is what makes any division of the batch equal. A batch
     whose scaled gradients overflow is repeated at half the scale.
+
+    Raises:
+        GivenUp: `given_up` said so before one of the micro-batches after the first.
     """
-    x, y, labels = batch
+    labels, device = batch.labels, batch.parts[0].device
     parameters: list[Tensor] = list(optimizer.parameters.values())
     while True:
         optimizer.zero_grad()
-        total = torch.zeros((), device=x.device)
-        for number, (xs, ys) in enumerate(zip(x.split(size), y.split(size), strict=True)):
-            if config.model.dropout:
+        total = torch.zeros((), device=device)
+        for number, micro_batch in enumerate(zip(*(part.split(size) for part in batch.parts), strict=True)):
+            if number and given_up():
+                raise GivenUp
+            if drops(config.model):
                 torch.manual_seed(_mixed(config.train.seed, step, number))
-            part = loss(xs, ys)
+            part = loss(*micro_batch)
             (part * (scaler.scale / max(labels, 1))).backward()
             total += part.detach()
         scaler.unscale(parameters)
         norm = clip_gradients(parameters, config.train.clip)
-        if runtime.works_by_itself(x.device) and not scaler.enabled:
+        if runtime.works_by_itself(device) and not scaler.enabled:
             return total, norm  # whether they are finite is seen when they are read; a scaler has to know at once
         if math.isfinite(norm):
             return total, norm

@@ -39,6 +39,22 @@ def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
     return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
 
 
+def taught_loss(model: Transformer, x: Tensor, y: Tensor, chances: Tensor, share: float) -> Tensor:
+    """`next_token_loss`, a share of which is the cross-entropy to what a teacher finds likely at each label's place.
+
+    Args:
+        x: (B, T) token ids. y: (B, T) labels. chances: (B, T, V), a teacher's.
+        share: of the teacher, 0 to 1.
+    Returns:
+        A float32 scalar, nats. What is not learned from its label is not learned from the teacher.
+    """
+    log_probs = model.head(model.hidden(x).flatten(0, 1)).float().log_softmax(-1)  # (B·T, V)
+    labels = y.flatten()
+    own = F.nll_loss(log_probs, labels, ignore_index=IGNORE, reduction="sum")
+    taught = -(chances.flatten(0, 1) * log_probs).sum(-1)[labels != IGNORE].sum()
+    return (1 - share) * own + share * taught
+
+
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum of -ln p(label) in nats, of logits (N, V) and labels (N,)."""
     return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")

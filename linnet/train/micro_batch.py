@@ -13,6 +13,23 @@ USABLE_SHARE = 0.8
 WAY_OUT = "take a smaller recipe, a smaller --model.block-size or --prepare.vocab-size, or a machine with more memory"
 
 
+def windows(count: int) -> str:
+    """A number of windows in words."""
+    return "one window" if count == 1 else f"{count:,} windows"
+
+
+def drops(model: ModelConfig) -> bool:
+    """Whether numbers are dropped at random in training: each micro-batch then draws its own."""
+    return model.dropout > 0 or model.attention_dropped > 0
+
+
+def same_result(model: ModelConfig) -> str:
+    """What another number of windows at a time does to the result."""
+    if not drops(model):
+        return "the result is the same"
+    return "because of dropout the result differs, as it would with another seed"
+
+
 def fitting(model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool = False) -> int:
     """The most windows at a time that fit into memory: the largest such divisor of the batch.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linnet.console import count_of, count_text, say, size_text
+from linnet.errors import UserError
 from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
 from linnet.train.config import TrainConfig
+from linnet.train.micro_batch import WAY_OUT, fitting, same_result, windows
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Preflight:
     """training tokens that exist (not repeated) for each parameter"""
     held_back: tuple[str, ...] = ()
     """what stands against learning the text by heart: "dropout 0.3", ..."""
+    too_much: str = ""
+    """a sentence where the memory does not suffice"""
 
     def lines(self) -> list[str]:
         """The counts as sentences, with advice where model and data do not fit."""
@@ -38,6 +42,8 @@ class Preflight:
             "Python and PyTorch not counted",
             f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
         ]
+        if self.too_much:
+            found.insert(1, self.too_much)
         if self.tokens_per_parameter < 0.2 and self.epochs > 10:
             found.append(
                 f"advice: the model has {proportion(self.tokens_per_parameter)} and may read that text "
@@ -75,20 +81,21 @@ def _two_digits(value: float, what: str) -> str:
     return count_of(round(value), what) if value >= 9.95 or value < 1.05 else f"{value:.1f} {what}s"
 
 
-def windows(count: int) -> str:
-    """A number of windows in words."""
-    return "one window" if count == 1 else f"{count:,} windows"
-
-
 STRONG_DECAY = 0.3
 """weight decay from which on it holds learning by heart back"""
 
 
 def preflight(
-    model: ModelConfig, train: TrainConfig, train_tokens: int, *, weight_decay: float = 0.0, on_gpu: bool = False
+    model: ModelConfig,
+    train: TrainConfig,
+    train_tokens: int,
+    *,
+    weight_decay: float = 0.0,
+    on_gpu: bool = False,
+    available_bytes: int | None = None,
 ) -> Preflight:
-    """The counts of a run on `train_tokens` tokens of training text."""
-    against = {"dropout": model.dropout, "noise": train.noise}
+    """The counts of a run on `train_tokens` tokens of training text; `available_bytes` of memory, where it is known."""
+    against = {"dropout": model.dropout, "noise": train.noise, "labels by counting": train.counted}
     if weight_decay >= STRONG_DECAY:
         against["weight decay"] = weight_decay
     tokens_per_step = train.batch_size * model.block_size
@@ -104,4 +111,21 @@ def preflight(
         epochs=train.steps * tokens_per_step / max(train_tokens, 1),
         tokens_per_parameter=train_tokens / parameters,
         held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
+        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu),
+    )
+
+
+def memory_warning(model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool) -> str:
+    """What is said where training needs more memory than there is, with what fits; empty where there is enough."""
+    needed = training_bytes(model, train.micro_batch, on_gpu=on_gpu)
+    if available_bytes is None or needed <= available_bytes:
+        return ""
+    found = f"warning: that is more than the {size_text(available_bytes)} of memory that are available; "
+    try:
+        size = fitting(model, train, available_bytes, on_gpu=on_gpu)
+    except UserError:
+        return found + f"not even one window at a time fits: {WAY_OUT}"
+    return found + (
+        f"{windows(size)} at a time fit: --train.micro-batch-size {size}, which is what --fit takes in a new run; "
+        f"{same_result(model)}"
     )

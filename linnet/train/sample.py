@@ -37,6 +37,9 @@ WRITING_SHARE = 0.5
 FEW_DOCUMENTS = 20
 """with fewer, every text that begins from nothing begins as one of them does"""
 
+EARLY_TOKENS = 24
+"""most of a sample at an early look"""
+
 BEGINNING_TOKENS = 16
 """of held-out text, from which texts go on instead"""
 
@@ -71,17 +74,39 @@ class Sampler:
         """The opening that each evaluation answers; empty for a run that continues texts."""
         return self.openings[0] if self.openings else ()
 
-    def write(self, lm: LM) -> dict[str, Any]:
-        """`prompt` and `text`, which begins with it; the answer to a question stands after an arrow."""
-        if self.openings:
-            prompt, pieces = self._pieces(lm, 0, self.tokens)
-            return self._row(prompt, "".join(pieces))
-        return self._row(self.prompt, lm.generate(self.prompt, max_new_tokens=self.tokens, seed=0))
+    def write(self, lm: LM, over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """`prompt` and `text`, which begins with it; the answer to a question stands after an arrow.
 
-    def samples(self, lm: LM, count: int = 3) -> list[dict[str, Any]]:
-        """Up to `count` different texts in the shape of `write`, to be shown; those without words are left out."""
+        Args:
+            over: asked at each piece; when it says so, the sample ends before it. Where that is the first one, there is
+                no sample: an empty mapping.
+        """
+        return self._written(lm, self.tokens, over)
+
+    def short(self, lm: LM, over: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+        """The same, of some words only."""
+        return self._written(lm, min(EARLY_TOKENS, self.tokens), over)
+
+    def _written(self, lm: LM, tokens: int, over: Callable[[], bool]) -> dict[str, Any]:
+        prompt, pieces = self._opening_pieces(lm, tokens)
+        written = "".join(takewhile(lambda _: not over(), pieces))
+        return self._row(prompt, written) if written or not over() else {}
+
+    def _opening_pieces(self, lm: LM, tokens: int) -> tuple[str, Iterator[str]]:
+        """The prompt of each look, and the pieces of what the model makes of it."""
+        if self.openings:
+            return self._pieces(lm, 0, tokens)
+        return self.prompt, lm.stream(self.prompt, max_new_tokens=tokens, seed=0)
+
+    def samples(self, lm: LM, count: int = 3, over: Callable[[], bool] = lambda: False) -> list[dict[str, Any]]:
+        """Up to `count` different texts in the shape of `write`, to be shown; those without words are left out.
+
+        Args:
+            over: asked before each piece; when it says so, what is written until then has to do.
+        """
         found = [self._pieces(lm, number, self.tokens) for number in range(count)]
-        return [self._row(prompt, text) for prompt, pieces in found if (text := "".join(pieces)).split()]
+        texts = [(prompt, "".join(takewhile(lambda _: not over(), pieces))) for prompt, pieces in found]
+        return [self._row(prompt, text) for prompt, text in texts if text.split()]
 
     def copies(
         self, lm: LM, train: Split, seconds: float = math.inf, clock: Callable[[], float] = time.monotonic

@@ -1,4 +1,4 @@
-"""Requests to stop, as the system sends them: Ctrl-C and SIGTERM end a run between two steps, not in the middle."""
+"""Requests to stop, as the system sends them: Ctrl-C and SIGTERM end a run with its last whole step, not in one."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def stop_requests(compiling: Callable[[], bool] = lambda: False) -> Iterator[list[int]]:
+def stop_requests(
+    compiling: Callable[[], bool] = lambda: False, tell: Callable[[str], None] = say
+) -> Iterator[list[int]]:
     """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt.
 
     Args:
         compiling: whether the first step is being compiled, before which there is nothing to save.
+        tell: says that the request was heard. It is called in the middle of anything, so it must not wait.
     Raises:
         Interrupted: a signal came while the step was being compiled.
     """
@@ -39,7 +42,7 @@ def stop_requests(compiling: Callable[[], bool] = lambda: False) -> Iterator[lis
         seen.append(number)
         if compiling():
             raise Interrupted(number, "it was still compiling, so no step was lost")
-        say("stopping at the end of this step (press Ctrl-C again to stop without saving)")
+        tell("stopping (press Ctrl-C again to stop without saving)")
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

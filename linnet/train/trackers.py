@@ -267,6 +267,10 @@ def open_tracker(kind: str, run: Run, config: Mapping[str, Any], history: Histor
 def send(tracker: Tracker, row: Mapping[str, Any]) -> None:
     """One row of the log: its finite numbers under their own names, a sample or a piece of advice as text."""
     step = row["step"]
+    if row.get("kind") == "probe":  # its loss is of a small part, and no point of the validation curve
+        if isinstance(sample := row.get("sample"), Mapping):
+            tracker.text(step, "sample", str(sample.get("text", "")))
+        return
     if isinstance(text := row.get("text"), str):
         tracker.text(step, "coach" if row.get("kind") == "coach" else "sample", text)
         return

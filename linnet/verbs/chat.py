@@ -2,8 +2,10 @@
 
 import contextlib
 import io
+import select
 import sys
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, unescaped
-from linnet.console import emit, say
+from linnet.console import Flow, columns, emit, replace_what_cannot_be_shown, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
+from linnet.runtime import cache_folder
 
 if TYPE_CHECKING:
     from linnet.generate.commands import Commanded
@@ -37,15 +40,30 @@ class Chat(Sampling):
     """a system prompt, kept when the context overflows"""
     transcript: Path | None = None
     """add each turn to this file as it happens: JSON lines that `linnet prepare` reads as dialogues"""
-    checkpoint: str = "best"
-    """best (lowest validation loss), last, or a step"""
+    checkpoint: str | None = None
+    """best (lowest validation loss), last, or a step; unset: best, or last where the run learned who it is
+    (`--identity`), which the validation loss does not see"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     json: bool = False
     """print one JSON object for each answer"""
 
 
-GREETING = """\
+TOGETHER_S = 0.03
+"""within this time after a line come only those that were pasted with it"""
+HISTORY = 1000
+"""turns that are kept"""
+
+MORE_HELP = """\
+The arrow keys bring back what you typed, also in earlier sessions (kept in {file}, which you may delete); pasted lines
+are one turn."""
+
+LAST_SPEAKS = """\
+the last checkpoint answers: it has learned who it is best, which the validation loss does not see; `--checkpoint best`
+takes the one with the lowest"""
+
+TALKING = "talking to {name}; /help lists the commands, /quit or Ctrl-D ends"
+WRITING = """\
 writing on with {name}: type the beginning of a text, and go on where it stops. What you type is added as it is (begin
 with a space where one belongs); an empty line lets it write on. /help lists the commands, /quit or Ctrl-D ends"""
 
@@ -55,15 +73,23 @@ MODEL, OFF = "\x1b[36m", "\x1b[0m"
 
 def main(argv: Sequence[str]) -> None:
     """A line in, an answer out, until the input ends."""
-    args = parse_flags(Chat, argv, "linnet chat")
-    import linnet
+    replace_what_cannot_be_shown()
+    with status("loading the run and PyTorch ..."):
+        args = parse_flags(Chat, argv, "linnet chat")
+        import linnet
+        from linnet.run import Run
 
-    lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
-    session = session_of(args, lm)
+        run = Run.open(args.run)
+        chosen = args.checkpoint or run.checkpoint_to_talk_to()
+        lm = linnet.load(args.run, checkpoint=chosen, device=args.device)
+        session = session_of(args, lm)
+    if args.checkpoint is None and run.checkpoint(chosen) != run.checkpoint("best"):
+        say(in_lines(LAST_SPEAKS))
     interactive = sys.stdin.isatty()
     if interactive:
-        talking = f"talking to {lm.name}; /help lists the commands, /quit or Ctrl-D ends"
-        say(GREETING.format(name=lm.name) if lm.template is None else talking)
+        session.more_help = MORE_HELP.format(file=history_file())
+        greeting = WRITING if session.one_text else TALKING
+        say(in_lines(greeting.format(name=lm.name)))
     for line in typed(list(session.commands)) if interactive else piped():
         if line.startswith("/"):
             obey(line, session)
@@ -71,6 +97,17 @@ def main(argv: Sequence[str]) -> None:
             answer(line, session, args.json, interactive)
         if not session.open:
             return
+
+
+def in_lines(text: str) -> str:
+    """`text`, its lines broken between words where standard error is a terminal that they do not fit."""
+    if not sys.stderr.isatty():
+        return text
+    width = columns() - 1
+    return "\n".join(
+        line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False, break_long_words=False)
+        for line in text.split("\n")
+    )
 
 
 def session_of(args: Chat, lm: "LM") -> "Commanded":
@@ -98,25 +135,67 @@ def session_of(args: Chat, lm: "LM") -> "Commanded":
 
 
 def typed(commands: Sequence[str]) -> Iterator[str]:
-    """Lines from a terminal, with editing keys, a history, and commands completed by Tab."""
-    with contextlib.suppress(ImportError):  # Windows has none
-        import readline
-
-        readline.set_completer_delims("")
-        readline.set_completer(lambda text, n: [*(name for name in commands if name.startswith(text)), None][n])
-        readline.parse_and_bind("tab: complete")
+    """Turns from a terminal, with editing keys, a history, and commands completed by Tab; lines pasted together are
+    one turn."""
+    remember = editing(commands)
     while True:
         try:
             if sys.stdout.isatty():
-                yield input("you> ")
+                line = input("you> ")
             else:  # input() would write its prompt among the answers
                 print("you> ", end="", file=sys.stderr, flush=True)
-                yield input()
+                line = input()
+            turn = "\n".join([line, *pasted()])
+            remember(turn)
+            yield turn
         except EOFError:
             say()
             return
         except KeyboardInterrupt:
             say(" (Ctrl-D leaves)")
+
+
+def pasted() -> Iterator[str]:
+    """The lines that came together with the one just read: nobody types the next within `TOGETHER_S`."""
+    try:
+        while select.select([sys.stdin], [], [], TOGETHER_S)[0]:
+            yield input()
+    except (EOFError, OSError, ValueError):  # the end comes again; Windows looks at no terminal, nor does a test's text
+        return
+
+
+def editing(commands: Sequence[str]) -> Callable[[str], None]:
+    """Sets up the terminal's editing keys; returns what keeps a turn for the arrow keys of this and later sessions."""
+    try:
+        import readline
+    except ImportError:  # Windows has none
+        return lambda _: None
+    readline.set_completer_delims("")
+    readline.set_completer(lambda text, n: [*(name for name in commands if name.startswith(text)), None][n])
+    readline.parse_and_bind("tab: complete")
+    readline.parse_and_bind("set enable-bracketed-paste on")
+    readline.set_auto_history(False)
+    readline.set_history_length(HISTORY)
+    file = history_file()
+    with contextlib.suppress(OSError):
+        readline.read_history_file(file)
+
+    def remember(turn: str) -> None:
+        if not turn.strip():
+            return
+        readline.add_history(" ".join(turn.splitlines()))  # the file has a line for each
+        with contextlib.suppress(OSError):  # a chat needs no history
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch(mode=0o600)
+            file.chmod(0o600)  # what one says to a model is nobody else's business
+            readline.append_history_file(1, file)
+
+    return remember
+
+
+def history_file() -> Path:
+    """Where what is typed into chats is kept, for this user alone."""
+    return cache_folder() / "chat-history"
 
 
 def piped() -> Iterator[str]:
@@ -129,6 +208,7 @@ def piped() -> Iterator[str]:
 
 def obey(line: str, session: "Commanded") -> None:
     """Does what a line that begins with a slash asks for."""
+    session.width = columns() - 1 if sys.stderr.isatty() else None
     try:
         said = session.command(line)
     except UserError as error:
@@ -136,28 +216,32 @@ def obey(line: str, session: "Commanded") -> None:
     except KeyboardInterrupt:  # /why reads the whole answer again
         said = " (cut short)"
     if said:
-        say(said)
+        say(in_lines(said))
 
 
 def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) -> None:
     """Prints the reply as it comes; on a terminal Ctrl-C cuts it short, keeps what came, and the session goes on."""
     said: list[str] = []
     cut = False
-    on, off = colours() if session.one_text else ("", "")
+    shown = Flow(colours() if session.one_text else ("", ""))
     try:
+        for note in session.notes(line):
+            say(in_lines(f"({note})"))
         with contextlib.closing(session.ask(line)) as pieces:
             for piece in pieces:
                 said.append(piece)
                 if not as_json:
-                    print(f"{on}{piece}{off}", end="", flush=True)
+                    shown.write(piece)
+        shown.end()
     except KeyboardInterrupt:
+        shown.end()
         cut = True
         if not interactive:
             raise
     except UserError as error:
         if not interactive:
             raise  # nobody is there to mend it
-        say(f"{error}")
+        say(in_lines(f"{error}"))
         if not said:
             return
     if as_json:
@@ -167,7 +251,7 @@ def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) ->
     if cut:
         say("(cut short)")
     elif interactive and session.remark:
-        say(session.remark)
+        say(in_lines(session.remark))
 
 
 def colours() -> tuple[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linnet.config import from_dict, parse_flags, read_toml, recipe_path
-from linnet.console import emit, table
+from linnet.console import emit, table, tell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,15 @@ def main(argv: Sequence[str]) -> int | None:
     from linnet.verbs.eval import rows
 
     table("what it reached", rows(result))
-    print(f"A story by this model\n\n{result['story'].strip()}\n\nA conversation with it\n")
-    for message in result["conversation"]:
-        print(f"  {'you' if message['role'] == 'user' else 'it':>4}: {message['content']}")
+    from linnet.plots.writing import with_exam_notes
+
+    tell(f"A story by this model\n\n{result['story'].strip()}\n\nA conversation with it\n")
+    for message in with_exam_notes(result["conversation"], result.get("exam")):
+        tell(f"  {'you' if message['role'] == 'user' else 'it':>4}: {message['content']}")
+        if message["note"]:
+            tell(f"        ({message['note'].rstrip('.')})")
+    tell(f"\nThe whole story on one page: {result['page']}\n\nWhat to type next:")
     print(
-        f"\nThe whole story on one page: {result['page']}\n\nWhat to type next:\n"
         f"  linnet chat {args.run}\n"
         f'  linnet generate {args.run} --prompt "Once" --num-samples 3\n'
         f'  linnet inspect {args.run} --prompt "One day"\n'

@@ -8,8 +8,20 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags
-from linnet.console import count_of, emit, progress, size_text, table, with_error
+from linnet.console import (
+    count_of,
+    emit,
+    progress,
+    replace_what_cannot_be_shown,
+    size_text,
+    status,
+    table,
+    with_error,
+)
 from linnet.errors import UserError
+
+KINDS = "stories", "dialogues"
+"""of built-in documents"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +53,14 @@ class Eval:
 
 def main(argv: Sequence[str]) -> None:
     """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
-    args = parse_flags(Eval, argv, "linnet eval")
-    from linnet.assess import evaluate_run
-    from linnet.files import write_json
-    from linnet.run import Run
+    replace_what_cannot_be_shown()
+    with status("loading the run and PyTorch ..."):
+        args = parse_flags(Eval, argv, "linnet eval")
+        from linnet.assess import evaluate_run
+        from linnet.files import write_json
+        from linnet.run import Run
 
-    run = Run.open(args.run)
+        run = Run.open(args.run)
     with progress("evaluating", None, "windows") as bar:
         result = evaluate_run(
             run,
@@ -80,17 +94,9 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("bits per byte", f"{result['bits_per_byte']:.4f}"))
         found += beside(result["baselines"])
         found.append(("bits per character", f"{result['bits_per_char']:.4f}"))
-    found.append(("tokens scored", f"{result['tokens']:,}"))
     if "source" in result:
-        source = result["source"]
-        found.append(
-            (
-                "distance to the best possible model",
-                f"{source['gap_bits_per_char']:.4f} bits/char: {source['model_bits_per_char']:.4f}, where the source "
-                f"itself has {source['source_bits_per_char']:.4f} ({source['gap_relative']:+.1%}), on "
-                f"{count_of(source['documents'], 'document')} from their start",
-            )
-        )
+        found += to_the_source(result["source"])
+    found.append(("tokens scored", f"{result['tokens']:,}"))
     if "exam" in result:
         exam = result["exam"]
         found.append(("exam", f"{exam['right']} of {exam['total']} right ({exam['accuracy']:.1%})"))
@@ -99,6 +105,23 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
             for name, category in exam["categories"].items()
         ]
     return found
+
+
+def to_the_source(source: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same figure of documents that are read from their start, beside the source's own for the same documents: the
+    least that any model can have. In all, then by kind."""
+    parts = [(f"  {count_of(source['documents'], 'document')}, from the start", source)]
+    kinds = [(kind, source[kind]) for kind in KINDS if kind in source]
+    if len(kinds) > 1:
+        parts += [(f"    {part['documents']:,} {kind}", part) for kind, part in kinds]
+    return [
+        (
+            name,
+            f"{part['model_bits_per_char']:.4f}, the best possible model {part['source_bits_per_char']:.4f}: "
+            f"{part['gap_bits_per_char']:+.4f} ({part['gap_relative']:+.1%})",
+        )
+        for name, part in parts
+    ]
 
 
 def beside(baselines: dict[str, Any] | None) -> list[tuple[str, str]]:

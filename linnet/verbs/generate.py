@@ -1,14 +1,15 @@
 """`linnet generate`: continue a prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, unescaped
-from linnet.console import emit, read_stdin
+from linnet.console import Flow, emit, read_stdin, replace_what_cannot_be_shown, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
@@ -36,13 +37,19 @@ class Generate(Sampling):
 
 def main(argv: Sequence[str]) -> None:
     """Prints prompt and continuation, as it comes where there is only one."""
-    args = parse_flags(Generate, argv, "linnet generate")
-    if args.num_samples < 1:
-        raise UserError(f"--num-samples must be at least 1, got {args.num_samples}")
-    import linnet
+    replace_what_cannot_be_shown()
+    with status("loading the run and PyTorch ..."):
+        args = parse_flags(Generate, argv, "linnet generate")
+        if args.num_samples < 1:
+            raise UserError(f"--num-samples must be at least 1, got {args.num_samples}")
+        import linnet
 
-    lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
+        lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
     prompt = read_stdin() if args.prompt == "-" else args.prompt
+    for note in lm.notes(prompt):
+        say(f"note: {note}")
+    if not prompt and lm.template is not None and lm.begins_dialogues():
+        say(f"note: {lm.name} has learned dialogues and hardly begins a text by itself; `linnet chat` talks to it")
     options = {field.name: getattr(args, field.name) for field in fields(Sampling)}
     options["stop"] = tuple(map(unescaped, args.stop))
     if args.json:
@@ -51,10 +58,20 @@ def main(argv: Sequence[str]) -> None:
         emit({"prompt": prompt, "samples": texts, "sampling": settings})
         return
     if args.num_samples == 1:
-        print(prompt, end="", flush=True)
-        for piece in lm.stream(prompt, **options):
-            print(piece, end="", flush=True)
-        print()
+        show(chain([prompt], lm.stream(prompt, **options)))
         return
     for number, text in enumerate(lm.samples(prompt, args.num_samples, **options), start=1):
-        print(f"--- {number} of {args.num_samples}\n{prompt}{text}\n")
+        print(f"--- {number} of {args.num_samples}")
+        show([prompt, text])
+        print()
+
+
+def show(pieces: Iterable[str]) -> None:
+    """Prints a text as its pieces come, and ends its line."""
+    shown = Flow()
+    try:
+        for piece in pieces:
+            shown.write(piece)
+    finally:
+        shown.end()
+    print()

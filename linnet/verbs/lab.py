@@ -28,10 +28,12 @@ class Lab:
 def main(argv: Sequence[str]) -> None:
     """Serves the page until Ctrl-C."""
     args = parse_flags(Lab, argv, "linnet lab")
-    from linnet.lab.runs import list_runs
     from linnet.lab.server import check_streamlit, free_port, serve
 
     check_streamlit()
+    say(f"opening the lab for {args.runs}")  # the libraries behind it take a second or more
+    from linnet.lab.runs import list_runs
+
     list_runs(args.runs)  # a wrong folder is better known here than on the page
     port = free_port(args.port)
     say(f"the lab is at http://localhost:{port}; Ctrl-C ends it")

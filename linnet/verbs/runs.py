@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, suggestion
-from linnet.console import count_text, emit, say
+from linnet.console import count_text, emit, say, tell
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from linnet.compare import Summary
     from linnet.run import Run
 
@@ -60,13 +62,13 @@ def main(argv: Sequence[str]) -> None:
         return
     show(found)
     if (ahead := verdict(found)) is not None:
-        print(ahead)
+        tell(str(ahead))
     if args.plot is not None:
         print(f"curves: {args.plot}")
 
 
 def draw(runs: "Sequence[Summary]", path: Path, against: Literal["time", "tokens"]) -> Path:
-    """`path`, with the validation curves of `runs`.
+    """`path`, with the validation curves of `runs`; where they are of different texts, picture and terminal say so.
 
     Raises:
         UserError: none of them was evaluated, or the file cannot be written.
@@ -81,46 +83,120 @@ def draw(runs: "Sequence[Summary]", path: Path, against: Literal["time", "tokens
         raise UserError("none of the runs was evaluated, so there is no curve to draw")
     if left_out := [run.name for run in runs if run.name not in curves]:
         say(f"without a validation loss, so not drawn: {', '.join(left_out)}")
-    return save_png(comparison(curves, against), path)
+    letters = letters_of_texts(runs)
+    if letters:
+        texts = {
+            letter: next(run.data for run in runs if letters.get(run.name) == letter) for letter in letters.values()
+        }
+        named = ", ".join(f"[{letter}] {data}" for letter, data in sorted(texts.items()))
+        say(f"the curves are of different texts: {named}; only those of one text can be compared")
+    return save_png(comparison(curves, against, texts=letters), path)
+
+
+def letters_of_texts(runs: "Sequence[Summary]") -> dict[str, str]:
+    """A letter for the validation text of each run that was evaluated, A for the first; empty if all are one."""
+    evaluated = [run for run in runs if run.val_loss is not None]
+    texts = list(dict.fromkeys(run.text for run in evaluated))
+    return {run.name: letter(texts.index(run.text)) for run in evaluated} if len(texts) > 1 else {}
+
+
+def letter(place: int) -> str:
+    """A, B ... Z, AA, AB ..."""
+    return (letter(place // 26 - 1) if place > 25 else "") + chr(ord("A") + place % 26)
 
 
 def show(runs: "Sequence[Summary]") -> None:
     """The table, then what is wrong with damaged runs, then whether all can be compared."""
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
     whole = [run for run in runs if run.state != "damaged"]
     mixed = len({run.data for run in whole}) > 1
     wide = console.width >= NARROW
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    grid.add_column("run", overflow="fold", min_width=12)
-    for heading in HEADINGS:
-        grid.add_column(heading, justify="right", no_wrap=True)
-    if wide:
-        grid.add_column("data", overflow="fold")
-        grid.add_column("state")
-    for run in whole:
-        below = [] if wide else [run.data or ""] * mixed + [run.state] * (run.state != "finished")
-        name = Text(run.name if wide else broken(run.name))
-        if below:
-            name.append("\n" + broken(f"({', '.join(below)})"), style="dim")
-        grid.add_row(name, *cells(run), *([run.data, run.state] if wide else []))
     if whole:
-        console.print(grid)
+        room = console.width - (behind_width(whole) if wide else 0)
+        headings = fitting(whole, room)
+        console.print(_grid(whole, headings, room - figures_width(whole, headings), wide, mixed))
+        if missing := [HEADINGS[name] for name in HEADINGS if name not in headings]:
+            tell(f"not shown at {console.width} columns: {', '.join(missing)}; a wider terminal and --json have them")
     if whole and not mixed and not wide:
-        print(f"data: {whole[0].data}")
+        tell(f"data: {whole[0].data}")
     for run in runs:
         if run.state == "damaged":
-            print(f"cannot be read: {run.name}: {run.problem}")
-    if len({run.text for run in whole if run.val_loss is not None}) > 1:
-        print("these runs were validated on different texts: only losses on the same text can be compared")
+            tell(f"cannot be read: {run.name}: {run.problem}")
+    if letters_of_texts(whole):
+        tell("these runs were validated on different texts: only losses on the same text can be compared")
+
+
+def _grid(runs: "Sequence[Summary]", headings: Sequence[str], room: int, wide: bool, mixed: bool) -> "Table":
+    """A line for each run, its name first and whole, in `room` columns."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    grid.add_column("run", min_width=min(max(len(run.name) for run in runs), NAME_WIDTH))
+    for heading in headings:
+        grid.add_column(heading, justify="right", no_wrap=True)
+    if wide:
+        grid.add_column("data")
+        grid.add_column("state")
+    for run in runs:
+        below = [] if wide else [run.data or ""] * mixed + [run.state] * (run.state != "finished")
+        name = Text(broken(run.name, room))
+        if below:
+            name.append("\n" + broken(f"({', '.join(below)})", room), style="dim")
+        figures = cells(run)
+        behind = [broken(run.data or "", DATA_WIDTH), run.state] if wide else []
+        grid.add_row(name, *(figures[heading] for heading in headings), *behind)
+    return grid
 
 
 NAME_WIDTH = 18
-"""columns that a narrow terminal has left for names"""
+"""columns that a name has at least, if it needs them"""
+
+DATA_WIDTH = 24
+"""columns that the data has at most, on a wide terminal"""
+
+HEADINGS = {
+    "bits/\nbyte": "bits per byte",
+    "loss": "loss",
+    "time": "time",
+    "steps": "steps",
+    "size": "size",
+    "tokens": "tokens",
+    "best at": "step of the best loss",
+    "tok/s": "tokens per second",
+}
+"""the figures of a run and what they are called in a sentence, the most important first"""
+
+ORDER = ("size", "steps", "tokens", "time", "loss", "bits/\nbyte", "best at", "tok/s")
+"""of the columns"""
+
+
+def fitting(runs: "Sequence[Summary]", width: int) -> list[str]:
+    """The headings that stand beside the names in so many columns: the less important are left out first."""
+    room = width - min(max(len(run.name) for run in runs), NAME_WIDTH)
+    found: list[str] = []
+    for heading in HEADINGS:
+        if figures_width(runs, [*found, heading]) > room:
+            break
+        found.append(heading)
+    return sorted(found, key=ORDER.index)
+
+
+def figures_width(runs: "Sequence[Summary]", headings: Sequence[str]) -> int:
+    """Columns of a terminal that these figures take, with the spaces around them and around the names."""
+    shown = [cells(run) for run in runs]
+    widths = [
+        max(len(part) for part in (*heading.split("\n"), *(row[heading] for row in shown))) for heading in headings
+    ]
+    return sum(widths) + 2 * len(widths) + 2
+
+
+def behind_width(runs: "Sequence[Summary]") -> int:
+    """The same for data and state."""
+    return min(DATA_WIDTH, max(len(run.data or "") for run in runs)) + max(len(run.state) for run in runs) + 4
 
 
 def broken(name: str, width: int = NAME_WIDTH) -> str:
@@ -130,28 +206,25 @@ def broken(name: str, width: int = NAME_WIDTH) -> str:
         if lines[-1] and len(lines[-1]) + len(piece) > width:
             lines.append("")
         lines[-1] += piece
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(line.strip() for line in lines)
 
 
-HEADINGS = ("size", "steps", "tokens", "time", "loss", "bits/\nbyte", "best at", "tok/s")
-
-
-def cells(run: "Summary") -> list[str]:
-    """The figures of a run, as short as a narrow terminal wants them."""
+def cells(run: "Summary") -> dict[str, str]:
+    """The figures of a run by heading, as short as a narrow terminal wants them."""
 
     def shown(value: float | None, form: str = "{:,}") -> str:
         return "" if value is None else form.format(value)
 
-    return [
-        "" if run.parameters is None else count_text(run.parameters),
-        shown(run.steps),
-        "" if run.tokens is None else count_text(run.tokens),
-        clock_text(run.seconds),
-        shown(run.val_loss, "{:.4f}"),
-        shown(run.bits_per_byte, "{:.4f}"),
-        shown(run.best_step),
-        "" if run.tokens_per_s is None else count_text(run.tokens_per_s),
-    ]
+    return {
+        "size": "" if run.parameters is None else count_text(run.parameters),
+        "steps": shown(run.steps),
+        "tokens": "" if run.tokens is None else count_text(run.tokens),
+        "time": clock_text(run.seconds),
+        "loss": shown(run.val_loss, "{:.4f}"),
+        "bits/\nbyte": shown(run.bits_per_byte, "{:.4f}"),
+        "best at": shown(run.best_step),
+        "tok/s": "" if run.tokens_per_s is None else count_text(run.tokens_per_s),
+    }
 
 
 def clock_text(seconds: float | None) -> str:

@@ -1,5 +1,6 @@
 """`linnet tokenizer`: train, encode, decode, stats."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, shown, suggestion
-from linnet.console import emit, read_stdin, say, size_text, table
+from linnet.console import emit, read_stdin, replace_what_cannot_be_shown, say, size_text, table
 from linnet.errors import UserError
+from linnet.tokenizers.pieces import unseen_characters, visible
 
 USAGE = """\
 usage: linnet tokenizer train|encode|decode|stats ... (each has --help)
@@ -44,7 +46,7 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
-    """Text to ids.
+    """Text to ids: on a terminal each id beside its piece of the text, in a pipe the ids alone.
 
     Example: linnet tokenizer encode runs/demo "Hello world"
     """
@@ -99,6 +101,7 @@ def main(argv: Sequence[str]) -> None:
         "decode": decode,
         "stats": stats,
     }
+    replace_what_cannot_be_shown()
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return
@@ -135,9 +138,15 @@ def encode(argv: Sequence[str]) -> None:
     from linnet.tokenizers import Tokenizer
 
     tokenizer = Tokenizer.load(args.tokenizer)
-    ids = tokenizer.encode(read_stdin() if args.text == "-" else args.text)
+    text = read_stdin() if args.text == "-" else args.text
+    ids = tokenizer.encode(text)
+    if unseen := unseen_characters(tokenizer, text):
+        say(f"note: characters without an id of their own: {', '.join(map(repr, unseen))}")
     if args.json:
-        emit({"ids": ids, "tokens": [tokenizer.token_bytes(id).decode("utf-8", errors="replace") for id in ids]})
+        emit({"ids": ids, "tokens": [tokenizer.piece(id) for id in ids]})
+    elif sys.stdout.isatty():
+        for id in ids:
+            print(f"{id:>7}  {visible(tokenizer.piece(id))}")
     else:
         print(*ids)
 
@@ -211,8 +220,8 @@ def rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("vocabulary used", f"{facts['vocab_used']:,} of {facts['vocab_size']:,} ({facts['vocab_used_fraction']:.1%})"),
         ("unseen characters", unseen),
         ("bytes of a token", ", ".join(f"{n}: {lengths[n] / facts['tokens']:.0%}" for n in common)),
-        ("longest tokens", ", ".join(repr(token["text"]) for token in facts["longest_tokens"][:8])),
-        ("most frequent", ", ".join(repr(token["text"]) for token in facts["most_frequent_tokens"][:12])),
+        ("longest tokens", "  ".join(visible(token["text"]) for token in facts["longest_tokens"][:8])),
+        ("most frequent", "  ".join(visible(token["text"]) for token in facts["most_frequent_tokens"][:12])),
     ]
 
 

@@ -17,7 +17,7 @@ import tyro
 from tyro.conf import Positional
 
 from linnet.config import from_dict, parse_flags, recipe_names
-from linnet.console import emit, say
+from linnet.console import duration_text, emit, say
 from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
@@ -27,11 +27,14 @@ from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_c
 if TYPE_CHECKING:
     from linnet.train.ancestor import Ancestor
 
-LAST_SECONDS = 4.0
-"""for the curves and the page that are drawn after training"""
+LAST_SECONDS, LAST_SHARE = 4.0, 0.07
+"""for the curves and the page that are drawn after training: so many, or that share of the time where it is less"""
 
 LEAST_SHARE = 0.1
 """of the time is training, however long everything before it took"""
+
+LEAST_WITH_RECIPE = 0.25
+"""the same where a recipe says what is trained, with the last evaluation and what comes after it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Train(Config):
     """the whole time there is. Without a recipe: vocabulary, size and batch are chosen to make the most of it on this
     machine and text; with one: the same as --train.max-minutes"""
     fit: bool = False
-    """as many windows at a time as fit into memory; the batch, and so the result, stays the same"""
+    """as many windows at a time as fit into memory; the batch stays as it is, and the result too, but for dropout"""
     use_all: bool = False
     """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown"""
     json: bool = False
@@ -77,14 +80,14 @@ def main(argv: Sequence[str]) -> int | None:
     folder = args.run or Path("runs") / Path(args.recipe or DEFAULT_RECIPE).stem
     config = with_all(args, config)
     if args.from_run is None:
-        return run(args, config, folder, argv)
+        return run(args, config, folder, argv, began=began)
     ancestor = opened(args)
     assert ancestor is not None
     shaped = ancestor.applied(recipe_config(args.recipe))
     args, config = recipe_and_flags(Train, argv, "linnet train", shaped)
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
-    return run(args, with_all(args, config), folder, argv, ancestor=ancestor)
+    return run(args, with_all(args, config), folder, argv, ancestor=ancestor, began=began)
 
 
 def with_all(args: Train, config: Config) -> Config:
@@ -132,7 +135,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     if (folder / "config.toml").exists():
         say(f"{folder} goes on with the settings and the time it began with; --train.max-minutes N gives it more")
         args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, Run.open(folder).config()))
-        return run(args, config, folder, argv, ancestor=opened(first))
+        return run(args, config, folder, argv, ancestor=opened(first), began=began)
     minutes = first.minutes
     if minutes is not None and not dial.LEAST_MINUTES <= minutes < math.inf:
         raise UserError(
@@ -146,11 +149,16 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     args, config = recipe_and_flags(Train, argv, "linnet train", base)
     config = with_all(args, config)
 
+    counted = time.monotonic()
+    """when the seconds that are left were counted last"""
+
     def left() -> float:
         """Seconds for training; where preparing has eaten most of them, a tenth all the same, to leave a model."""
         if minutes is None:
             return math.inf
-        found = began + 60 * minutes - LAST_SECONDS - time.monotonic()
+        nonlocal counted
+        counted = time.monotonic()
+        found = began + 60 * minutes - LAST_SECONDS - counted
         if found < (least := LEAST_SHARE * 60 * minutes):
             say(f"preparing has taken most of the time; training takes {least:.0f} seconds, so that there is a model")
         return max(found, least)
@@ -170,7 +178,8 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
             beginning = little.begin(config, data, folder, left())
             ancestor, choice = beginning.ancestor, little.choose(beginning, left())
         else:
-            choice = dial.choose(config, prepared, left(), dial.measure(config, prepared))
+            measured = dial.measure(config, prepared)
+            choice = dial.choose(config, prepared, left(), measured)
     for line in choice.lines():
         say(line)
     args, config = recipe_and_flags(Train, argv, "linnet train", choice.config)
@@ -180,7 +189,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
     if first.data == STDIN:  # not the file that it was copied into
         config = replace(config, prepare=replace(config.prepare, sources=(STDIN,)))
     notes = {"expected": choice.expected()} if as_chosen else {}
-    return run(args, config, folder, argv, prepared_in, ancestor, notes)
+    return run(args, config, folder, argv, prepared_in, ancestor, notes, began=counted, reserved=True)
 
 
 def opened(args: Train) -> Ancestor | None:
@@ -203,7 +212,7 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     """`config` with the micro-batch that fits into memory; a run that exists keeps its own."""
     from linnet import runtime
     from linnet.data import Prepared
-    from linnet.train.micro_batch import fitting
+    from linnet.train.micro_batch import fitting, same_result
 
     if (folder / "config.toml").exists():
         size = Run.open(folder).config()["train"].get("micro_batch_size")
@@ -212,8 +221,17 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
         model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
         available = runtime.available_memory(device)
         size = fitting(model, config.train, available, on_gpu=device.type == "cuda")
-        say(f"{size} of {config.train.batch_size} windows at a time fit into memory")
+        say(f"{size} of {config.train.batch_size} windows at a time fit into memory; {same_result(model)}")
     return replace(config, train=replace(config.train, micro_batch_size=size))
+
+
+def with_time_left(began: float, seconds: float) -> float:
+    """`began`, or later where what came before training has taken nearly all of the time, so that there is a model."""
+    latest = time.monotonic() - (1 - LEAST_WITH_RECIPE) * seconds
+    if began < latest:
+        least = duration_text(LEAST_WITH_RECIPE * seconds)
+        say(f"preparing has taken most of the time; training takes {least}, so that there is a model")
+    return max(began, latest)
 
 
 def run(
@@ -224,8 +242,16 @@ def run(
     data: Path | None = None,
     ancestor: Ancestor | None = None,
     notes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    began: float,
+    reserved: bool = False,
 ) -> int | None:
-    """Prepares the data where it is not (`data` is where it is), trains, draws the curves."""
+    """Prepares the data where it is not (`data` is where it is), trains, draws the curves.
+
+    Args:
+        began: when the time of the run began to count, by `time.monotonic`.
+        reserved: whether the time for the curves and the page was taken off already.
+    """
     from linnet.plots import draw_run, write_report
     from linnet.train.pretrain import train
     from linnet.train.signals import Interrupted
@@ -237,8 +263,13 @@ def run(
         config, data = with_data(config, args.data, folder)
     if args.fit:
         config = fitted(config, data, folder)
+    seconds = 60 * (config.train.max_minutes or 0.0)
+    after_s = 0.0 if reserved else min(LAST_SECONDS, LAST_SHARE * seconds)
+    if seconds and not reserved:
+        began = with_time_left(began, seconds)
+    command = ["linnet", "train", *argv]
     try:
-        trained = train(config, data, folder, ["linnet", "train", *argv], ancestor, notes)
+        trained = train(config, data, folder, command, ancestor, notes, began=began, after_s=after_s)
     except Interrupted as stop:
         print(f"{stop}; the same command continues", file=sys.stderr)
         return stop.exit_code

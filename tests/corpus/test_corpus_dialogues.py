@@ -138,6 +138,18 @@ def test_every_exam_question_is_new_and_no_dialogue_continues_it(held):
     assert not {(q.messages[0]["content"], q.reference) for q in alone} & asked
 
 
+def test_no_exam_question_stands_inside_a_question_of_the_dialogues():
+    def words(text: str) -> str:
+        return " " + " ".join(re.findall(r"\w+|[+-]", text.lower())) + " "
+
+    source = dialogues(seed=1)
+    heard = (message for _ in range(6_000) for message in next(source).messages)
+    asked = "\n".join({words(message["content"]) for message in heard if message["role"] == "user"})
+    assert words("Tell me the opposite of young.") in asked  # as "Can you tell me ...?"; the exam asked it, too
+    questions = [q.messages[0]["content"] for q in exam(200) if len(q.messages) == 1]
+    assert [question for question in questions if words(question) in asked] == []
+
+
 def test_each_part_of_a_held_out_combination_is_known_from_others():
     train, held = dialogue_grammar(Settings()), dialogue_grammar(Settings(), exam=True)
     for mine, theirs in zip(train.variables, held.variables, strict=True):

@@ -182,3 +182,20 @@ def test_noise_changes_a_share_of_what_is_read_and_nothing_of_what_is_learned(in
         np.testing.assert_array_equal(read == special, x == special)
     np.testing.assert_array_equal(noisy.batch(30, 20)[0], read[30:50])  # a pure function of the sample's number
     assert (noisy.batch(80, 80)[0] != plain.batch(80, 80)[0])[changed].mean() < 0.5  # drawn anew in each epoch
+
+
+class Echo:
+    """A teacher whose opinion about a place is its number."""
+
+    def chances(self, positions: np.ndarray) -> np.ndarray:
+        return np.stack((positions, -positions), -1).astype(np.float32)
+
+
+def test_a_teacher_is_asked_for_the_place_of_each_label(in_memory):
+    text = in_memory(list(range(100, 600)))
+    plain, taught = Batches(text, block_size=50, seed=3), Batches(text, block_size=50, seed=3, teacher=Echo())
+    (x, y), (same, labels, chances) = plain.batch(5, 9), taught.batch(5, 9)
+    np.testing.assert_array_equal(x, same)
+    np.testing.assert_array_equal(y, labels)
+    # the tokens count up from 100
+    np.testing.assert_array_equal(chances, np.stack((y - 100, 100 - y), -1))

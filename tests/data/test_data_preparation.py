@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from linnet.data import DataConfig, Prepared, prepare
+from linnet.data.dialogues import identity_repeats
 from linnet.data.shards import ShardWriter
 from linnet.errors import UserError
 
@@ -127,8 +128,24 @@ def test_identity_comes_from_the_name_and_the_creator(make, read, tmp_path):
         assistant_creator="Bo",
     )
     train = read(prepare(config, tmp_path / "two"), "train")
-    assert "<|user|>What is your name?<|end|><|assistant|>I am Ada.<|end|>" in train
-    assert "<|user|>Who created you?<|end|><|assistant|>I was made by Bo.<|end|>" in train
+    assert "<|user|>What is your name?<|end|><|assistant|>My name is Ada.<|end|>" in train
+    assert "<|user|>Who created you?<|end|><|assistant|>I was created by Bo.<|end|>" in train
+    assert "<|user|>Hello<|end|><|assistant|>Hi there! I am Ada, how can I help you today?<|end|>" in train
+
+
+def test_identity_is_repeated_until_it_is_a_fair_part_of_the_training(make, read, tmp_path, capsys):
+    """Two pairs beside 80 others: 10 times each, so that a fifth of the 100 documents are about the assistant."""
+    pairs = "question,answer\n" + "\n".join(f"Question {n}?,Answer {n}." for n in range(80))
+    prepared = make({"a.csv": pairs}, identity=[("Who?", "Me."), ("Where?", "Here.")], val_fraction=0.1)
+    assert read(prepared, "train").count("<|user|>Who?<|end|><|assistant|>Me.<|end|>") == 10
+    assert prepared.manifest["identity_repeats"] == 10
+    assert not any("Who?" in text for text in read(prepared, "val"))
+    assert (
+        "2 questions and answers about the assistant itself stand in training, 10 times each" in capsys.readouterr().err
+    )
+    assert identity_repeats(2, 0) == 1
+    assert identity_repeats(2, 10**9) == 100
+    assert identity_repeats(0, 80) == 0
 
 
 def test_the_same_input_gives_the_same_bytes(make, tmp_path):

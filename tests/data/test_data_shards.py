@@ -80,7 +80,7 @@ DAMAGE = {
 def test_a_damaged_shard_is_refused(prepared, damage):
     harm, message = DAMAGE[damage]
     harm(prepared.folder / "train.bin")
-    with pytest.raises(UserError, match=message + ".*; prepare the data again"):
+    with pytest.raises(UserError, match=message + ".*(; |, or )prepare the data again"):
         Prepared.open(prepared.folder).split("train")
     Prepared.open(prepared.folder).split("val")
 

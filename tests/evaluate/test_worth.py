@@ -14,7 +14,8 @@ from linnet.assess import evaluate_run
 from linnet.data import Prepared, Split
 from linnet.errors import UserError
 from linnet.evaluate import counting
-from linnet.evaluate.counting import END, Baselines, NGram, baselines, caution, split_baselines, split_text, worth_lines
+from linnet.evaluate.counting import END, Baselines, baselines, caution, split_baselines, split_text, worth_lines
+from linnet.evaluate.ngram import NGram
 from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.tokenizers import BPETokenizer

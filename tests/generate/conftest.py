@@ -1,12 +1,16 @@
 """Tiny models with random weights: fresh ones predict every token alike, which would hide mistakes."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import linnet
+from linnet.lm import LM
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
+from linnet.run import Run
 
 torch.set_num_threads(1)
 
@@ -31,3 +35,16 @@ def make_model() -> Callable[..., Transformer]:
 @pytest.fixture
 def model() -> Transformer:
     return random_model()
+
+
+@pytest.fixture
+def every_run_holds(monkeypatch: pytest.MonkeyPatch) -> Callable[[LM], LM]:
+    """Makes every run be found, with this model as its only checkpoint."""
+
+    def hold(lm: LM) -> LM:
+        run = SimpleNamespace(checkpoint_to_talk_to=lambda: "best", checkpoint=lambda _which: "best")
+        monkeypatch.setattr(Run, "open", lambda *_: run)
+        monkeypatch.setattr(linnet, "load", lambda *_args, **_options: lm)
+        return lm
+
+    return hold

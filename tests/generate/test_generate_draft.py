@@ -3,12 +3,12 @@
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 
-import linnet
 from linnet.__main__ import main
 from linnet.errors import UserError
 from linnet.generate import text as text_module
@@ -23,14 +23,12 @@ SETTINGS = ("chat", "runs/tiny", "--temperature", "0.7", "--seed", "1", "--max-n
 
 
 @pytest.fixture
-def lm(make_model: Callable, monkeypatch: pytest.MonkeyPatch) -> LM:
+def lm(make_model: Callable, every_run_holds: Callable[[LM], LM]) -> LM:
     """The model that every run is found to hold; it was never shown dialogues."""
     model = make_model(vocab_size=261, block_size=64)
     with torch.no_grad():
         model.lm_head.weight[:32] = model.lm_head.weight[127:] = 0  # plain letters only
-    found = LM(model, BPETokenizer.train(["bird"], vocab_size=261), None, "tiny")
-    monkeypatch.setattr(linnet, "load", lambda *_args, **_options: found)
-    return found
+    return every_run_holds(LM(model, BPETokenizer.train(["bird"], vocab_size=261), None, "tiny"))
 
 
 @pytest.fixture
@@ -198,8 +196,9 @@ class Terminal(io.StringIO):
 
 @pytest.mark.parametrize("coloured", [False, True])
 def test_on_a_terminal_ctrl_c_stops_the_passage_and_the_models_part_has_its_colour(
-    lm, monkeypatch, capsys, coloured: bool
+    lm, monkeypatch, capsys, tmp_path, coloured: bool
 ):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     typed: Iterator[str | BaseException] = iter(["Once", KeyboardInterrupt(), " upon", "/text", EOFError()])
     whole, calls = text_module.generate, []
 
@@ -230,9 +229,14 @@ def test_on_a_terminal_ctrl_c_stops_the_passage_and_the_models_part_has_its_colo
     first = [next(pieces) for _ in range(3)]
     pieces.close()
     second = list(draft.stream(" upon"))
-    on, off = (verb.MODEL, verb.OFF) if coloured else ("", "")
-    shown = ["".join(f"{on}{piece}{off}" for piece in part) for part in (first, second)]
-    assert screen.getvalue() == "".join(f"{part}\n" for part in shown)
+    shown = screen.getvalue()
+    assert shown.replace(verb.MODEL, "").replace(verb.OFF, "") == "".join(
+        "".join(part) + "\n" for part in (first, second)
+    )
+    # all that the model wrote is coloured, word by word, and nothing else is
+    plain = re.sub(f"{re.escape(verb.MODEL)}.*?{re.escape(verb.OFF)}", "", shown, flags=re.DOTALL)
+    assert plain == ("\n\n" if coloured else shown)
+    assert (verb.MODEL in shown) == coloured
     err = capsys.readouterr().err
     assert "writing on with tiny" in err
     assert "(cut short)" in err

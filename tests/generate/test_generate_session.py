@@ -9,13 +9,13 @@ import torch
 
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.errors import UserError
-from linnet.generate.alternatives import alternatives
-from linnet.generate.chat import Conversation
+from linnet.generate.alternatives import Candidate, Place, alternatives, table_of
+from linnet.generate.chat import Conversation, chat_prompt
 from linnet.generate.sampling import Sampling, filtered
 from linnet.generate.session import COMMANDS, Session
 from linnet.generate.transcript import Transcript, load_chat
 from linnet.model.transformer import Transformer
-from linnet.tokenizers import BPETokenizer, ChatTemplate
+from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate
 
 MakeSession = Callable[..., Session]
 
@@ -88,7 +88,7 @@ def test_a_setting_changes_what_is_said(make_session):
         ("/load absent.jsonl", "no file absent.jsonl"),
         ("/temper 1", "did you mean '/temperature'"),
         ("/dance", "unknown command /dance"),
-        ("/system " + "x" * 60, "system prompt is 62 tokens"),
+        ("/system " + "x" * 60, "system prompt is 63 tokens"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_changes_nothing(make_session, line, complaint):
@@ -113,7 +113,7 @@ def test_the_system_prompt_is_replaced_and_taken_away_while_the_rest_stays(make_
 
 
 def test_a_system_prompt_too_long_is_refused_before_the_first_message(make_session):
-    with pytest.raises(UserError, match="system prompt is 62 tokens"):
+    with pytest.raises(UserError, match="system prompt is 63 tokens"):
         make_session(system="x" * 60)
 
 
@@ -179,7 +179,7 @@ def test_a_transcript_grows_by_one_whole_line_a_turn_and_its_last_chat_can_be_lo
         assert file.read_text(encoding="utf-8").count("\n") == count
     assert [row["turn"] for row in rows(file)] == [1, 1, 2]
     assert all([m["role"] for m in row["messages"]] == ["system", "user", "assistant"] for row in rows(file))
-    assert load_chat(file) == session.conversation.messages
+    assert load_chat(file).messages == session.conversation.messages
 
 
 def test_a_loaded_chat_is_written_whole_into_the_transcript_of_another(make_session, tmp_path):
@@ -188,8 +188,85 @@ def test_a_loaded_chat_is_written_whole_into_the_transcript_of_another(make_sess
     other = make_session(tmp_path / "b.jsonl")
     other.command(f"/load {tmp_path / 'a.jsonl'}")
     said(other, "Again")
-    assert load_chat(tmp_path / "b.jsonl") == other.conversation.messages
+    assert load_chat(tmp_path / "b.jsonl").messages == other.conversation.messages
     assert len(other.conversation.messages) == 4
+
+
+def test_of_a_torn_transcript_what_is_whole_is_loaded_and_the_rest_is_named(make_session, tmp_path):
+    file = tmp_path / "t.jsonl"
+    session = make_session(file)
+    for text in ("Hello", "And then?", "Über alles — 漢字"):
+        said(session, text)
+    whole, data = session.conversation.messages, file.read_bytes()
+    start = data.rindex("漢".encode())
+    for cut in (data[:-2], data[: start + 1], data[: data.rindex(b'{"turn"') + 4]):  # inside a character, too
+        file.write_bytes(cut)
+        other = make_session()
+        assert "line 3 is cut off and left out" in other.command(f"/load {file}")
+        assert other.conversation.messages == whole[:4]
+    file.write_bytes(data.replace(b'{"turn": 1', b'{"turn: 1'))  # what is damaged in the middle ends it as well
+    other = make_session()
+    assert "what was said before turn 2 is not in the file, or damaged" in other.command(f"/load {file}")
+    assert other.conversation.messages == whole[2:]
+    file.write_bytes(data)
+    assert "left out" not in make_session().command(f"/load {file}")
+
+
+def test_that_the_context_is_full_is_said_once_for_each_chat(make_session):
+    session = make_session()  # it reads 64 tokens at once, each a byte
+    assert session.notes("Hello") == []
+    said(session, "Hello")
+    (note,) = session.notes("x" * 80)
+    ids, _ = session.prompt("x" * 80)
+    assert f"the chat is {len(ids)} tokens long and the model reads 64 at once: it sees only the last " in note
+    assert session.notes("x" * 80) == []
+    session.command("/reset")
+    assert session.notes("x" * 80) != []
+    (note,) = make_session(system="Be kind.").notes("x" * 80)
+    assert "it sees the system prompt and the last " in note
+
+
+def test_unseen_characters_are_named_once(make_session):
+    session = make_session()
+    session.drawing.tokenizer = CharTokenizer.train(["Hello you"])
+    (note,) = session.notes("Hello ✓ é é")
+    assert note.startswith("2 characters without an id in the model's vocabulary: '✓', 'é'; read byte by byte")
+    assert session.notes("✓") == []
+    (note,) = session.notes("✓ ü")
+    assert note.startswith("1 character without an id in the model's vocabulary: 'ü'")
+    session.drawing.tokenizer = CharTokenizer.train(["Hello you"], vocab_size=20)
+    (note,) = session.notes("Ä")
+    assert "as one and the same unknown character" in note
+
+
+def test_the_prompt_of_a_chat_is_what_training_reads_of_it(make_session):
+    session = make_session(system="Be kind.")
+    talk = session.conversation
+    messages = [*talk.messages, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    document, _ = talk.template.encode(messages, talk.tokenizer)
+    trained_on = [talk.tokenizer.end_of_text, *document]  # every document follows the end of another
+    ids, system_length = session.prompt("Hi")
+    assert ids == trained_on[: len(ids)]
+    assert len(ids) == len(trained_on) - len("Ho") - 2
+    assert system_length == 1 + len("Be kind.") + 2
+    exported = ChatTemplate("{{- bos_token -}}" + talk.template.source)  # as exports write it
+    assert chat_prompt(exported, talk.tokenizer, messages[:2]) == (ids, system_length)
+
+
+def test_screens_of_forty_columns(make_session):
+    session = make_session(temperature=1.5)
+    said(session, "Hello")
+    session.width = 40
+    session.more_help = "The arrow keys bring back what you typed, also in earlier sessions."
+    shown = session.command("/help").splitlines()
+    assert shown[:3] == [
+        "/reset          forgets what was said;",
+        "                the system prompt stays",
+        "/save FILE      writes the chat as a",
+    ]
+    assert shown[-2:] == ["The arrow keys bring back what you", "typed, also in earlier sessions."]
+    for command in ("/help", "/why"):
+        assert all(len(line) <= 40 for line in session.command(command).splitlines())
 
 
 def test_a_line_left_open_is_closed_before_the_next(make_session, tmp_path):
@@ -214,7 +291,9 @@ def test_a_full_disk_leaves_only_whole_lines(make_session, tmp_path, monkeypatch
     assert file.read_bytes() == before
     monkeypatch.undo()
     said(session, "Still there?")
-    assert load_chat(file) == session.conversation.messages  # the turn that could not be written came with the next
+    assert (
+        load_chat(file).messages == session.conversation.messages
+    )  # the turn that could not be written came with the next
 
 
 def test_a_transcript_that_cannot_be_written_is_refused_at_once(tmp_path):
@@ -278,7 +357,7 @@ def test_the_chosen_tokens_spell_the_answer_even_after_the_context_has_overflowe
     assert len(talk.drawn.prompt) + len(talk.drawn.ids) > talk.model.config.block_size
     assert talk.tokenizer.decode(talk.drawn.ids) == reply
     places = list(alternatives(talk.model, talk.tokenizer, talk.drawn))
-    assert [place.chosen.text for place in places] == [talk.tokenizer.decode([id]) for id in talk.drawn.ids]
+    assert [place.chosen.text for place in places] == [talk.tokenizer.piece(id) for id in talk.drawn.ids]
     assert all(place.chosen.drawable > 0 for place in places)
 
 
@@ -292,3 +371,11 @@ def test_why_tells_of_the_settings_the_answer_was_drawn_with(make_session):
     assert all("100" in line for line in lines[2:])  # the likeliest was certain
     session.command("/reset")
     assert session.command("/why") == "nothing was answered yet"
+
+
+def test_rivals_under_one_per_cent_are_folded_and_tokens_are_shown_as_everywhere():
+    chosen = Candidate("<E2 82>", 0.5, 0.5)
+    rivals = [Candidate(" bird", 0.3, 0.0), Candidate("\n", 0.012, 0.0), Candidate(" nest", 0.009, 0.004)]
+    lines = table_of([Place(chosen, rivals)]).splitlines()
+    assert lines == ["token    %   rivals", "<E2 82>  50  ␣bird 30→0  ⏎ 1→0"]
+    assert table_of([Place(chosen, rivals)], 24).splitlines()[1:] == ["<E2 82>  50  ␣bird 30→0", "             ⏎ 1→0"]

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from linnet.insight import next_tokens
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.model.weights import weights_of
+from linnet.plots import insight as pictures
 from linnet.run import Run
 from linnet.tokenizers import BPETokenizer
 from linnet.train.config import Config
@@ -92,19 +94,19 @@ def test_checkpoints_expect_different_things(inspect):
 def test_tables_show_tokens_as_they_are(inspect):
     code, out, err = inspect("--text", "[red]bird\n[/red]")
     assert code == 0, err
-    came = [line.split()[0] for line in out.splitlines() if line.strip().startswith("'")]
-    for token in ("'['", "']'", "'/'", r"'\n'"):  # brackets are no markup
+    came = [line.split()[0] for line in out.splitlines() if line.strip()]
+    for token in ("[", "]", "/", "⏎"):  # brackets are no markup
         assert token in came
     assert "what comes next" in out
     assert "…" not in out
 
 
 def test_a_token_that_looks_like_markup_is_shown(inspect, monkeypatch):
-    monkeypatch.setattr(BPETokenizer, "decode", lambda *_: "[/red]")
+    monkeypatch.setattr(BPETokenizer, "piece", lambda *_: "[/red]")
     for flag in ("--prompt", "--text"):
         code, out, err = inspect(flag, "bird")
         assert code == 0, err
-        assert out.count("'[/red]'") >= 5
+        assert out.count("[/red]") >= 4
 
 
 def test_pictures_are_drawn_where_asked(inspect, tmp_path):
@@ -139,6 +141,9 @@ def test_of_a_long_prompt_the_end_is_looked_at(inspect, run, tmp_path):
         (("--prompt", "a", "--picture", "table"), "--picture draws a .png file, got table"),
         (("--text", "xyz" * 20), "reads 32 at once"),
         (("--prompt", "a", "--checkpoint", "7"), "no checkpoint '7'"),
+        (("--prompt", "a", "--attention", "a.png", "--layer", "3"), "--layer is 1 to 2 in this model, got 3"),
+        (("--prompt", "a", "--attention", "a.png", "--head", "0"), "--head is 1 to 2 in this model, got 0"),
+        (("--prompt", "a", "--head", "1"), "--head chooses what --attention draws"),
     ],
     ids=str,
 )
@@ -148,3 +153,70 @@ def test_what_is_wrong_is_one_line(inspect, flags, said):
     assert out == ""
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_leading_spaces_and_halves_of_characters_are_visible(inspect):
+    code, out, err = inspect("--prompt", "the bird €")
+    assert code == 0, err
+    assert out.splitlines()[0] == "tokens: the | ␣bird | ␣ | <E2> | <82> | <AC>"
+
+
+def test_candidates_under_one_per_cent_share_a_line(inspect, run):
+    lm = linnet.load(run, device="cpu")
+    shares = [share for _, share in lm.next_tokens("the", 270)]
+    named = [share for share in shares if share >= 0.01]
+    assert len(named) < 40
+    code, out, err = inspect("--prompt", "the", "--next-tokens", 40)
+    assert code == 0, err
+    lines = [line.split() for line in out.splitlines()[1:] if "%" in line]
+    assert len(lines) == max(1, len(named)) + 1
+    assert lines[-1][:2] == [str(270 - len(lines) + 1), "others"]
+    assert float(lines[-1][2].rstrip("%")) == pytest.approx(100 * (1 - sum(shares[: len(lines) - 1])), abs=0.02)
+    assert "each under 1%" in out
+
+
+def test_the_cut_beginning_of_a_prompt_is_said(inspect):
+    err = inspect("--prompt", "xyz" * 20)[2]
+    assert err == "note: the prompt is 61 tokens long and the model reads 32 at once: it sees only the last 29\n"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_tables_fit_the_screen(inspect, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, err = inspect("--text", "the bird sang €")
+    assert code == 0, err
+    assert all(len(line) <= width for line in out.splitlines())
+    assert ("rank" in out) == (width >= 60)
+    assert "…" not in out
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict]]:
+    """Which attention pictures are drawn, and of what."""
+    found = []
+    for name in ("attention_picture", "last_row_picture"):
+        whole = getattr(pictures, name)
+        monkeypatch.setattr(pictures, name, lambda *a, _w=whole, _n=name, **k: found.append((_n, k)) or _w(*a, **k))
+    return found
+
+
+def test_layer_and_head_choose_a_map_and_of_a_long_text_the_last_row_is_drawn(inspect, drawn, monkeypatch, tmp_path):
+    file = tmp_path / "heads.png"
+    assert inspect("--text", "the bird", "--attention", file, "--layer", 2, "--head", 1)[0] == 0
+    assert drawn.pop() == ("attention_picture", {"layer": 2, "head": 1})
+    monkeypatch.setattr(pictures, "LONG", 3)
+    code, _, err = inspect("--text", "the bird sang", "--attention", file)
+    assert code == 0
+    assert drawn.pop()[0] == "last_row_picture"
+    assert "the picture shows where the last of them looks; --layer and --head choose maps" in err
+    assert inspect("--text", "the bird sang", "--attention", file, "--layer", 1)[0] == 0
+    assert drawn.pop() == ("attention_picture", {"layer": 1, "head": None})
+
+
+def test_pictures_of_one_map_and_of_the_last_row_hold_their_numbers():
+    maps = np.tril(np.random.default_rng(0).random((2, 3, 30, 30))).astype(np.float32)
+    (axes, _) = pictures.attention_picture(maps, [" a"] * 30, layer=2, head=3).axes
+    np.testing.assert_array_equal(axes.images[0].get_array().filled(0), maps[1, 2])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["␣a"] * 30  # one map has room for them
+    (axes, _) = pictures.last_row_picture(maps, [" a"] * 30).axes
+    np.testing.assert_array_equal(axes.images[0].get_array(), maps[:, :, -1].reshape(6, 30))

@@ -25,8 +25,8 @@ def runs(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert main(["train", "linnet-tiny", "--data", str(dialogue_data), "--run", str(first), *QUICK]) == 0
     for name in ("second", "stories", "empty", MARKED, "damaged"):
         shutil.copytree(first, folder / name)
-        for manifest in (folder / name / "checkpoints").glob("*/manifest.json"):
-            os.utime(manifest, (1_700_000_000, 1_700_000_000))
+        for file in (folder / name / "metrics.jsonl", *(folder / name / "checkpoints").glob("*/manifest.json")):
+            os.utime(file, (1_700_000_000, 1_700_000_000))
     (folder / "stories" / "template.jinja").unlink()
     for name in ("empty", MARKED):
         shutil.rmtree(folder / name / "checkpoints")

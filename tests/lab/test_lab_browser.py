@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -137,6 +138,13 @@ def choose(browser: WebDriver, run: str) -> None:
     find(browser, "[role=option]", run).click()
 
 
+def press(browser: WebDriver, label: str) -> None:
+    """Clicks the button that is called exactly so."""
+    find(browser, "button", label)
+    buttons = browser.find_elements(By.CSS_SELECTOR, "button")
+    next(button for button in buttons if button.text.rpartition("\n")[2] == label).click()
+
+
 def test_an_answer_appears_piece_by_piece(browser: WebDriver) -> None:
     find(browser, "[data-testid=stChatInput] textarea")
     move_slider(browser, "Temperature", Keys.END)  # wild answers are long
@@ -171,11 +179,11 @@ def test_another_run_can_be_picked(browser: WebDriver) -> None:
     idle(browser)
     ask(browser, "Hello, second!")
     choose(browser, "stories")
-    box = find(browser, "[data-testid=stTextArea] textarea")
+    box = find(browser, "textarea[aria-label='Begin a text']")
     idle(browser)
     box.send_keys("Once upon a time")
-    find(browser, "button", "Continue").click()
-    assert find(browser, "[data-testid=stText]", "Once upon a time")
+    press(browser, "Continue")
+    assert find(browser, "[data-testid=stHtml]", "Once upon a time")
     idle(browser)
     choose(browser, "empty")
     assert "no checkpoint" in find(browser, "[data-testid=stAlert]").text
@@ -229,3 +237,157 @@ def test_a_suggestion_is_clicked_and_answered(browser: WebDriver) -> None:
 def test_an_error_with_markup_in_it_is_plain_text(browser: WebDriver) -> None:
     choose(browser, "marked")
     assert "marked *up* :red[x] $y$ _z_" in find(browser, "[data-testid=stAlert]", "no checkpoint").text
+
+
+def test_what_a_training_does_is_shown_while_it_trains_and_disturbs_no_typing(
+    browser: WebDriver, address: str, runs: Path
+) -> None:
+    shutil.copytree(runs / "first", runs / "live")
+    try:
+        log(runs / "live", step=100, loss=2.5)
+        browser.get(f"{address}?run=live")
+        find(browser, "[data-testid=stMarkdown]", "training · step 100 · training loss 2.500")
+        box = find(browser, "[data-testid=stChatInput] textarea")
+        idle(browser)
+        box.send_keys("half a que")
+        log(runs / "live", step=200, loss=2.25)
+        find(browser, "[data-testid=stMarkdown]", "training · step 200 · training loss 2.250")
+        assert browser.find_element(By.CSS_SELECTOR, "[data-testid=stSelectbox] input").get_attribute("value") == (
+            "live · training"
+        )
+        box.send_keys("stion")
+        assert box.get_attribute("value") == "half a question"
+        log(runs / "live", step=300, loss=2, ago=3600)
+        find(browser, "[data-testid=stMarkdown]", "finished · step 300")
+        WebDriverWait(browser, PATIENCE_S).until(
+            lambda driver: (
+                driver.find_element(By.CSS_SELECTOR, "[data-testid=stSelectbox] input").get_attribute("value")
+                == "live · finished"
+            )
+        )
+        assert box.get_attribute("value") == "half a question"
+    finally:
+        shutil.rmtree(runs / "live")
+
+
+def log(run: Path, step: int, loss: float, ago: float = 0) -> None:
+    """A line at the end of a run's log."""
+    row = {"kind": "train", "step": step, "train_loss": loss, "elapsed_s": step / 10}
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    os.utime(run / "metrics.jsonl", (time.time() - ago,) * 2)
+
+
+def test_reloading_keeps_run_chat_text_and_settings(browser: WebDriver) -> None:
+    find(browser, "[data-testid=stChatInput] textarea")
+    choose(browser, "second")
+    find(browser, "h3", "second")
+    idle(browser)
+    move_slider(browser, "Temperature", Keys.HOME)
+    ask(browser, "Hello!")
+    before = messages(browser)
+    browser.refresh()
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: messages(browser) == before)
+    assert find(browser, "h3", "second")
+    idle(browser)
+    slider = browser.find_element(By.CSS_SELECTOR, "input[type=range][aria-label=Temperature]")
+    assert slider.get_attribute("value") == "0"
+    press(browser, "Continue a text")
+    box = find(browser, "textarea[aria-label='Begin a text']")
+    idle(browser)
+    box.send_keys("Once upon")
+    press(browser, "Continue")
+    find(browser, "ins")
+    idle(browser)
+    written = find(browser, "[data-testid=stHtml]").text
+    browser.refresh()
+    assert find(browser, "[data-testid=stHtml]").text == written
+    assert written.startswith("Once upon")
+
+
+def test_an_answer_is_stopped_drawn_again_and_copied(browser: WebDriver) -> None:
+    find(browser, "[data-testid=stChatInput] textarea")
+    move_slider(browser, "Temperature", Keys.END)
+    length = browser.find_element(By.CSS_SELECTOR, "input[aria-label=Length]")
+    length.send_keys(Keys.CONTROL + "a")
+    length.send_keys("3000" + Keys.ENTER)
+    idle(browser)
+    browser.execute_cdp_cmd(
+        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+    )
+    find(browser, "[data-testid=stChatInput] textarea").send_keys("Hello!" + Keys.ENTER)
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == 2 and messages(browser)[1])
+    for button in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stChatInput] button"):
+        button.click()
+    idle(browser)
+    first = messages(browser)[1]
+    find(browser, "button", "Again").click()
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: messages(browser)[1] not in (first, "", None))
+    idle(browser)
+    answer = messages(browser)[1] or ""
+    copy = find(browser, "[data-testid=stBidiComponentIsolated]").shadow_root.find_element(By.CSS_SELECTOR, "button")
+    copy.click()
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: copy.text == "Copied")
+    copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert copied.strip() == answer.strip()
+
+
+def test_on_a_phone_the_run_is_named_and_nothing_is_wider_than_the_screen(browser: WebDriver, address: str) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    browser.get(f"{address}?run=second")
+    assert find(browser, "h3", "second")
+    ask(browser, "Hello!")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_own_words_and_the_models_have_two_colours_that_can_be_read(
+    browser: WebDriver, address: str, theme: str
+) -> None:
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.get(f"{address}?run=second&do=Continue+a+text&temperature=2")
+    box = find(browser, "textarea[aria-label='Begin a text']")
+    idle(browser)
+    box.send_keys("Once upon")
+    press(browser, "Continue")
+    find(browser, "ins")
+    idle(browser)
+    colour = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+    page = browser.execute_script(colour, "[data-testid=stApp]", "backgroundColor")
+    own = browser.execute_script(colour, "[data-testid=stHtml] p", "color")
+    model = browser.execute_script(colour, "[data-testid=stHtml] ins", "color")
+    assert own != model
+    assert min(contrast(own, page), contrast(model, page)) > 4.5
+
+
+def contrast(first: str, second: str) -> float:
+    """Of two colours as browsers write them (WCAG 2.2, relative luminance)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted([luminance(first), luminance(second)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_everything_that_can_be_operated_has_a_name(browser: WebDriver) -> None:
+    find(browser, "[data-testid=stChatInput] textarea")
+    ask(browser, "Hello!")
+    assert unnamed(browser) == []
+    press(browser, "Continue a text")
+    find(browser, "textarea[aria-label='Begin a text']")
+    idle(browser)
+    assert unnamed(browser) == []
+
+
+def unnamed(browser: WebDriver) -> list[str]:
+    """The roles of what screen readers reach and cannot name."""
+    roles = {"button", "combobox", "image", "radio", "slider", "spinbutton", "textbox"}
+    found = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes = [node for node in found if not node.get("ignored") and node["role"]["value"] in roles]
+    assert len(nodes) > 10
+    return [node["role"]["value"] for node in nodes if not node.get("name", {}).get("value")]

@@ -53,6 +53,44 @@ def metrics(steps: int = 1000, evaluations: int = 10) -> list[dict[str, Any]]:
     return rows
 
 
+def early_metrics() -> list[dict[str, Any]]:
+    """Rows of a run that is looked at from its first step on: probes at 0, 1, 3, 10 ..., training logged densely."""
+
+    def loss(step: float) -> float:
+        return 1.6 + 5.5 / (1 + step / 12)
+
+    rows: list[dict[str, Any]] = []
+    for step in (0, 1, 3, 10, 30, 100, 300):
+        common = {"step": step, "tokens": step * BATCH * BLOCK, "elapsed_s": 0.15 * step}
+        rows.append({"kind": "probe", **common, "val_loss": loss(step) + 0.05, "val_tokens": 512, **early_sample(step)})
+    for step in (*range(1, 10), *range(10, 300, 10)):
+        common = {"step": step, "tokens": step * BATCH * BLOCK, "elapsed_s": 0.15 * step}
+        rows.append({"kind": "train", **common, "train_loss": loss(step), "train_perplexity": math.exp(loss(step))})
+    for step in (150, 300):
+        common = {"step": step, "tokens": step * BATCH * BLOCK, "elapsed_s": 0.15 * step}
+        val = {"val_loss": loss(step) + 0.1, "val_perplexity": math.exp(loss(step) + 0.1), "val_standard_error": 0.02}
+        rows.append({"kind": "eval", **common, **val, "val_bits_per_byte": loss(step) / 2.5, "val_accuracy": 0.4})
+    return sorted(rows, key=lambda row: row["step"])
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, 1 to 21 (WCAG 2.2, 1.4.3)."""
+
+    def luminance(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def early_sample(step: int) -> dict[str, Any]:
+    """What a model of that many steps may write: noise, letters, words."""
+    noise = "Oncexq#zk$@" if step < 3 else "Oncet eahn os" if step < 30 else "Once a bird sang the song"
+    return {"sample": {"prompt": "Once", "text": noise}}
+
+
 MakeRun = Callable[..., Run]
 
 

@@ -1,19 +1,29 @@
 """Pictures: PNG files that show what the log holds, whatever it lacks."""
 
 import math
+import re
 import subprocess
 import sys
 from io import BytesIO
 
 import numpy as np
 import pytest
-from fake_run import MakeRun, metrics
+from fake_run import MakeRun, contrast, early_metrics, metrics
 
 from linnet.model.config import ModelConfig, parameter_count
 from linnet.plots import draw_run
-from linnet.plots.curves import best_row, draw_loss, loss_perplexity_curves, points, training_curves
+from linnet.plots.comparison import COLOURS
+from linnet.plots.curves import (
+    best_row,
+    draw_loss,
+    loss_perplexity_curves,
+    plain,
+    points,
+    step_label,
+    training_curves,
+)
 from linnet.plots.diagram import WIDTH, after_parts, architecture_diagram, before_parts, block_parameters
-from linnet.plots.figures import LIGHT, PAGE, new_figure, png, svg
+from linnet.plots.figures import LIGHT, PAGE, new_figure, png, step_ticks, svg
 from linnet.plots.sample import sample_statistics, scripts
 from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison, visible
 
@@ -70,21 +80,74 @@ def test_curves_hold_the_values_of_the_log():
     evaluations = [row for row in rows if row["kind"] == "eval"]
     assert list(drawn["training"].get_ydata()) == [row["train_loss"] for row in rows if row["kind"] == "train"]
     assert list(drawn["validation"].get_ydata()) == [row["val_loss"] for row in evaluations]
-    assert list(drawn["validation"].get_xdata()) == [row["tokens"] for row in evaluations]
+    assert list(drawn["validation"].get_xdata()) == [row["step"] for row in evaluations]
     best = min(evaluations, key=lambda row: row["val_loss"])
-    assert list(drawn[f"best: {best['val_loss']:.3f} ± 0.020"].get_xdata()) == [best["tokens"]]
+    assert list(drawn[f"best: {best['val_loss']:.3f} ± 0.020"].get_xdata()) == [best["step"]]
     assert perplexity.get_yscale() == "log"
+    assert (loss.get_xscale(), perplexity.get_xscale()) == ("log", "log")
     assert "songbird" in figure.get_suptitle()
     band = loss.collections[0].get_paths()[0].vertices[:, 1]
     assert band.min() == pytest.approx(best["val_loss"] - 0.02)
 
 
-def test_the_upper_scale_counts_steps():
-    figure = loss_perplexity_curves(metrics())
-    figure.draw_without_rendering()
-    (above,) = figure.axes[0].child_axes
-    low, high = figure.axes[0].get_xlim()
-    assert above.get_xlim() == pytest.approx((low / 64, high / 64))  # 4 windows of 16 tokens in a step
+def test_the_scale_of_steps_says_how_many_tokens_a_step_is():
+    loss = loss_perplexity_curves(metrics()).axes[0]
+    assert loss.get_xlabel() == "steps of 64 tokens, logarithmic"  # 4 windows of 16 tokens
+    assert step_label([{"kind": "train"}]) == "steps, logarithmic"
+
+
+def test_a_run_that_was_looked_at_early_is_drawn_from_step_0():
+    rows = early_metrics()
+    loss = loss_perplexity_curves(rows).axes[0]
+    drawn = {line.get_label(): line for line in loss.get_lines()}
+    assert list(drawn["a part of it"].get_xdata()) == [0, 1, 3, 10, 30, 100, 300]
+    assert list(drawn["training"].get_xdata())[:3] == [1, 2, 3]
+    assert list(drawn["validation"].get_xdata()) == [150, 300]  # a probe is no evaluation of the whole split
+    assert (drawn["best: 1.912 ± 0.020"].get_xdata(), best_row(rows)["kind"]) == ([300], "eval")
+    assert [tick for tick in loss.get_xticks() if loss.get_xlim()[0] <= tick] == [0, 1, 3, 10, 30, 100, 300]
+    # the first hundredth of the way, where the loss falls most, takes half of the panel
+    places = loss.transAxes.inverted().transform(loss.transData.transform([(0, 2), (3, 2), (300, 2)]))[:, 0]
+    assert places[1] - places[0] > 0.3 * (places[2] - places[0])
+
+
+def test_a_short_run_is_points_with_their_values():
+    rows = [{"step": 20, "tokens": 40, "train_loss": 5.622}, {"step": 18, "tokens": 36, "val_loss": 4.104}]
+    figure = new_figure(4, 3, LIGHT, panels=False)
+    axes = figure.subplots()
+    draw_loss(axes, rows)
+    assert sorted(text.get_text() for text in axes.texts) == ["4.10", "5.62"]
+    assert all(line.get_marker() not in ("", "None") for line in axes.get_lines())
+    assert list(axes.get_xticks()) == [18, 20]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (0, 300, [0, 1, 3, 10, 30, 100, 300]),
+        (20, 1000, [20, 50, 100, 200, 500, 1000]),
+        (1, 5000, [1, 10, 100, 1000]),
+        (18, 32, [18, 32]),
+        (7, 7, [7]),
+    ],
+)
+def test_steps_are_marked_at_round_numbers(first: int, last: int, expected: list[int]):
+    assert step_ticks(first, last) == expected
+
+
+def test_the_rates_of_both_optimisers_are_plain_numbers():
+    optim = {"kind": "muon", "lr": 0.003, "matrix_lr": 0.02}
+    rows = [{"step": step, "lr": 0.003 * share} for step, share in ((1, 0.01), (50, 1.0), (100, 0.5))]
+    rate = training_curves(rows, optim=optim).axes[0]
+    rate.figure.draw_without_rendering()
+    drawn = {line.get_label(): list(line.get_ydata()) for line in rate.get_lines()}
+    assert drawn["AdamW"] == pytest.approx([0.00003, 0.003, 0.0015])
+    assert drawn["Muon, matrices"] == pytest.approx([0.0002, 0.02, 0.01])
+    assert rate.yaxis.get_offset_text().get_text() == ""
+    assert all(re.fullmatch(r"[0-9.]+", label.get_text()) for label in rate.get_yticklabels())
+    logged = [{**row, "matrix_lr": 0.5} for row in rows]
+    assert list(training_curves(logged, optim=optim).axes[0].get_lines()[1].get_ydata()) == [0.5] * 3
+    assert len(training_curves(rows, optim=optim | {"kind": "adamw"}).axes[0].get_lines()) == 1
+    assert (plain(0.0003), plain(0.02), plain(0.0)) == ("0.0003", "0.02", "0")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +172,8 @@ def test_an_incomplete_log_is_drawn(rows: list):
 
 
 def test_values_that_are_no_numbers_are_left_out():
-    rows = [{"tokens": 2, "v": 1.0}, {"tokens": 1, "v": 3.0}, {"tokens": 3, "v": math.nan}, {"tokens": 4}]
-    assert points(rows, "v").tokens == [1, 2]
+    rows = [{"step": 2, "v": 1.0}, {"step": 1, "v": 3.0}, {"step": 3, "v": math.nan}, {"step": 4}]
+    assert points(rows, "v").steps == [1, 2]
     assert points(rows, "v").values == [3.0, 1.0]
 
 
@@ -220,11 +283,6 @@ def test_scripts_are_shares_of_letters():
     assert scripts(["123"]) == {}
 
 
-def test_light_colours_differ_in_lightness_from_paper():
-    def luminance(colour: str) -> float:
-        red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    for colour in (LIGHT.train, LIGHT.val, LIGHT.other):
-        assert 1.05 / (luminance(colour) + 0.05) > 3  # WCAG 2.2, 1.4.11: graphical objects
+def test_words_in_the_colours_of_pictures_can_be_read_on_paper():
+    for colour in (LIGHT.train, LIGHT.val, LIGHT.other, *COLOURS):  # all of them colour words as well
+        assert contrast(colour, LIGHT.paper) > 4.5, colour  # WCAG 2.2, 1.4.3

@@ -2,13 +2,16 @@
 
 import math
 import re
+import tomllib
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import BATCH, BLOCK, MakeRun, metrics, sample
+from fake_run import BATCH, BLOCK, MakeRun, contrast, early_metrics, metrics, sample
 
+from linnet.config import RECIPES
 from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluate.counting import split_baselines
@@ -16,7 +19,10 @@ from linnet.files import write_json
 from linnet.plots import write_report
 from linnet.plots.facts import Facts
 from linnet.plots.limits import limits
-from linnet.plots.page import headline, spread
+from linnet.plots.origin import settings
+from linnet.plots.page import headline
+from linnet.plots.report import PICTURE
+from linnet.plots.writing import spread, timeline, with_exam_notes
 from linnet.run import Run
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "source"}
@@ -153,10 +159,9 @@ def test_the_loss_stands_beside_guessing_letters_and_counting(make_run: MakeRun)
     bits = facts.reached["bits_per_byte"]
     assert "guessing 5.781 letter frequencies 4.610 counting 3.075 this model " + f"{bits:.3f}" in text
     assert f"Better than all three, with {1 - bits / 3.075:.0%} fewer bits than counting" in text
-    assert "guessing 5.78, letter frequencies 4.61, counting 3.08" in text
     # 3.075 bits for a byte at the model's own 2.5 nats per token for each bit per byte
     assert facts.counting_loss == pytest.approx(3.075 * facts.reached["loss"] / bits)
-    assert f"counting: {facts.counting_loss:.3f}" in text
+    assert "counting steps of" not in text  # the line of counting has its name in the picture, its figure here alone
 
 
 def test_what_stands_beside_a_loss_is_computed_where_no_evaluation_has_it(make_run: MakeRun, data: Prepared):
@@ -309,7 +314,7 @@ def test_evaluation_source_and_exam_are_shown(make_run: MakeRun):
     run = make_run()
     write_json(run.path / "evaluation.json", EVALUATION)
     text = page_of(run).text
-    assert "2.0631 nats per token" in text
+    assert "2.0631 nats per token" in text  # of another evaluation than the one at the top of the page
     assert "86 documents 0.712 0.801 +0.089 +12.5%" in text
     assert "Exam: 75.0% right of 4 questions" in text
     assert "pet name 75.0% · 3 of 4" in text
@@ -324,13 +329,141 @@ def test_the_figure_of_the_whole_split_stands_in_where_no_document_was_compared(
     assert "0.500 0.800 +0.300 +60.0%" in page_of(run).text
 
 
-def test_samples_run_from_first_to_last(make_run: MakeRun):
+def test_samples_run_from_first_to_last_and_beyond_eight_they_are_folded(make_run: MakeRun):
     page = page_of(make_run(samples=[sample(step) for step in range(100, 1100, 100)]))
-    shown = [int(step) for step in re.findall(r"upon step (\d+) a bird", page.text)]
-    assert shown == sorted(shown)
-    assert (shown[0], shown[-1], len(shown)) == (100, 1000, 6)
+    steps = [int(step) for step in re.findall(r"upon step (\d+) a bird", page.text)]
+    assert sorted(steps) == list(range(100, 1100, 100))  # each once
+    assert steps[:8] == sorted(steps[:8])
+    assert (steps[0], steps[7]) == (100, 1000)
+    assert "2 more, between these" in page.text
     prompts = [attributes for tag, attributes in page.tags if attributes.get("class") == "prompt"]
-    assert len(prompts) == 6
+    assert len(prompts) == 10
+
+
+def test_the_page_shows_noise_turning_into_words(make_run: MakeRun):
+    run = make_run(early_metrics(), samples=[{"step": 300, "prompt": "Once", "text": "Once the bird flew home."}])
+    shown = timeline(Facts.of(run))["shown"]
+    assert [row["when"][0] for row in shown] == [f"step {step}" for step in (0, 1, 3, 10, 30, 100, 300)]
+    assert shown[0]["when"] == ["step 0", "validation loss 7.15", "0 of 2 words stand in its text"]  # xq, zk
+    assert shown[-2]["when"][-1] == "4 of 4 words stand in its text"
+    # the last is of the whole split, and the text is that of samples.jsonl
+    assert shown[-1] == {
+        "when": ["step 300", "after 45 s", "validation loss 1.91", "4 of 4 words stand in its text"],
+        "prompt": "Once",
+        "rest": " the bird flew home.",
+    }
+    assert [row["step"] for row in Facts.of(run).evaluations] == [150, 300]
+    assert "How it learned to write" in page_of(run).text
+
+
+EXAM = {
+    "categories": {"sum": {"right": 0, "total": 28}, "name": {"right": 13, "total": 14}},
+    "wrong": [
+        {"kind": "sum", "question": "Can you tell me what is 7 plus 1?", "reply": "9", "expected": "8"},
+        {"kind": "name", "question": "Who am I", "reply": "Tom", "expected": "Ben"},
+    ],
+}
+
+
+def test_beside_a_right_sum_stands_that_the_exam_found_none(make_run: MakeRun):
+    asked = ("Hello!", "What is 3 plus 4?", "Who am I?", "")
+    talk = [
+        {"role": role, "content": text} for question in asked for role, text in (("user", question), ("assistant", "7"))
+    ]
+    sums, names = (f"In the exam, questions of this kind: {count} right." for count in ("0 of 28", "13 of 14"))
+    assert [message["note"] for message in with_exam_notes(talk, EXAM)] == ["", "", "", sums, "", names, "", ""]
+    for nothing in (None, {}, {"categories": [], "wrong": [3, {"kind": "sum"}]}):
+        assert not any(message["note"] for message in with_exam_notes(talk, nothing))
+    run = make_run()
+    write_json(run.path / "evaluation.json", {"exam": {"accuracy": 0.5, **EXAM}})
+    text = page_of(run, {"conversation": talk}).text
+    assert f"user What is 3 plus 4? assistant 7 {sums}" in text
+    assert not re.search(r"\b(you|it|bot|its answer)\b ?:|its answer", text)  # one word for each speaker
+
+
+def test_settings_are_folded_and_begin_with_what_differs_from_the_recipe(make_run: MakeRun):
+    run = make_run()
+    manifest = run.manifest()
+    manifest["command"] = ["linnet", "train", "linnet-small"]
+    write_json(run.manifest_file, manifest)
+    found = settings(Facts.of(run))
+    assert (found.recipe, found.named) == ("linnet-small", True)
+    assert ("train.seed", "7") in [row[:2] for row in found.differing]
+    recipe = tomllib.loads((RECIPES / "linnet-small.toml").read_text(encoding="utf-8"))
+    assert ("model.n_embd", "16", str(recipe["model"]["n_embd"])) in found.differing
+    html = (page_of(run), (run.path / "report.html").read_text(encoding="utf-8"))[1]
+    assert (
+        html.index("What differs from the recipe")
+        < html.index("<summary>All settings</summary>")
+        < html.index("[optim]")
+    )
+    manifest["command"] = ["linnet", "demo"]
+    write_json(run.manifest_file, manifest)
+    assert settings(Facts.of(run)).named is False
+    assert "What differs from the nearest recipe" in page_of(run).text
+
+
+def test_no_figure_at_the_top_stands_a_second_time(make_run: MakeRun):
+    run = make_run()
+    facts = Facts.of(run)
+    names = ("loss", "perplexity", "bits_per_byte", "accuracy")
+    write_json(run.path / "evaluation.json", {"split": "val", **{name: facts.reached[name] for name in names}})
+    page_of(run)
+    html = re.sub(
+        r"<(details|style).*?</\1>", "", (run.path / "report.html").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    html = html.replace(html[html.index("What that is worth") : html.index('<section id="writing">')], "")  # its bars
+    top = html[html.index('<div class="figures">') : html.index("</header>")]
+    figures = [figure for figure in re.findall(r"<b>([\d.,%k]+)", top) if len(figure) > 2]
+    assert len(figures) >= 6
+    for figure in figures:
+        assert len(re.findall(rf"(?<![\d.,]){re.escape(figure)}(?![\d,]|\.\d)", html)) == 1, figure
+
+
+def test_tables_scroll_and_the_model_is_a_picture_without_a_fixed_width(make_run: MakeRun):
+    run = make_run()
+    write_json(run.path / "evaluation.json", EVALUATION)
+    page = page_of(run)
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert html.count("<table") == len(re.findall(r'<div class="scroll"><table', html)) > 5
+    assert ".scroll { overflow-x: auto;" in html
+    assert not re.search(r"<pre|[┌│└▼╮]", html)
+    drawn = html[html.index('<div class="drawing"') : html.index("<h2>Data")]
+    boxes = re.findall(r'<div class="part (\S+) (\S*)">.*?<span class="count">([\d,]*)</span>', drawn)
+    assert {fill for fill, *_ in boxes} == {"embedding", "norm", "attention", "mlp", "step"}
+    # parts on the stream once, those of a block once for each of the two layers: the whole model
+    total = sum(int(count.replace(",", "") or 0) * (1 if where else 2) for _, where, count in boxes)
+    assert total == Facts.of(run).parameters
+    assert "token_embedding" in page.text
+
+
+@pytest.mark.usefixtures("pictures")
+def test_labels_have_eleven_pixels_on_a_phone(make_run: MakeRun):
+    run = make_run()
+    page_of(run)
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    found = re.findall(
+        r"(?:font|font-size): ?(?:[a-z0-9]+ )*([\d.]+)px", "".join(re.findall(r"<svg.*?</svg>", html, re.DOTALL))
+    )
+    sizes = [float(size) for size in found]
+    assert sizes
+    # of 390 pixels the page's edges take 2 x 14.4, a section's 2 x 17; units of a picture are 1/72 inch
+    assert min(sizes) * (390 - 2 * 14.4 - 2 * 17) / (72 * PICTURE[0]) >= 11
+    rems = [float(size) for size in re.findall(r"font-size: ([\d.]+)rem", html)]
+    assert min(rems) * 16 >= 11
+
+
+def test_words_can_be_read_on_every_ground_of_the_page(make_run: MakeRun):
+    html = files("linnet.plots").joinpath("report.html").read_text(encoding="utf-8")
+    light, dark = (
+        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", html, re.DOTALL)[:2]
+    )
+    for look in (light, light | dark):
+        pairs = [("ink", fill) for fill in ("paper", "ground", "tint", "embedding", "norm", "attention", "mlp")]
+        pairs += [("soft", ground) for ground in ("paper", "ground", "tint")]
+        pairs += [("train", "paper"), ("train", "ground"), ("val", "paper"), ("other", "paper")]
+        for ink, ground in pairs:
+            assert contrast(look[ink], look[ground]) >= 4.5, (ink, ground)  # WCAG 2.2, 1.4.3
 
 
 def test_extras_are_shown_and_unknown_ones_refused(make_run: MakeRun):

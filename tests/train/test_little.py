@@ -7,7 +7,7 @@ import pytest
 
 from linnet.__main__ import main
 from linnet.errors import UserError
-from linnet.evaluate.counting import NGram
+from linnet.evaluate.ngram import NGram
 from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.train import base, dial, forecast, little
@@ -22,8 +22,8 @@ RUSSIAN = "".join(f"Солнце {n} светило над горой, и дет
 def small_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Config:
     """A base of a few steps, in a cache of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(base, "manual", lambda: ["Python is a language that people read with ease. " * 9])
-    base._manual_sha256.cache_clear()
+    monkeypatch.setattr(base, "prose", lambda: ["Python is a language that people read with ease. " * 9])
+    base._prose_sha256.cache_clear()
     full = base.base_config()
     small = replace(
         full,
@@ -48,7 +48,7 @@ def test_a_regime_between_two_sizes_lies_between_theirs() -> None:
 
 
 def test_what_holds_rote_back_is_as_strong_as_the_text_is_read_often() -> None:
-    rule = little.Regime(11, 0.4, 0.2, 1.0, 0.01, 0.02)
+    rule = little.Regime(11, 0.4, 0.2, 1.0, 0.01, 0.02, 0.3)
     once, half, often = (little.regulated(Config(), rule, readings) for readings in (0.5, 6, 30))
     assert (once.model.dropout, once.train.noise, once.optim.weight_decay) == (0, 0, 0)
     assert (half.model.dropout, half.train.noise, half.optim.weight_decay) == (0.2, 0.1, 0.5)
@@ -80,7 +80,7 @@ def test_the_base_is_made_once_and_the_run_says_that_it_began_with_it(
     for name in ("one", "two"):
         manifest = Run(tmp_path / name).manifest()
         assert manifest["from"]["run"] == found.path.name
-        assert manifest["from"]["sources"][-1] == "manual.jsonl"
+        assert manifest["from"]["sources"][-1] == "prose.jsonl"
         assert Run(tmp_path / name).model_config().n_embd == 16
     assert Run(tmp_path / "one").manifest()["expected"]["bits_per_byte"] > 0
     assert "what that is worth: " in first

@@ -172,10 +172,36 @@ def test_a_large_head_is_computed_in_chunks_with_equal_loss_and_gradients(monkey
 
 def test_lr_warms_up_then_follows_a_half_cosine() -> None:
     schedule = ScheduleConfig(kind="cosine", warmup_steps=2)
-    expected = [0.5, 1.0 * 0.9504844, 0.8117449, 0.5, 0.1882551]
-    # warmup counts steps, the cosine goes by the share done: 0, 1/7, 2/7, 1/2, 5/7
-    found = [lr_scale(step, done, schedule) for step, done in enumerate([0, 1 / 7, 2 / 7, 1 / 2, 5 / 7])]
+    expected = [0.5, 1.0, 1.0, 0.8536, 0.5, 0.1464, 0.0]  # warmup | cosine at 0, 1/4, 1/2, 3/4, 1
+    # of six steps two warm up; each share is that of the steps behind
+    found = [lr_scale(step, step / 6, schedule, warm=min(step, 2) / 6) for step in range(7)]
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["stable", "cosine", "linear", "constant"])
+@pytest.mark.parametrize("minutes", [None, 1.0], ids=["steps", "time"])
+def test_the_peak_is_reached_however_long_the_warmup_is(kind: str, minutes: float | None) -> None:
+    """50 steps of warmup of 100 reached 0.54 of the peak."""
+    for warmup in (50, 90):
+        schedule = ScheduleConfig(kind=kind, warmup_steps=warmup, decay_fraction=1.0)
+        config = dataclasses.replace(small(steps=100, batch_size=1, max_minutes=minutes), schedule=schedule)
+        position, now = Position(), iter(np.arange(0, 1e6, 0.25).tolist())
+        budget = Budget(config, position, clock=lambda now=now: next(now) if minutes else 0.0)  # type: ignore[misc]
+        model = Transformer(MODEL)
+        state = config, position, budget, LossScaler(False), torch.device("cpu")
+        scales = [row.lr_scale for row in fit(Optimizer(model, config.optim), plain(model), RaggedBatches(), *state)]
+        if len(scales) <= warmup:  # the time was over before
+            continue
+        assert scales[:warmup] == pytest.approx([(step + 1) / warmup for step in range(warmup)])
+        assert max(scales) == scales[warmup - 1] == 1
+        assert kind == "constant" or scales[-1] < 0.3
+
+
+def test_the_stable_rate_goes_down_in_its_share_or_in_what_the_warmup_leaves() -> None:
+    schedule = ScheduleConfig(kind="stable", warmup_steps=10, decay_fraction=0.5)
+    assert [lr_scale(20, done, schedule, warm=0.1) for done in (0.2, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.5, 0])
+    assert [lr_scale(20, done, schedule, warm=0.8) for done in (0.8, 0.9, 1)] == pytest.approx([1, 0.5, 0])
+    assert lr_scale(20, 1.0, ScheduleConfig(kind="linear", warmup_steps=50), warm=1.0) == pytest.approx(0.42)
 
 
 def test_the_other_schedules() -> None:

@@ -86,7 +86,7 @@ def test_a_run_holds_all_it_needs(story_data: Path, tmp_path: Path) -> None:
     ]:
         assert (run.path / name).stat().st_size > 0, name
     assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "eval"] == [4, 8]
-    assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "train"] == [3, 6, 8]
+    assert [row["step"] for row in read_rows(run.metrics_file) if row["kind"] == "train"] == [1, 2, 3, 6, 8]
     header = (run.path / "training_log.csv").read_text().splitlines()[0]
     assert header == ",".join(COLUMNS)
     manifest = run.manifest()
@@ -129,11 +129,11 @@ def test_evaluating_more_often_does_not_change_training(story_data: Path, tmp_pa
 def test_the_best_checkpoint_survives_worse_ones(
     story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from linnet.train import pretrain
+    from linnet.train import watch
 
     losses = iter([3.0, 2.0, 2.5, 2.7])
-    real = pretrain.evaluate
-    monkeypatch.setattr(pretrain, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
+    real = watch.evaluate
+    monkeypatch.setattr(watch, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
     run = train(config(eval_interval=2), story_data, tmp_path / "run")
     assert run.checkpoint("best").step == 4
     assert run.checkpoint("last").step == 8
@@ -145,11 +145,11 @@ def test_the_best_checkpoint_survives_worse_ones(
 def test_a_validation_loss_that_is_no_number_ends_the_run_and_leaves_the_good_checkpoint(
     story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
-    from linnet.train import pretrain
+    from linnet.train import watch
 
     losses = iter([3.0, value])
-    real = pretrain.evaluate
-    monkeypatch.setattr(pretrain, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
+    real = watch.evaluate
+    monkeypatch.setattr(watch, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
     with pytest.raises(UserError, match=r"not a finite number any more at step 4.*lower --optim\.lr"):
         train(config(eval_interval=2), story_data, tmp_path / "run")
     run = Run(tmp_path / "run")
@@ -159,11 +159,11 @@ def test_a_validation_loss_that_is_no_number_ends_the_run_and_leaves_the_good_ch
 
 
 def test_early_stopping_ends_the_run(story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from linnet.train import pretrain
+    from linnet.train import watch
 
-    real = pretrain.evaluate
+    real = watch.evaluate
     losses = iter([3.0, 3.1, 3.2, 3.3, 3.4, 3.5, 3.6, 3.7])
-    monkeypatch.setattr(pretrain, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
+    monkeypatch.setattr(watch, "evaluate", lambda *a, **k: dataclasses.replace(real(*a, **k), loss=next(losses)))
     run = train(config(eval_interval=1, patience=3), story_data, tmp_path / "run")
     assert run.checkpoint("last").step == 4
     assert run.checkpoint("best").step == 1

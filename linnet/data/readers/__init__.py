@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from linnet.console import count_of, say
 from linnet.data import people, personal
 from linnet.data.config import DataConfig
-from linnet.data.dialogues import pair
+from linnet.data.dialogues import identity_repeats, pair
 from linnet.data.people import Cast, Utterance
 from linnet.data.readers.reading import Advance, Document, Reading
 from linnet.data.shapes import BY_NAME, PEOPLE
@@ -33,11 +33,13 @@ class Reader:
     Attributes:
         tally: what the last reading met.
         personal: phone numbers and mail addresses in the dialogues of the last reading, by source.
+        repeats: how many times the last reading gave each identity pair.
     """
 
     def __init__(self, sources: "list[Source]", config: DataConfig, identity: Iterable[tuple[str, str]] = ()) -> None:
         self.sources, self.config, self.identity = sources, config, list(identity)
         self.tally = Tally()
+        self.repeats = 0
         self.personal: dict[str, tuple[int, int]] = {}
         self.transcripts: dict[Path, bool] = {}  # by the file: two sources may have one name
         self.casts: dict[Path, Cast] | None = None
@@ -56,15 +58,17 @@ class Reader:
         self.tally, self.personal = Tally(), {}
         if self.casts is None:
             self.casts = self._casts()
-        found = False
+        found = 0
         for source in self.sources:
             self.tally.update(source.tally)
             notes = Notes(self.tally, source.name)
             for document in self._of(source, advance):
-                found = True
+                found += 1
                 yield document if source.builtin else self._without_personal(document, notes)
-        for question, answer in self.identity:
-            yield Document(messages=pair(question, answer), identity=True)
+        self.repeats = identity_repeats(len(self.identity), found)
+        for _ in range(self.repeats):
+            for question, answer in self.identity:
+                yield Document(messages=pair(question, answer), identity=True)
         if not found and not self.identity:  # a table of only a header, or rows that are all blank
             names = ", ".join(source.name for source in self.sources)
             raise UserError(f"no text at all in {names}; nothing to prepare")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from shared_texts import shared_data
 
-from linnet.evaluate.counting import NGram, discounts
+from linnet.evaluate.ngram import NGram, discounts
 
 TEXT = b"the cat sat on the mat; the dog sat on the log. the cat and the dog sat on the mat and the log. " * 3
 
@@ -112,6 +112,26 @@ def test_a_sample_is_of_the_seed_and_of_the_text():
     assert drawn != ngram.sample(300, seed=2, context=b"the ")
     single = NGram.fit(b"aaab" * 100, 1)  # 4,000 draws: three standard errors are 2 %
     assert single.sample(4000).count(b"a") / 4000 == pytest.approx(single.distribution()[ord("a")], abs=0.02)
+
+
+def test_ids_of_a_vocabulary_are_counted_as_bytes_are():
+    """The same text, its bytes written as numbers of a larger vocabulary: only what nobody has seen is rarer."""
+    values = np.frombuffer(TEXT, np.uint8).astype(np.int64)
+    wide, narrow = NGram.fit(values, 5, 1000), NGram.fit(TEXT, 5)
+    assert wide.distribution(values[:4]).sum() == pytest.approx(1, abs=1e-12)
+    known = wide.distribution(values[:4])[:256] - narrow.distribution(TEXT[:4])
+    assert known[np.unique(values)] == pytest.approx(0, abs=1e-3)
+    moved = NGram.fit(values + 700, 5, 1000)
+    assert moved.bits(values + 700) == pytest.approx(wide.bits(values), rel=1e-12)
+
+
+def test_many_distributions_at_once_are_those_of_each_context():
+    values = np.frombuffer(TEXT, np.uint8).astype(np.int64)
+    ngram = NGram.fit(values, 4, 300)
+    contexts = np.array([values[3:6], [299, 299, 299], [299, *values[7:9]], values[-3:], [299, 299, values[0]]])
+    found = ngram.distributions(contexts)
+    for row, context in zip(found, contexts, strict=True):
+        assert row == pytest.approx(ngram.distribution(context), rel=1e-5, abs=1e-9)
 
 
 @pytest.mark.parametrize(("size", "expected"), [(20_000, 2.53), (100_000, 2.23), (300_000, 2.01)])

@@ -1,0 +1,50 @@
+"""Counting as a teacher: what an n-gram of the rest of the text finds likely at each place of it.
+
+A model that reads little text often learns the one word that stood there, each time. Counting knows which others could
+have: a model that learns from both is better than either (docs/experiments.md). This is distillation (arXiv:1503.02531)
+with an n-gram as the teacher. One draw of it in place of each label would cost less and gains nothing: too much noise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from linnet.evaluate.ngram import ORDER, PACKED_BITS, NGram, width_of
+
+if TYPE_CHECKING:
+    from linnet.data import Split
+
+FOLDS = 8
+"""parts of the text; each is taught by the n-gram of the others, which has not read it"""
+
+
+class Counted:
+    """The teacher of a split: `linnet.data.batches.Teacher`."""
+
+    def __init__(self, split: Split, vocab_size: int) -> None:
+        """Counts the split, less one part of it, `FOLDS` times."""
+        self.tokens = np.asarray(split.tokens)
+        self.end_of_text = split.end_of_text
+        self.order = min(ORDER, PACKED_BITS // width_of(vocab_size))
+        size = len(self.tokens)
+        self.borders = np.array([size * fold // FOLDS for fold in range(1, FOLDS)])
+        parts = np.split(self.tokens, self.borders)
+        ngrams = []
+        for fold in range(FOLDS):
+            rest = [*parts[:fold], np.array([self.end_of_text]), *parts[fold + 1 :]]
+            ngrams.append(NGram.fit(np.concatenate(rest), self.order, vocab_size))
+        self.ngrams = ngrams
+
+    def chances(self, positions: np.ndarray) -> np.ndarray:
+        """(..., V) float32: how likely it finds each id at the positions (...) of the split."""
+        places = positions.ravel()
+        before = places[:, None] + np.arange(1 - self.order, 0)  # (n, order - 1)
+        contexts = np.where(before < 0, self.end_of_text, self.tokens[np.maximum(before, 0)])
+        found = np.empty((len(places), self.ngrams[0].symbols), np.float32)
+        folds = np.searchsorted(self.borders, places, side="right")
+        for fold in np.unique(folds).tolist():
+            here = folds == fold
+            found[here] = self.ngrams[fold].distributions(contexts[here])
+        return found.reshape(*positions.shape, -1)

@@ -1,0 +1,116 @@
+"""The validation text, scored while a model trains: all of it, or a part where there is no time for all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from linnet.data.batches import evaluation_batches
+from linnet.evaluate.loss import TOKENS_PER_BATCH, Evaluation, evaluate, mean_and_error, window_sums
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from linnet.data import Split
+    from linnet.model.transformer import Transformer
+
+PIECE_SECONDS = 1.0
+"""of one batch, where the clock is watched in between"""
+
+PROBE_WINDOWS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of the validation text a look scores."""
+
+    one_in: int = 1
+    """every so many batches one is scored; 1 scores all"""
+    batch_size: int | None = None
+    """windows at a time; None is as everywhere"""
+
+    timed: bool = False
+    """whether the clock is watched in between"""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all is scored, whatever the clock says."""
+        return self.one_in == 1 and not self.timed
+
+    @classmethod
+    def fitting(cls, one_in: int, block_size: int, scoring_s: float, tokens: int) -> Part:
+        """The part for a run that time ends: all in one go where that takes less than a second, else piece by piece.
+
+        Args:
+            scoring_s: seconds for a token.
+            tokens: of the split.
+        """
+        usual = max(1, TOKENS_PER_BATCH // block_size)
+        timely = max(1, int(PIECE_SECONDS / max(scoring_s * block_size, 1e-12)))
+        if one_in == 1 and scoring_s * tokens < PIECE_SECONDS:
+            return cls()
+        # the smaller the part, the smaller its pieces, so that it comes from all over the text
+        return cls(one_in, min(timely, max(1, usual // one_in)), timed=True)
+
+
+def score(
+    model: Transformer,
+    split: Split,
+    part: Part,
+    over: Callable[[], bool],
+    *,
+    assistant_only: bool = False,
+) -> tuple[Evaluation, float]:
+    """The model's figures on a part of `split`, and the share of its tokens that was scored.
+
+    Args:
+        over: asked between batches; when it says so, what was scored until then has to do.
+    Returns:
+        bits per byte and per character are those of the whole split at the loss of the part.
+    Raises:
+        UserError: there is nothing to score.
+    """
+    block_size = model.config.block_size
+    size = part.batch_size or max(1, TOKENS_PER_BATCH // block_size)
+    batches = evaluation_batches(split, block_size, size, assistant_only=assistant_only)
+    read = 0
+
+    def timely() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        nonlocal read
+        for x, y in islice(batches, 0, None, part.one_in):
+            if read and over():
+                return
+            read += x.size
+            yield x, y
+
+    nats, targets, hits = window_sums(model, timely())
+    tokens = int(targets.sum())
+    if tokens == 0:  # no answer among them
+        return evaluate(model, split, assistant_only=assistant_only), 1.0
+    loss, error = mean_and_error(nats, targets)
+    bits = loss * len(split.tokens) / math.log(2)
+    whole = not assistant_only or split.mask is None
+    return Evaluation(
+        loss=loss,
+        standard_error=error,
+        perplexity=math.exp(loss) if loss < 700 else math.inf,
+        accuracy=float(hits.sum()) / tokens,
+        bits_per_byte=bits / split.bytes if whole and split.bytes else None,
+        bits_per_char=bits / split.characters if whole and split.characters else None,
+        tokens=tokens,
+        seconds=0.0,
+    ), min(1.0, read / len(split.tokens))
+
+
+def probe(model: Transformer, split: Split, *, assistant_only: bool = False) -> tuple[float | None, int]:
+    """The loss in nats per token on the first windows of `split`, and how many tokens that is of; None for none.
+
+    Nothing is chosen by it: it only shows how a model begins to learn.
+    """
+    batches = evaluation_batches(split, model.config.block_size, PROBE_WINDOWS, assistant_only=assistant_only)
+    nats, targets, _ = window_sums(model, islice(batches, 1))
+    tokens = int(targets.sum())
+    return (float(nats.sum()) / tokens if tokens else None), tokens
