@@ -23,6 +23,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -115,9 +116,12 @@ class Benchmark:
         networks = ("linnet", "nanogpt") if self.args.nanogpt else ("linnet",)
         long = [(side, one) for one in chosen for side in networks]
         quick, long = ([job for job in jobs if key(self.about(*job)) not in there] for jobs in (quick, long))
-        if not holds(self.cache / "linnet" / "bases"):  # two runs at a time would make a base each
-            quick, long = [*quick, *long[:1]], long[1:]
         failed = [self.attempt(job) for job in quick]
+        if long and not holds(self.cache / "linnet" / "bases"):
+            # as a user's first run: alone and with all threads; it makes the base, which two at a time would make twice
+            with self.all_threads():
+                failed += [self.attempt(job) for job in long[:1]]
+            long = long[1:] if self.threads is None else long
         with ThreadPoolExecutor(self.args.parallel) as pool:
             try:
                 failed += pool.map(self.attempt, long)
@@ -126,6 +130,15 @@ class Benchmark:
                 raise
         if problems := [problem for problem in failed if problem]:
             raise UserError(f"{'; '.join(problems)}; the same command tries again")
+
+    @contextlib.contextmanager
+    def all_threads(self) -> Iterator[None]:
+        """Within it, runs have all threads."""
+        threads, self.threads = self.threads, None
+        try:
+            yield
+        finally:
+            self.threads = threads
 
     def about(self, side: str, cut: Cut) -> dict[str, Any]:
         """What tells a row from others."""
@@ -145,7 +158,7 @@ class Benchmark:
             say(problem := f"{cut.name}, {side}: {error}")
             return problem
         row |= {"tail_bytes": len(cut.tail), "date": datetime.now(UTC).isoformat(timespec="minutes")}
-        row |= {"machine": runtime.machine(), "at_a_time": self.args.parallel}
+        row |= {"machine": runtime.machine(), "at_a_time": 1 if self.threads is None else self.args.parallel}
         with self.lock:
             self.rows.append(row)
             write_json(self.args.results, {"rows": self.rows})

@@ -80,8 +80,8 @@ def measured(stories: list[str], steps: int, work: Path) -> dict[str, Any]:
 def main() -> None:
     """Measures, prints and keeps."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--stories", type=int, default=2000)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--stories", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from linnet import __version__, runtime
 from linnet.config import shown
+from linnet.console import replace_what_cannot_be_shown
 from linnet.errors import UserError
 
 VERBS = {
@@ -100,6 +101,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
         raise UserError(f"unknown verb {shown(verb)!r}; {hint}")
     warnings.showwarning = _plain_warning
+    replace_what_cannot_be_shown()
     runtime.share_cores()
     module = importlib.import_module(f"linnet.verbs.{verb}")
     code = module.main(argv)

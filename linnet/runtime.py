@@ -111,7 +111,8 @@ def why_not_compile(device: torch.device) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where Linnet keeps what it can make again: compiled steps, and the base that models of little text begin with.
+    """Where Linnet keeps what it can make again, compiled steps and the base that models of little text begin with, and
+    what was typed into chats.
 
     Nothing else is written outside the folders that a user names.
     """

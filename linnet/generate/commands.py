@@ -195,7 +195,7 @@ def _why(session: Commanded, _: str) -> str:
     if not drawing.drawn.ids:
         return f"the last {session.piece} is empty"
     places = list(alternatives(drawing.model, drawing.tokenizer, drawing.drawn))
-    heading = WHY if session.width is None else textwrap.fill(WHY, session.width)
+    heading = WHY if session.width is None else textwrap.fill(WHY, session.width, break_on_hyphens=False)
     return f"{heading}\n{table_of(places, session.width)}"
 
 
@@ -203,7 +203,9 @@ def _help(session: Commanded, _: str) -> str:
     rows = [
         ([f"{name} {command.argument}".rstrip()], command.help.split()) for name, command in session.commands.items()
     ]
-    more = session.more_help if session.width is None else textwrap.fill(session.more_help, session.width)
+    more = session.more_help
+    if session.width is not None:
+        more = textwrap.fill(more, session.width, break_on_hyphens=False)
     return f"{aligned(rows, ' ', session.width)}\n{more}".rstrip()
 
 

@@ -111,7 +111,7 @@ def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
 
 def next_tokens(facts: Facts) -> list[dict[str, Any]]:
     """Each prompt with its likeliest next tokens and their probabilities."""
-    from linnet.plots.tokenizer import visible
+    from linnet.tokenizers.pieces import visible
 
     given = facts.extra.get("next_tokens") or []
     found = []

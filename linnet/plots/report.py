@@ -19,6 +19,7 @@ from linnet.plots.curves import probes
 from linnet.plots.facts import Facts
 from linnet.plots.limits import limits
 from linnet.run import Run
+from linnet.tokenizers.pieces import visible
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -126,7 +127,7 @@ def _tokenizer(facts: Facts) -> dict[str, Any]:
         _picture("ranks", "frequencies of tokens by rank", tokenizer.draw_ranks, facts.sample),
     ]
     listed = {
-        name: [tokenizer.visible(token["text"]) for token in facts.sample[key][:count]]
+        name: [visible(token["text"]) for token in facts.sample[key][:count]]
         for name, key, count in (("longest", "longest_tokens", 16), ("frequent", "most_frequent_tokens", 24))
     }
     return {"pictures": pictures, "rows": page.tokenizer_rows(facts.sample), **listed}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.console import size_text
 from linnet.plots.figures import LIGHT, Palette, count_axis, heading, new_figure, note, style
+from linnet.tokenizers.pieces import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +19,6 @@ LISTED = 12
 """longest tokens shown"""
 LONGEST_BAR = 16
 """bytes; longer tokens share the last bar"""
-
-
-def visible(text: str) -> str:
-    """`text` with its white space made visible, and no control characters."""
-    text = text.replace(" ", "␣").replace("\n", "⏎").replace("\t", "⇥")
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def length_shares(statistics: Mapping[str, Any]) -> dict[int, float]:

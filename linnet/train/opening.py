@@ -14,7 +14,7 @@ from linnet import runtime
 from linnet.config import differences, dumps, from_dict, to_dict
 from linnet.console import say
 from linnet.errors import UserError
-from linnet.files import write_json, write_text
+from linnet.files import sha256, write_json, write_text
 from linnet.model.config import flops_per_token
 from linnet.run import Run
 from linnet.train.compilation import will_compile
@@ -48,6 +48,12 @@ class Opening:
         if not run.config_file.exists():
             return run, self._make(run)
         run = Run.open(path)
+        manifest = run.manifest()
+        if manifest["tokenizer"] != self.prepared.tokenizer().fingerprint():
+            raise UserError(
+                f"{path} was trained with another tokenizer than {self.prepared.folder} was prepared with; prepare the "
+                f"text with --tokenizer {path / 'tokenizer.json'}, or take another --run"
+            )
         # settings that came after the run was begun have their defaults in it
         changed = differences(to_dict(from_dict(Config, run.config())), to_dict(self.config))
         for key, (old, new) in changed.items():
@@ -56,7 +62,6 @@ class Opening:
                     f"{path} was trained with {key} = {old!r}, and {new!r} is asked for now; "
                     "take the old value to continue it, or another --run"
                 )
-        manifest = run.manifest()
         begun = None if self.ancestor is None else self.ancestor.record()
         if begun is not None and (manifest.get("from") or {}).get("weights_sha256") != begun["weights_sha256"]:
             raise UserError(f"{path} did not begin with these weights of {begun['run']}; take another --run")
@@ -105,6 +110,7 @@ class Opening:
             "versions": runtime.versions(),
             "machine": runtime.machine(self.device),
             "tokenizer": self.prepared.tokenizer().fingerprint(),
+            "template": sha256(run.template_file) if template.exists() else None,
             "data": {
                 "path": str(self.prepared.folder),
                 "train_files": self.prepared.manifest["splits"]["train"]["files"],

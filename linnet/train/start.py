@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from linnet.config import from_dict
+from linnet.config import differences, from_dict, to_dict
 from linnet.console import say
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.data.changes import change_lines
 from linnet.data.shards import MANIFEST
+from linnet.errors import UserError
 from linnet.run import Run
 from linnet.train.config import Config
 
@@ -15,6 +16,27 @@ from linnet.train.config import Config
 def is_prepared(data: str) -> bool:
     """Whether `--data` names a prepared folder, not sources."""
     return (Path(data) / MANIFEST).is_file()
+
+
+def check_preparing_flags(given: DataConfig, data: str | None) -> None:
+    """Compares what flags say about preparing with how a prepared folder was prepared.
+
+    Args:
+        given: the flags alone, without a recipe.
+        data: as `--data`.
+    Raises:
+        UserError: they differ; the data is not prepared again.
+    """
+    if data is None or not is_prepared(data):
+        return
+    as_prepared = to_dict(from_dict(DataConfig, Prepared.open(data).manifest["options"]))
+    for key, (_, asked) in differences(to_dict(DataConfig()), to_dict(given)).items():
+        if as_prepared[key] != asked:
+            raise UserError(
+                f"{data} was prepared with {key} = {as_prepared[key]!r}, and {asked!r} is asked for; leave "
+                f"--prepare.{key.replace('_', '-')} out, or prepare the text anew: `linnet prepare`, or the text itself as "
+                "--data"
+            )
 
 
 def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config, Path]:

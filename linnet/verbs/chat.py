@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, unescaped
-from linnet.console import Flow, columns, emit, replace_what_cannot_be_shown, say, status
+from linnet.console import Flow, columns, emit, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 from linnet.runtime import cache_folder
@@ -73,7 +73,6 @@ MODEL, OFF = "\x1b[36m", "\x1b[0m"
 
 def main(argv: Sequence[str]) -> None:
     """A line in, an answer out, until the input ends."""
-    replace_what_cannot_be_shown()
     with status("loading the run and PyTorch ..."):
         args = parse_flags(Chat, argv, "linnet chat")
         import linnet

@@ -12,7 +12,6 @@ from linnet.console import (
     count_of,
     emit,
     progress,
-    replace_what_cannot_be_shown,
     size_text,
     status,
     table,
@@ -53,7 +52,6 @@ class Eval:
 
 def main(argv: Sequence[str]) -> None:
     """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
-    replace_what_cannot_be_shown()
     with status("loading the run and PyTorch ..."):
         args = parse_flags(Eval, argv, "linnet eval")
         from linnet.assess import evaluate_run

@@ -9,7 +9,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, unescaped
-from linnet.console import Flow, emit, read_stdin, replace_what_cannot_be_shown, say, status
+from linnet.console import Flow, emit, read_stdin, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
@@ -37,7 +37,6 @@ class Generate(Sampling):
 
 def main(argv: Sequence[str]) -> None:
     """Prints prompt and continuation, as it comes where there is only one."""
-    replace_what_cannot_be_shown()
     with status("loading the run and PyTorch ..."):
         args = parse_flags(Generate, argv, "linnet generate")
         if args.num_samples < 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from linnet.config import parse_flags
-from linnet.console import Flow, emit, replace_what_cannot_be_shown, say, status, table
+from linnet.console import Flow, emit, say, status, table
 from linnet.errors import UserError
 from linnet.tokenizers.pieces import visible
 
@@ -61,7 +61,6 @@ class Inspect:
 
 def main(argv: Sequence[str]) -> None:
     """Prints the tokens and the candidates; draws what was asked for."""
-    replace_what_cannot_be_shown()
     with status("loading the run and PyTorch ..."):
         args = parse_flags(Inspect, argv, "linnet inspect")
         given = _checked(args)

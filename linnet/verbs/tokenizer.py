@@ -11,7 +11,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from linnet.config import parse_flags, shown, suggestion
-from linnet.console import emit, read_stdin, replace_what_cannot_be_shown, say, size_text, table
+from linnet.console import emit, read_stdin, say, size_text, table
 from linnet.errors import UserError
 from linnet.tokenizers.pieces import unseen_characters, visible
 
@@ -101,7 +101,6 @@ def main(argv: Sequence[str]) -> None:
         "decode": decode,
         "stats": stats,
     }
-    replace_what_cannot_be_shown()
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return

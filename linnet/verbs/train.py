@@ -70,8 +70,11 @@ def main(argv: Sequence[str]) -> int | None:
     if "-h" in argv or "--help" in argv:
         show_help(argv)
         return 0
+    from linnet.train.start import check_preparing_flags
+
     began = time.monotonic()
     first = parse_flags(Train, argv, "linnet train")
+    check_preparing_flags(first.prepare, first.data)
     if not first.recipe and (first.minutes is not None or first.from_run is not None):
         return chosen(first, argv, began)
     args, config = recipe_and_flags(Train, argv, "linnet train")

@@ -25,7 +25,8 @@ from linnet.plots.curves import (
 from linnet.plots.diagram import WIDTH, after_parts, architecture_diagram, before_parts, block_parameters
 from linnet.plots.figures import LIGHT, PAGE, new_figure, png, step_ticks, svg
 from linnet.plots.sample import sample_statistics, scripts
-from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison, visible
+from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison
+from linnet.tokenizers.pieces import visible
 
 
 @pytest.fixture(autouse=True)
@@ -275,7 +276,7 @@ def test_tokens_of_any_script_are_drawn():
     tokenizer_analysis(facts | empty)
     compared = facts | full | {"unseen_characters": 2}
     assert png(tokenizer_comparison([compared, compared | empty], ["$a^b$", "x" * 60])).startswith(PNG)
-    assert visible(" a\n\x00") == "␣a⏎�"
+    assert visible(" a\n\x00") == "␣a⏎<00>"
 
 
 def test_scripts_are_shares_of_letters():

@@ -94,3 +94,18 @@ def test_fit_takes_what_memory_allows_and_a_run_keeps_it(
     monkeypatch.setattr(runtime, "available_memory", lambda device: 1000)
     assert main(words.replace("/run ", "/other ").split()) == 2
     assert "with one window at a time" in capsys.readouterr().err
+
+
+def test_flags_that_prepared_data_cannot_follow_any_more_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, data, run = tmp_path / "text.txt", tmp_path / "data", tmp_path / "run"
+    text.write_text("A hen sat on a wall and sang to the sun. " * 60)
+    assert main(["prepare", str(text), "--out", str(data), "--tokenizer", "char", "--val-fraction", "0.1"]) == 0
+    words = ["train", "linnet-tiny", "--data", str(data), "--run", str(run), "--train.steps", "1"]
+    assert main([*words, "--prepare.vocab-size", "300", "--prepare.tokenizer", "bpe"]) == 2
+    error = capsys.readouterr().err
+    assert "was prepared with tokenizer = 'char', and 'bpe' is asked for" in error or "vocab_size" in error
+    assert not run.exists()
+    flags = ["--prepare.tokenizer", "char", "--model.block-size", "16", "--train.batch-size", "2"]
+    assert main([*words, *flags, "--train.sample-tokens", "0"]) == 0  # the same, said again
