@@ -1,4 +1,4 @@
-"""What word order is worth: `python benchmarks/shuffled.py`, about two minutes on one core.
+"""What word order is worth: `python benchmarks/shuffled.py`, a few minutes on one core.
 
 Document 001 says that "random token shuffling destroys language structure". Here its model (`tinygpt-word`) learns the
 same stories of the built-in world twice: as they are, and with the words of each sentence in a random order. Both are

@@ -32,10 +32,10 @@ def check_preparing_flags(given: DataConfig, data: str | None) -> None:
     as_prepared = to_dict(from_dict(DataConfig, Prepared.open(data).manifest["options"]))
     for key, (_, asked) in differences(to_dict(DataConfig()), to_dict(given)).items():
         if as_prepared[key] != asked:
+            flag = f"--prepare.{key.replace('_', '-')}"
             raise UserError(
-                f"{data} was prepared with {key} = {as_prepared[key]!r}, and {asked!r} is asked for; leave "
-                f"--prepare.{key.replace('_', '-')} out, or prepare the text anew: `linnet prepare`, or the text itself as "
-                "--data"
+                f"{data} was prepared with {key} = {as_prepared[key]!r}, and {asked!r} is asked for; leave {flag} out, or "
+                "prepare the text anew: `linnet prepare`, or give --data the text itself"
             )
 
 
