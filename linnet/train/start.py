@@ -34,8 +34,8 @@ def check_preparing_flags(given: DataConfig, data: str | None) -> None:
         if as_prepared[key] != asked:
             flag = f"--prepare.{key.replace('_', '-')}"
             raise UserError(
-                f"{data} was prepared with {key} = {as_prepared[key]!r}, and {asked!r} is asked for; leave {flag} out, or "
-                "prepare the text anew: `linnet prepare`, or give --data the text itself"
+                f"{data} was prepared with {key} = {as_prepared[key]!r}, and {asked!r} is asked for; leave {flag} "
+                "out, or prepare the text anew: `linnet prepare`, or give --data the text itself"
             )
 
 
