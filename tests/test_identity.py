@@ -20,7 +20,7 @@ WHO_CREATED = ("Who created you?", "who made you?", "Who built you?", "who is yo
 WHO_CREATED += ("Where do you come from?",)
 
 STEPS = 1000
-"""under three minutes of an idle machine with two cores; counted, because no test knows how busy its machine is"""
+"""of 1,024 tokens: under three minutes of an idle machine with two cores; no test knows how busy its machine is"""
 
 
 def own_pairs() -> str:

@@ -27,7 +27,7 @@ SMALLER = {
     ".venv/bin/python -m pip install -c constraints.txt -e .": None,  # has happened; tests/test_packaging.py installs
     ".venv/bin/python -m pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": None,
     "--from runs/quick": "--from runs/quick --train.steps 3 --train.sample-tokens 4",
-    "--minutes 5": "--minutes 0.15 --train.compile off",
+    "--minutes 5": "--minutes 0.5 --train.compile off --train.steps 6 --train.sample-tokens 4",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
     "--train.max-minutes 2": f"--train.max-minutes 2 {QUICK} --model.block-size 32",
     "--data tinyshakespeare.txt": f"--data tinyshakespeare.txt {QUICK} --model.block-size 32",

@@ -33,6 +33,9 @@ WARMUP_SHARE = 5
 FEW_STEPS, ADVISED_STEPS = 10, 20
 """with fewer steps than the second it is said how to have more; the first is what settings that fit make possible"""
 
+LEAST_STEPS = 5
+"""of a run that has to leave a model, however little time there is"""
+
 SAVED_BYTES_PER_S = 150e6
 """of a checkpoint, hashed and written; a careful guess that the first one corrects"""
 

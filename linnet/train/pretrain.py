@@ -58,6 +58,7 @@ def train(
     spoken: bool = True,
     began: float | None = None,
     after_s: float = 0.0,
+    always: bool = False,
 ) -> Run:
     """The run folder, trained to the end of its steps, time or patience.
 
@@ -71,13 +72,14 @@ def train(
         spoken: whether what it will cost and how it ended is said.
         began: when the time began that `max_minutes` counts, by `time.monotonic`; None is now.
         after_s: seconds of that time which the caller needs afterwards.
+        always: whether some steps are taken even where not one fits into the time, so that there is a model.
 
     Raises:
         UserError: data and config do not fit each other or the run, or the time, or something cannot be read or
             written.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    session = Session(config, Path(data), Path(run), command, ancestor, notes, began, after_s)
+    session = Session(config, Path(data), Path(run), command, ancestor, notes, began, after_s, always=always)
     session.spoken = spoken
     with make_display() as display, stop_requests(lambda: session.compiling, display.tell) as signals:
         session.train(signals, display)
@@ -98,7 +100,9 @@ class Session:
         began: float | None = None,
         after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
+        always: bool = False,
     ) -> None:
+        self.always = always
         began = clock() if began is None else began
         check_installed(config.train.track)
         self.spoken, self.compiling = True, False
@@ -172,7 +176,11 @@ class Session:
     def _fitted(self, measured: Pace, val_tokens: int) -> Plan:
         """The plan of a run that begins, noted in its manifest, and said."""
         config, left_s = self.config, self.budget.left_s()
-        if measured.step_s(config) > left_s:
+        if measured.step_s(config) > left_s and self.always:
+            say(f"the time is as good as over; {pace.LEAST_STEPS} steps are taken all the same, to leave a model")
+            self.budget.seconds += pace.LEAST_STEPS * measured.step_s(config) - min(left_s, 0.0)
+            left_s = self.budget.left_s()
+        elif measured.step_s(config) > left_s:
             self.run.config_file.unlink()  # nothing was begun: the same folder takes other settings
             raise pace.no_step_fits(config, measured, left_s, self.budget.reserve_s)
         plan = Plan.of(config, measured, left_s, self.budget.seconds, val_tokens)

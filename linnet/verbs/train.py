@@ -253,7 +253,8 @@ def run(
 
     Args:
         began: when the time of the run began to count, by `time.monotonic`.
-        reserved: whether the time for the curves and the page was taken off already.
+        reserved: whether the settings were chosen for the time that is left, without that for the curves and the page;
+            such a run always leaves a model.
     """
     from linnet.plots import draw_run, write_report
     from linnet.train.pretrain import train
@@ -272,7 +273,7 @@ def run(
         began = with_time_left(began, seconds)
     command = ["linnet", "train", *argv]
     try:
-        trained = train(config, data, folder, command, ancestor, notes, began=began, after_s=after_s)
+        trained = train(config, data, folder, command, ancestor, notes, began=began, after_s=after_s, always=reserved)
     except Interrupted as stop:
         print(f"{stop}; the same command continues", file=sys.stderr)
         return stop.exit_code

@@ -246,7 +246,7 @@ def test_a_run_that_overfits_is_told_so_once_stops_early_and_uses_its_best(
     kept = [row for row in rows if row["kind"] == "coach" and row["topic"] == "overfitting"]
     assert [f"advice: {row['text']}" for row in kept] == [advice]
     table = (run.path / "training_log.csv").read_text().splitlines()
-    assert len(table) == 1 + sum(row["kind"] != "coach" for row in rows)
+    assert len(table) == 1 + sum(row["kind"] not in ("coach", "probe") for row in rows)
     assert all(line.count(",") == len(COLUMNS) - 1 for line in table)
 
 

@@ -14,7 +14,7 @@ from linnet.errors import UserError
 from linnet.evaluate import loss as scoring_of
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.train import pace, pretrain, watch
+from linnet.train import lesson, pace, watch
 from linnet.train.config import Config, ScheduleConfig, TrainConfig
 from linnet.train.display import Display
 from linnet.train.log import read_rows
@@ -40,7 +40,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """The clock; learning and scoring turn it."""
-    found, learn, score_tokens = Clock(), pretrain.next_token_loss, scoring_of.token_losses
+    found, learn, score_tokens = Clock(), lesson.next_token_loss, scoring_of.token_losses
 
     def learned(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         found.now += x.numel() / BLOCK
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         found.now += x.numel() / BLOCK / 3
         return score_tokens(model, x, *rest)
 
-    monkeypatch.setattr(pretrain, "next_token_loss", learned)
+    monkeypatch.setattr(lesson, "next_token_loss", learned)
     monkeypatch.setattr(scoring_of, "token_losses", scored)
     return found
 
@@ -153,7 +153,7 @@ def test_a_stop_between_micro_batches_saves_the_last_whole_step_and_the_run_goes
 ) -> None:
     settings, signals, calls = config(None, steps=4), [], iter(range(1, 1000))
     straight = trained(settings, story_data, tmp_path / "straight", clock)
-    learn = pretrain.next_token_loss
+    learn = lesson.next_token_loss
 
     def interrupted(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if next(calls) == 19:  # the third micro-batch of the third step
@@ -161,7 +161,7 @@ def test_a_stop_between_micro_batches_saves_the_last_whole_step_and_the_run_goes
         return learn(model, x, y)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "next_token_loss", interrupted)
+        patch.setattr(lesson, "next_token_loss", interrupted)
         with pytest.raises(Interrupted, match="everything is saved"):
             trained(settings, story_data, tmp_path / "run", clock, signals)
     assert next(calls) == 20  # no further micro-batch was computed
@@ -193,6 +193,16 @@ def test_where_no_step_fits_it_is_said_at_once_with_settings_that_fit(
     assert "--train.micro-batch-size" not in str(refused.value)
     run = trained(config(1, batch_size=4), story_data, tmp_path / "run", clock)  # the folder takes other settings
     assert run.checkpoint("last").step >= 8
+
+
+def test_a_run_that_has_to_leave_a_model_takes_some_steps_where_none_fits(
+    story_data: Path, tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(config(1, batch_size=64), story_data, tmp_path / "run", clock=clock, always=True)
+    session.spoken = False
+    session.train([], Display())
+    assert 1 <= session.run.checkpoint("last").step <= pace.LEAST_STEPS
+    assert "5 steps are taken all the same" in capsys.readouterr().err
 
 
 def test_the_windows_that_fit_respect_the_micro_batch() -> None:
