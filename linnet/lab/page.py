@@ -170,7 +170,7 @@ def model_of(card: RunCard) -> LM | None:
 @st.cache_resource(max_entries=3, show_spinner="Loading the run")
 def loaded(path: str, saved: float) -> LM:
     """The model in `path`; `saved` makes a checkpoint that has changed another model."""
-    return linnet.load(path)
+    return linnet.load(path, checkpoint=Run(Path(path)).checkpoint_to_talk_to())
 
 
 @st.cache_data(max_entries=20, show_spinner=False)
