@@ -104,7 +104,7 @@ class Coach:
         self.epochs_per_step = epochs_per_step
         self.warmup_steps, self.dropout = warmup_steps, dropout
         self.measures = {"dropout": dropout, "weight decay": weight_decay, "noise": noise}
-        self.measures["labels by counting"] = counted
+        self.measures["counting as a teacher"] = counted
         blind = math.log(max(vocab_size, 2))
         self.blind = Point(0, blind, 0.0, blind)
         self.best: Point | None = None

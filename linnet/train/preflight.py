@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from linnet.console import count_of, count_text, say, size_text
@@ -26,7 +27,7 @@ class Preflight:
     steps: int
     max_minutes: float | None
     epochs: float
-    """how often the training split is read when all steps are taken"""
+    """how often the training split is read when all steps are taken, or as many as fit into the time"""
     tokens_per_parameter: float
     """training tokens that exist (not repeated) for each parameter"""
     held_back: tuple[str, ...] = ()
@@ -60,7 +61,8 @@ class Preflight:
     def _reading(self) -> str:
         """How much of the training split will be read, as far as that is known before the first step."""
         if self.max_minutes is not None:
-            return f"as many steps as fit into {self.max_minutes:.3g} minutes, or all {self.steps:,}"
+            minutes = "a minute" if self.max_minutes == 1 else f"{self.max_minutes:.3g} minutes"
+            return f"as many steps as fit into {minutes}, or all {self.steps:,}"
         return f"{self.steps:,} steps read the training split {self.epochs:.1f} times"
 
     def announce(self) -> None:
@@ -93,9 +95,15 @@ def preflight(
     weight_decay: float = 0.0,
     on_gpu: bool = False,
     available_bytes: int | None = None,
+    fitting_steps: float = math.inf,
 ) -> Preflight:
-    """The counts of a run on `train_tokens` tokens of training text; `available_bytes` of memory, where it is known."""
-    against = {"dropout": model.dropout, "noise": train.noise, "labels by counting": train.counted}
+    """The counts of a run on `train_tokens` tokens of training text.
+
+    Args:
+        available_bytes: of memory, where it is known.
+        fitting_steps: that fit into its time, where that was measured.
+    """
+    against = {"dropout": model.dropout, "noise": train.noise, "counting as a teacher": train.counted}
     if weight_decay >= STRONG_DECAY:
         against["weight decay"] = weight_decay
     tokens_per_step = train.batch_size * model.block_size
@@ -108,7 +116,7 @@ def preflight(
         tokens_per_step=tokens_per_step,
         steps=train.steps,
         max_minutes=train.max_minutes,
-        epochs=train.steps * tokens_per_step / max(train_tokens, 1),
+        epochs=min(train.steps, fitting_steps) * tokens_per_step / max(train_tokens, 1),
         tokens_per_parameter=train_tokens / parameters,
         held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
         too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu),

@@ -158,6 +158,7 @@ class Session:
         plan = Plan.kept(config, self.choices)
         self.used, self.save_s = plan.applied(config), 0.0
         self.ending_s, self.after_s, self.look_s = 0.0, after_s, 0.0
+        self.fitting_steps = math.inf
         if math.isinf(budget.seconds) or self._is_finished():
             return Part(plan.scored_part)
         measured = self._pace(min(pace.MOST_SECONDS, pace.MOST_SHARE * budget.seconds))
@@ -169,6 +170,7 @@ class Session:
             budget.keep_for_look(measured.scoring_s * val_tokens / parts)
             plan = self._fitted(measured, val_tokens)
             self.used = plan.applied(config)
+        self.fitting_steps = self.position.step + max(budget.left_s(), 0.0) / measured.step_s(config)
         self.look_s = measured.scoring_s * val_tokens / plan.scored_part
         budget.keep_for_look(self.look_s)
         return Part.fitting(plan.scored_part, config.model.block_size, measured.scoring_s, val_tokens)
@@ -256,6 +258,7 @@ class Session:
                 weight_decay=decay,
                 on_gpu=on_gpu,
                 available_bytes=self.memory,
+                fitting_steps=self.fitting_steps,
             ).announce()
         log = self.watch.log
         log.tracker = open_tracker(self.config.train.track, self.run, to_dict(self.config), log.history)

@@ -157,3 +157,14 @@ def test_little_text_is_told_in_parameters_for_each_token() -> None:
         "2.3 tokens of text for each parameter",
         "1,235 tokens of text for each parameter",
     ]
+
+
+def test_a_run_that_time_ends_soon_is_not_said_to_read_its_text_often() -> None:
+    model, train = ModelConfig(n_layer=2, n_embd=64, n_head=2, block_size=64), TrainConfig(steps=10_000, max_minutes=1)
+    often = preflight(model, train, 1000)
+    assert often.epochs == 10_000 * 16 * 64 / 1000
+    assert any("10,240 times" in line for line in often.lines())
+    soon = preflight(model, train, 1000, fitting_steps=3)
+    assert soon.epochs == pytest.approx(3 * 16 * 64 / 1000)
+    assert not any("advice" in line for line in soon.lines())
+    assert any("fit into a minute, or all 10,000" in line for line in soon.lines())
