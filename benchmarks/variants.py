@@ -26,7 +26,6 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -52,8 +51,8 @@ from linnet.train.checkpoint import Position
 from linnet.train.compilation import compiled
 from linnet.train.config import Config
 from linnet.train.counted import Counted
+from linnet.train.lesson import loss_of
 from linnet.train.loop import Budget, Row, fit
-from linnet.train.losses import next_token_loss, taught_loss
 from linnet.train.optim import LossScaler, Optimizer
 
 LOOKS = 8
@@ -159,8 +158,7 @@ def rows(
     seed, budget = config.train.seed, TokenBudget(config, position, tokens)
     optimizer, average = Optimizer(model, config.optim), Average()
 
-    share = config.train.counted
-    eager = partial(taught_loss, model, share=share) if share else partial(next_token_loss, model)
+    eager = loss_of(model, config)
 
     loss = eager if config.train.compile == "off" else compiled(eager)
     stages = trial.stages(config.train.batch_size, config.model.block_size)

@@ -54,6 +54,10 @@ def _not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
+Batches = Iterable[tuple["np.ndarray", "np.ndarray"]]
+"""pairs of inputs and labels, each (rows, T)"""
+
+
 def evaluate(
     model: Transformer,
     split: Split,
@@ -63,6 +67,7 @@ def evaluate(
     hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    some: Callable[[Batches], Batches] | None = None,
 ) -> Evaluation:
     """The model's figures on every target of `split`, each scored exactly once.
 
@@ -75,6 +80,7 @@ def evaluate(
         hidden: as in `token_losses`.
         progress: called with the number of windows done, batch by batch.
         clock: seconds, monotonic.
+        some: chooses among the batches; bits per byte and per character are then the whole split's at the loss of these.
     Raises:
         UserError: the split has nothing to score.
     """
@@ -83,15 +89,15 @@ def evaluate(
     block_size = model.config.block_size
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
     began = clock()
-    batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
-    nats, targets, hits, squares = _sums(model, batches, hidden, progress)
+    batches: Batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
+    nats, targets, hits, squares = _sums(model, some(batches) if some else batches, hidden, progress)
     tokens = int(targets.sum())
     if tokens == 0:
         what = "no answer of an assistant" if assistant_only else "no token"
         raise UserError(f"the {split.name} split has {what} to score; prepare more text for it")
     loss, standard_error = mean_and_error(nats, targets, squares)
-    bits = float(nats.sum()) / math.log(2)
     whole = not assistant_only or split.mask is None  # text without dialogues is scored in full
+    bits = float(nats.sum()) / math.log(2) * (len(split.tokens) / tokens)  # times 1 where all was scored
     return Evaluation(
         loss=loss,
         standard_error=standard_error,
@@ -106,7 +112,7 @@ def evaluate(
 
 def window_sums(
     model: Transformer,
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    batches: Batches,
     hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -117,7 +123,7 @@ def window_sums(
 
 def _sums(
     model: Transformer,
-    batches: Iterable[tuple[np.ndarray, np.ndarray]],
+    batches: Batches,
     hidden: Callable[[torch.Tensor], torch.Tensor] | None,
     progress: Callable[[int], None] | None,
 ) -> np.ndarray:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from linnet.data.batches import evaluation_batches
-from linnet.evaluate.loss import TOKENS_PER_BATCH, Evaluation, evaluate, mean_and_error, window_sums
+from linnet.errors import UserError
+from linnet.evaluate.loss import TOKENS_PER_BATCH, Batches, Evaluation, evaluate, window_sums
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from linnet.data import Split
     from linnet.model.transformer import Transformer
 
@@ -73,12 +71,9 @@ def score(
     Raises:
         UserError: there is nothing to score.
     """
-    block_size = model.config.block_size
-    size = part.batch_size or max(1, TOKENS_PER_BATCH // block_size)
-    batches = evaluation_batches(split, block_size, size, assistant_only=assistant_only)
     read = 0
 
-    def timely() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def timely(batches: Batches) -> Batches:
         nonlocal read
         for x, y in islice(batches, 0, None, part.one_in):
             if read and over():
@@ -86,23 +81,11 @@ def score(
             read += x.size
             yield x, y
 
-    nats, targets, hits = window_sums(model, timely())
-    tokens = int(targets.sum())
-    if tokens == 0:  # no answer among them
+    try:
+        found = evaluate(model, split, batch_size=part.batch_size, assistant_only=assistant_only, some=timely)
+    except UserError:  # no answer among them
         return evaluate(model, split, assistant_only=assistant_only), 1.0
-    loss, error = mean_and_error(nats, targets)
-    bits = loss * len(split.tokens) / math.log(2)
-    whole = not assistant_only or split.mask is None
-    return Evaluation(
-        loss=loss,
-        standard_error=error,
-        perplexity=math.exp(loss) if loss < 700 else math.inf,
-        accuracy=float(hits.sum()) / tokens,
-        bits_per_byte=bits / split.bytes if whole and split.bytes else None,
-        bits_per_char=bits / split.characters if whole and split.characters else None,
-        tokens=tokens,
-        seconds=0.0,
-    ), min(1.0, read / len(split.tokens))
+    return found, min(1.0, read / len(split.tokens))
 
 
 def probe(model: Transformer, split: Split, *, assistant_only: bool = False) -> tuple[float | None, int]:
