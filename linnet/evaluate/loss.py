@@ -80,7 +80,7 @@ def evaluate(
         hidden: as in `token_losses`.
         progress: called with the number of windows done, batch by batch.
         clock: seconds, monotonic.
-        some: chooses among the batches; bits per byte and per character are then the whole split's at the loss of these.
+        some: chooses among the batches; bits per byte and per character are then the whole split's at their loss.
     Raises:
         UserError: the split has nothing to score.
     """
