@@ -87,17 +87,22 @@ def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_module, "generate", generate)
 
 
-@pytest.mark.usefixtures("interrupted_once")
-def test_ctrl_c_on_a_terminal_keeps_what_was_said_and_the_chat_goes_on(lm, monkeypatch, capsys, tmp_path):
-    typed: Iterator[str | BaseException] = iter(["Hello", KeyboardInterrupt(), "And you?", EOFError()])
+def type_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *typed: str | BaseException) -> None:
+    """Stands in for somebody at a terminal, who types lines or presses keys that raise."""
+    waiting = iter(typed)
 
     def type_line(_prompt: str = "") -> str:
-        if isinstance(line := next(typed), BaseException):
+        if isinstance(line := next(waiting), BaseException):
             raise line
         return line
 
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("builtins.input", type_line)
+
+
+@pytest.mark.usefixtures("interrupted_once")
+def test_ctrl_c_on_a_terminal_keeps_what_was_said_and_the_chat_goes_on(lm, monkeypatch, capsys, tmp_path):
+    type_on_a_terminal(monkeypatch, "Hello", KeyboardInterrupt(), "And you?", EOFError())
     assert main([*SETTINGS, "--transcript", str(tmp_path / "t.jsonl")]) == 0
     out, err = capsys.readouterr()
     rows = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -206,14 +211,6 @@ def test_the_history_lasts_from_one_session_to_the_next_and_is_private(cache):
 
 
 def test_help_says_where_the_history_is(lm, monkeypatch, capsys, cache):
-    lines = iter(["/help", EOFError()])
-
-    def type_line(_prompt: str = "") -> str:
-        if isinstance(line := next(lines), BaseException):
-            raise line
-        return line
-
-    monkeypatch.setattr("sys.stdin", Terminal())
-    monkeypatch.setattr("builtins.input", type_line)
+    type_on_a_terminal(monkeypatch, "/help", EOFError())
     assert main(SETTINGS) == 0
     assert f"kept in {cache / 'chat-history'}" in capsys.readouterr().err

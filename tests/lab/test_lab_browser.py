@@ -97,6 +97,16 @@ def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
     return WebDriverWait(browser, PATIENCE_S).until(look)
 
 
+def write_on(browser: WebDriver) -> None:
+    """Begins a text and lets the model go on with it."""
+    box = find(browser, "textarea[aria-label='Begin a text']")
+    idle(browser)
+    box.send_keys("Once upon")
+    press(browser, "Continue")
+    find(browser, "ins")
+    idle(browser)
+
+
 def idle(browser: WebDriver) -> None:
     """Returns when the page has been drawn to its end."""
     WebDriverWait(browser, PATIENCE_S).until(
@@ -289,19 +299,15 @@ def test_reloading_keeps_run_chat_text_and_settings(browser: WebDriver) -> None:
     browser.refresh()
     WebDriverWait(browser, PATIENCE_S).until(lambda _: messages(browser) == before)
     assert find(browser, "h3", "second")
+    # the page comes piece by piece, and its state is "not running" before it began as well as after its end
+    slider = "input[type=range][aria-label=Temperature]"
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: find(browser, slider).get_attribute("value") == "0")
     idle(browser)
-    slider = browser.find_element(By.CSS_SELECTOR, "input[type=range][aria-label=Temperature]")
-    assert slider.get_attribute("value") == "0"
     press(browser, "Continue a text")
-    box = find(browser, "textarea[aria-label='Begin a text']")
-    idle(browser)
-    box.send_keys("Once upon")
-    press(browser, "Continue")
-    find(browser, "ins")
-    idle(browser)
+    write_on(browser)
     written = find(browser, "[data-testid=stHtml]").text
     browser.refresh()
-    assert find(browser, "[data-testid=stHtml]").text == written
+    WebDriverWait(browser, PATIENCE_S).until(lambda _: find(browser, "[data-testid=stHtml]").text == written)
     assert written.startswith("Once upon")
 
 
@@ -348,12 +354,7 @@ def test_own_words_and_the_models_have_two_colours_that_can_be_read(
     feature = {"name": "prefers-color-scheme", "value": theme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     browser.get(f"{address}?run=second&do=Continue+a+text&temperature=2")
-    box = find(browser, "textarea[aria-label='Begin a text']")
-    idle(browser)
-    box.send_keys("Once upon")
-    press(browser, "Continue")
-    find(browser, "ins")
-    idle(browser)
+    write_on(browser)
     colour = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
     page = browser.execute_script(colour, "[data-testid=stApp]", "backgroundColor")
     own = browser.execute_script(colour, "[data-testid=stHtml] p", "color")
