@@ -199,11 +199,11 @@ class Plan:
 
     def lines(self, config: Config, pace: Pace, left_s: float, val_tokens: int) -> Iterator[str]:
         """What of it differs from the config, in sentences, with the reasons."""
-        steps = left_s / pace.step_s(config)
+        steps = min(config.train.steps, left_s / pace.step_s(config))
         if self.warmup_steps != config.schedule.warmup_steps:
             yield (
                 f"warmup takes {count_of(self.warmup_steps, 'step')} instead of {config.schedule.warmup_steps:,}, a "
-                f"fifth of the {steps:,.0f} that fit into the time"
+                f"fifth of the {steps:,.0f} that there will be"
             )
         if self.micro_batch != config.train.micro_batch:
             yield (

@@ -18,6 +18,7 @@ pytest.importorskip("streamlit", reason="Streamlit is not installed (the extra `
 pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -85,6 +86,13 @@ def browser(address: str) -> Iterator[WebDriver]:
         driver.quit()
 
 
+def waiting(browser: WebDriver) -> WebDriverWait[WebDriver]:
+    """Asks again and again, also where the page was drawn anew between finding an element and reading it."""
+    return WebDriverWait(
+        browser, PATIENCE_S, ignored_exceptions=[StaleElementReferenceException, NoSuchElementException]
+    )
+
+
 def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
     """The first element that fits, as soon as it can be seen."""
 
@@ -94,7 +102,7 @@ def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
                 return element
         return None
 
-    return WebDriverWait(browser, PATIENCE_S).until(look)
+    return waiting(browser).until(look)
 
 
 def write_on(browser: WebDriver) -> None:
@@ -109,9 +117,7 @@ def write_on(browser: WebDriver) -> None:
 
 def idle(browser: WebDriver) -> None:
     """Returns when the page has been drawn to its end."""
-    WebDriverWait(browser, PATIENCE_S).until(
-        lambda driver: driver.find_elements(By.CSS_SELECTOR, "[data-test-script-state=notRunning]")
-    )
+    waiting(browser).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, "[data-test-script-state=notRunning]"))
 
 
 def messages(browser: WebDriver) -> list[str]:
@@ -123,7 +129,7 @@ def ask(browser: WebDriver, text: str) -> str:
     """The whole answer."""
     before = len(messages(browser))
     find(browser, "[data-testid=stChatInput] textarea").send_keys(text + Keys.ENTER)
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == before + 2)
+    waiting(browser).until(lambda _: len(messages(browser)) == before + 2)
     idle(browser)
     assert messages(browser)[before] == text
     return messages(browser)[before + 1] or ""
@@ -131,7 +137,7 @@ def ask(browser: WebDriver, text: str) -> str:
 
 def new_chat(browser: WebDriver) -> None:
     find(browser, "button", "New chat").click()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: not messages(browser))
+    waiting(browser).until(lambda _: not messages(browser))
     idle(browser)
 
 
@@ -185,7 +191,7 @@ def test_another_run_can_be_picked(browser: WebDriver) -> None:
     find(browser, "[data-testid=stChatInput] textarea")
     ask(browser, "Hello!")
     choose(browser, "second")
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: not messages(browser))
+    waiting(browser).until(lambda _: not messages(browser))
     idle(browser)
     ask(browser, "Hello, second!")
     choose(browser, "stories")
@@ -198,7 +204,7 @@ def test_another_run_can_be_picked(browser: WebDriver) -> None:
     choose(browser, "empty")
     assert "no checkpoint" in find(browser, "[data-testid=stAlert]").text
     choose(browser, "first")
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == 2)
+    waiting(browser).until(lambda _: len(messages(browser)) == 2)
 
 
 def test_the_page_asks_nobody_but_its_server(browser: WebDriver, address: str) -> None:
@@ -238,7 +244,7 @@ def handshake(port: str, host: str) -> int:
 def test_a_suggestion_is_clicked_and_answered(browser: WebDriver) -> None:
     suggestion = find(browser, "button", "Hello!")
     suggestion.click()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == 2)
+    waiting(browser).until(lambda _: len(messages(browser)) == 2)
     idle(browser)
     assert messages(browser)[0] == "Hello!"
     assert not [button for button in browser.find_elements(By.CSS_SELECTOR, "button") if button.text == "Hello!"]
@@ -269,7 +275,7 @@ def test_what_a_training_does_is_shown_while_it_trains_and_disturbs_no_typing(
         assert box.get_attribute("value") == "half a question"
         log(runs / "live", step=300, loss=2, ago=3600)
         find(browser, "[data-testid=stMarkdown]", "finished · step 300")
-        WebDriverWait(browser, PATIENCE_S).until(
+        waiting(browser).until(
             lambda driver: (
                 driver.find_element(By.CSS_SELECTOR, "[data-testid=stSelectbox] input").get_attribute("value")
                 == "live · finished"
@@ -297,17 +303,17 @@ def test_reloading_keeps_run_chat_text_and_settings(browser: WebDriver) -> None:
     ask(browser, "Hello!")
     before = messages(browser)
     browser.refresh()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: messages(browser) == before)
+    waiting(browser).until(lambda _: messages(browser) == before)
     assert find(browser, "h3", "second")
     # the page comes piece by piece, and its state is "not running" before it began as well as after its end
     slider = "input[type=range][aria-label=Temperature]"
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: find(browser, slider).get_attribute("value") == "0")
+    waiting(browser).until(lambda driver: driver.find_element(By.CSS_SELECTOR, slider).get_attribute("value") == "0")
     idle(browser)
     press(browser, "Continue a text")
     write_on(browser)
     written = find(browser, "[data-testid=stHtml]").text
     browser.refresh()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: find(browser, "[data-testid=stHtml]").text == written)
+    waiting(browser).until(lambda _: find(browser, "[data-testid=stHtml]").text == written)
     assert written.startswith("Once upon")
 
 
@@ -322,18 +328,18 @@ def test_an_answer_is_stopped_drawn_again_and_copied(browser: WebDriver) -> None
         "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     )
     find(browser, "[data-testid=stChatInput] textarea").send_keys("Hello!" + Keys.ENTER)
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: len(messages(browser)) == 2 and messages(browser)[1])
+    waiting(browser).until(lambda _: len(messages(browser)) == 2 and messages(browser)[1])
     for button in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stChatInput] button"):
         button.click()
     idle(browser)
     first = messages(browser)[1]
     find(browser, "button", "Again").click()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: messages(browser)[1] not in (first, "", None))
+    waiting(browser).until(lambda _: messages(browser)[1] not in (first, "", None))
     idle(browser)
     answer = messages(browser)[1] or ""
     copy = find(browser, "[data-testid=stBidiComponentIsolated]").shadow_root.find_element(By.CSS_SELECTOR, "button")
     copy.click()
-    WebDriverWait(browser, PATIENCE_S).until(lambda _: copy.text == "Copied")
+    waiting(browser).until(lambda _: copy.text == "Copied")
     copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied.strip() == answer.strip()
 
