@@ -4,7 +4,6 @@ import contextlib
 import io
 import select
 import sys
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -83,12 +82,12 @@ def main(argv: Sequence[str]) -> None:
         lm = linnet.load(args.run, checkpoint=chosen, device=args.device)
         session = session_of(args, lm)
     if args.checkpoint is None and run.checkpoint(chosen) != run.checkpoint("best"):
-        say(in_lines(LAST_SPEAKS))
+        say(LAST_SPEAKS)
     interactive = sys.stdin.isatty()
     if interactive:
         session.more_help = MORE_HELP.format(file=history_file())
         greeting = WRITING if session.one_text else TALKING
-        say(in_lines(greeting.format(name=lm.name)))
+        say(greeting.format(name=lm.name))
     for line in typed(list(session.commands)) if interactive else piped():
         if line.startswith("/"):
             obey(line, session)
@@ -96,17 +95,6 @@ def main(argv: Sequence[str]) -> None:
             answer(line, session, args.json, interactive)
         if not session.open:
             return
-
-
-def in_lines(text: str) -> str:
-    """`text`, its lines broken between words where standard error is a terminal that they do not fit."""
-    if not sys.stderr.isatty():
-        return text
-    width = columns() - 1
-    return "\n".join(
-        line if len(line) <= width else textwrap.fill(line, width, break_on_hyphens=False, break_long_words=False)
-        for line in text.split("\n")
-    )
 
 
 def session_of(args: Chat, lm: "LM") -> "Commanded":
@@ -215,7 +203,7 @@ def obey(line: str, session: "Commanded") -> None:
     except KeyboardInterrupt:  # /why reads the whole answer again
         said = " (cut short)"
     if said:
-        say(in_lines(said))
+        say(said)
 
 
 def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) -> None:
@@ -225,7 +213,7 @@ def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) ->
     shown = Flow(colours() if session.one_text else ("", ""))
     try:
         for note in session.notes(line):
-            say(in_lines(f"({note})"))
+            say(f"({note})")
         with contextlib.closing(session.ask(line)) as pieces:
             for piece in pieces:
                 said.append(piece)
@@ -240,7 +228,7 @@ def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) ->
     except UserError as error:
         if not interactive:
             raise  # nobody is there to mend it
-        say(in_lines(f"{error}"))
+        say(f"{error}")
         if not said:
             return
     if as_json:
@@ -250,7 +238,7 @@ def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) ->
     if cut:
         say("(cut short)")
     elif interactive and session.remark:
-        say(in_lines(session.remark))
+        say(session.remark)
 
 
 def colours() -> tuple[str, str]:

@@ -281,6 +281,11 @@ def test_the_plan_worked_by_hand() -> None:
     # steps of 0.8 s: 100 fit into 80 s; 20 s of scoring, of 90 s in all, where 13.5 s are allowed
     assert Plan.of(settings, tenth, 80, 90, 2000) == Plan(20, 8, 2)
     assert Plan.of(settings, tenth, 800, 900, 2000) == Plan(50, 8, 1)
+    # 1,000 steps fit, and 25 are asked for: the sentence counts those
+    short = replace(settings, train=replace(settings.train, steps=25))
+    plan = Plan.of(short, tenth, 800, 900, 2000)
+    assert plan.warmup_steps == 5
+    assert any("a fifth of the 25 that there will be" in line for line in plan.lines(short, tenth, 800, 2000))
 
 
 # the last look
