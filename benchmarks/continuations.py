@@ -23,8 +23,8 @@ from linnet.evaluate.ngram import NGram
 from linnet.files import read_json, write_json, write_text
 from linnet.lm import LM
 from linnet.run import Run
-from linnet.train.base import prose
-from linnet.train.copies import find_copies
+from linnet.training.base import prose
+from linnet.training.copies import find_copies
 
 COUNT, LENGTH, PROMPT_BYTES = 20, 240, 40
 STORIES = 3000

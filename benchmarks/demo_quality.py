@@ -11,9 +11,9 @@ from pathlib import Path
 
 import linnet
 from linnet import corpus
-from linnet.assess import document_ids, settings_of
 from linnet.evaluate.memorisation import memorised
 from linnet.evaluate.source import document_content
+from linnet.evaluation import document_ids, settings_of
 from linnet.lm import LM
 from linnet.run import Run
 

@@ -1,6 +1,6 @@
 """What sizes reach: `python benchmarks/dial.py --data FOLDER [FOLDER ...] --results benchmarks/results/dial.json`.
 
-Trains the sizes of `linnet.train.dial.LADDER` that --rungs names on each prepared folder, for each of --tokens, as
+Trains the sizes of `linnet.training.dial.LADDER` that --rungs names on each prepared folder, for each of --tokens, as
 `linnet train --minutes` would, on one thread (the result depends on the tokens, not on the time). Then fits the rule by
 which the dial chooses: the loss of each run as a share of what the dial's own probe reaches. Runs
 that stand in the results file already are not repeated. Prints the fitted rule, and how far it is from each run.
@@ -17,12 +17,12 @@ import numpy as np
 import variants
 
 from linnet import runtime
-from linnet.config import from_dict, read_toml, recipe_path
 from linnet.console import say
 from linnet.data import Prepared
 from linnet.files import write_json
-from linnet.train.config import Config
-from linnet.train.dial import LADDER, LEAST_STEPS, PROBE_TOKENS, PROBED, Law, block_parameters, for_steps, worth
+from linnet.settings import from_dict, read_toml, recipe_path
+from linnet.training.dial import LADDER, LEAST_STEPS, PROBE_TOKENS, PROBED, Law, block_parameters, for_steps, worth
+from linnet.training.recipe import Config
 
 
 def trained(rung: int, tokens: int, folder: Path) -> dict[str, Any]:

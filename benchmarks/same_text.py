@@ -6,10 +6,10 @@ from pathlib import Path
 
 from nanogpt import Recipe, write_ids
 
-from linnet.config import from_dict, parse_flags, read_toml, recipe_path
 from linnet.errors import UserError
 from linnet.files import read_text
-from linnet.train.config import Config
+from linnet.settings import from_dict, parse_flags, read_toml, recipe_path
+from linnet.training.recipe import Config
 
 WINDOW = 64
 

@@ -25,10 +25,10 @@ from typing import Any
 from seeds_page import filled
 
 from linnet import runtime
-from linnet.config import from_dict, read_toml, recipe_path
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.files import write_json, write_text
-from linnet.train.config import Config
+from linnet.settings import from_dict, read_toml, recipe_path
+from linnet.training.recipe import Config
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "seeds.json"
@@ -209,9 +209,9 @@ def training_figures(run: Any) -> dict[str, Any]:
 
 def data_figures(run: Any) -> dict[str, Any]:
     """How well the vocabulary fits the training text, and how many validation documents (or questions) training has."""
-    from linnet.assess import document_ids
     from linnet.data.dialogues import keys, normalised
     from linnet.evaluate.source import document_content
+    from linnet.evaluation import document_ids
 
     prepared = run.data()
     tokenizer, template = prepared.tokenizer(), run.template()

@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from linnet.config import from_dict, read_toml, recipe_path
-from linnet.train.config import Config
+from linnet.settings import from_dict, read_toml, recipe_path
+from linnet.training.recipe import Config
 
 NOT_YET = "not measured yet"
 FORMATS = {

@@ -20,11 +20,11 @@ import torch
 
 import linnet
 from linnet import corpus, runtime
-from linnet.config import from_dict, read_toml, recipe_path
 from linnet.data import Prepared
 from linnet.evaluate.loss import evaluate
 from linnet.files import write_json
-from linnet.train.config import Config
+from linnet.settings import from_dict, read_toml, recipe_path
+from linnet.training.recipe import Config
 
 RESULTS = Path(__file__).parent / "results" / "shuffled.json"
 SEPARATOR = "\n<|endoftext|>\n"

@@ -32,11 +32,11 @@ from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.model import fused
 from linnet.model.transformer import Transformer
-from linnet.train import losses
-from linnet.train.compilation import compiled
-from linnet.train.config import Config
-from linnet.train.losses import next_token_loss
-from linnet.train.optim import Optimizer, clip_gradients
+from linnet.training import losses
+from linnet.training.compilation import compiled
+from linnet.training.losses import next_token_loss
+from linnet.training.optim import Optimizer, clip_gradients
+from linnet.training.recipe import Config
 
 PARTS = ("forward", "backward", "clip", "optimiser")
 KINDS = {

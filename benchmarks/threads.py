@@ -27,11 +27,11 @@ def speed(threads: int) -> float:
     """Tokens per second, in this process."""
     import torch
 
-    from linnet.config import from_dict, read_toml, recipe_path
     from linnet.model.transformer import Transformer
-    from linnet.train.config import Config
-    from linnet.train.losses import next_token_loss
-    from linnet.train.optim import Optimizer
+    from linnet.settings import from_dict, read_toml, recipe_path
+    from linnet.training.losses import next_token_loss
+    from linnet.training.optim import Optimizer
+    from linnet.training.recipe import Config
 
     torch.set_num_threads(threads)
     config = from_dict(Config, read_toml(recipe_path("linnet-tiny")))

@@ -33,10 +33,10 @@ from linnet.console import emit, say
 from linnet.errors import UserError
 from linnet.files import sha256, write_json
 from linnet.model.config import ModelConfig, flops_per_token
-from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
+from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from linnet.train.loop import Row
+    from linnet.training.loop import Row
 
 LEAST_STEPS = 2
 WARM_STEPS = 2
@@ -144,11 +144,11 @@ def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat1
 
     from linnet.data import Batches, Split
     from linnet.model.transformer import Transformer
-    from linnet.train.checkpoint import Position
-    from linnet.train.compilation import graph_of
-    from linnet.train.loop import Budget, fit
-    from linnet.train.losses import next_token_loss
-    from linnet.train.optim import LossScaler, Optimizer
+    from linnet.training.checkpoint import Position
+    from linnet.training.compilation import graph_of
+    from linnet.training.loop import Budget, fit
+    from linnet.training.losses import next_token_loss
+    from linnet.training.optim import LossScaler, Optimizer
 
     torch.manual_seed(1)
     config = case.config(own=job["side"] == "linnet-own")

@@ -46,8 +46,8 @@ from linnet.console import emit, say, table
 from linnet.errors import UserError
 from linnet.files import sha256, write_json, write_text
 from linnet.run import Run
-from linnet.train.config import Config
-from linnet.train.log import read_rows
+from linnet.training.log import read_rows
+from linnet.training.recipe import Config
 
 HERE = Path(__file__).resolve().parent
 MOST_PARAMETERS = 810_000

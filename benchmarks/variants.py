@@ -34,26 +34,26 @@ import torch
 from nanogpt import guarded
 
 from linnet import corpus, runtime
-from linnet.assess import exam
-from linnet.config import from_dict, read_toml, recipe_path, to_dict
 from linnet.console import say
 from linnet.corpus.names import PEOPLE
 from linnet.data import Batches, Prepared, Split, prepare
 from linnet.errors import UserError
 from linnet.evaluate.loss import evaluate
+from linnet.evaluation import exam
 from linnet.files import write_json
 from linnet.lm import LM
 from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
+from linnet.settings import from_dict, read_toml, recipe_path, to_dict
 from linnet.tokenizers import ChatTemplate
-from linnet.train.ancestor import Ancestor
-from linnet.train.checkpoint import Position
-from linnet.train.compilation import compiled
-from linnet.train.config import Config
-from linnet.train.counted import Counted
-from linnet.train.lesson import loss_of
-from linnet.train.loop import Budget, Row, fit
-from linnet.train.optim import LossScaler, Optimizer
+from linnet.training.ancestor import Ancestor
+from linnet.training.checkpoint import Position
+from linnet.training.compilation import compiled
+from linnet.training.counted import Counted
+from linnet.training.lesson import loss_of
+from linnet.training.loop import Budget, Row, fit
+from linnet.training.optim import LossScaler, Optimizer
+from linnet.training.recipe import Config
 
 LOOKS = 8
 """how often a variant is looked at"""

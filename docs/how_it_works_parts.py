@@ -25,7 +25,7 @@ from linnet.corpus.parsing import Parser
 from linnet.corpus.sampling import Sampler
 from linnet.data import Batches, Split
 from linnet.data.shards import HEADER_BYTES, ShardWriter, token_dtype
-from linnet.evaluate.documents import score_documents
+from linnet.evaluate.by_document import score_documents
 from linnet.evaluate.source import compare_with_source
 from linnet.evaluate.token_losses import token_losses
 from linnet.generate import sampling as samplers
@@ -37,11 +37,11 @@ from linnet.model.layers import apply_rope, rope_tables
 from linnet.model.transformer import Transformer
 from linnet.tokenizers import BPETokenizer, ChatTemplate
 from linnet.tokenizers.pretokenize import count_pieces, split
-from linnet.train.checkpoint import Position
-from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
-from linnet.train.loop import Budget, fit
-from linnet.train.losses import next_token_loss
-from linnet.train.optim import LossScaler, Optimizer, newton_schulz
+from linnet.training.checkpoint import Position
+from linnet.training.loop import Budget, fit
+from linnet.training.losses import next_token_loss
+from linnet.training.optim import LossScaler, Optimizer, newton_schulz
+from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 GRAMMAR = """\
 story:

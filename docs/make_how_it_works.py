@@ -51,8 +51,8 @@ from linnet.lm import LM
 from linnet.model.config import parameter_count, parameter_table
 from linnet.plots.figures import LIGHT, legend, new_figure, png, style
 from linnet.plots.insight import draw_attention
-from linnet.train.config import OptimConfig, ScheduleConfig
-from linnet.train.schedule import lr_scale
+from linnet.training.recipe import OptimConfig, ScheduleConfig
+from linnet.training.schedule import lr_scale
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

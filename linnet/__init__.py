@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from linnet import train
     from linnet.data import DataConfig, prepare
     from linnet.errors import UserError
     from linnet.lm import LM
     from linnet.model.config import ModelConfig
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate, Tokenizer, WordTokenizer
-    from linnet.train.config import Config, OptimConfig, ScheduleConfig, TrainConfig
+    from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 __version__ = "0.1.0"
 
@@ -20,14 +19,14 @@ _HOMES = {
     "BPETokenizer": "linnet.tokenizers",
     "CharTokenizer": "linnet.tokenizers",
     "ChatTemplate": "linnet.tokenizers",
-    "Config": "linnet.train.config",
+    "Config": "linnet.training.recipe",
     "DataConfig": "linnet.data",
     "LM": "linnet.lm",
     "ModelConfig": "linnet.model.config",
-    "OptimConfig": "linnet.train.config",
-    "ScheduleConfig": "linnet.train.config",
+    "OptimConfig": "linnet.training.recipe",
+    "ScheduleConfig": "linnet.training.recipe",
     "Tokenizer": "linnet.tokenizers",
-    "TrainConfig": "linnet.train.config",
+    "TrainConfig": "linnet.training.recipe",
     "Transformer": "linnet.model.transformer",
     "UserError": "linnet.errors",
     "WordTokenizer": "linnet.tokenizers",
@@ -75,9 +74,25 @@ def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") ->
     return LM(model, run.tokenizer(), run.template(), name=run.path.name)
 
 
+def train(config: "Config | None" = None, *, data: str | None = None, run: str | Path = "runs/run") -> "LM":
+    """The trained model of the best checkpoint. An unfinished run in `run` is continued.
+
+    Args:
+        config: what to read, build and do; None is the default of each.
+        data: a prepared folder or any SOURCE; None takes `config.prepare.sources`.
+        run: the run folder.
+    Raises:
+        UserError: as the command line would say it.
+    """
+    from linnet.training.data import with_data
+    from linnet.training.pretrain import train
+    from linnet.training.recipe import Config
+
+    settled, folder = with_data(config or Config(), data, run)
+    return load(train(settled, folder, run).path)
+
+
 def __getattr__(name: str) -> Any:
-    if name == "train":
-        return importlib.import_module("linnet.train")
     if name not in _HOMES:
         raise AttributeError(f"module 'linnet' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Sequence
 
 from linnet import __version__, runtime
-from linnet.config import shown
 from linnet.console import replace_what_cannot_be_shown
 from linnet.errors import UserError
+from linnet.settings import shown
 
 VERBS = {
     "demo": "from nothing to a conversation, in minutes",

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from linnet.config import differences
 from linnet.errors import UserError
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
 from linnet.run import Run
-from linnet.train.log import read_rows
+from linnet.settings import differences
+from linnet.training.log import read_rows
 
 State = Literal["finished", "unfinished", "no checkpoint", "damaged"]
 

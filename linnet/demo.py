@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import linnet
-from linnet.assess import evaluate_run, is_builtin
 from linnet.console import duration_text, say
 from linnet.errors import UserError
+from linnet.evaluation import evaluate_run, is_builtin
 from linnet.files import write_json
 from linnet.plots import draw_run, write_report
 from linnet.run import Run
-from linnet.train.config import Config
-from linnet.train.pretrain import train
-from linnet.train.sample import GREETING, opening_turns
-from linnet.train.start import with_data
+from linnet.training.data import with_data
+from linnet.training.pretrain import train
+from linnet.training.recipe import Config
+from linnet.training.sample import GREETING, opening_turns
 
 if TYPE_CHECKING:
     from linnet.lm import LM

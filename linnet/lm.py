@@ -138,7 +138,7 @@ class LM:
         Raises:
             UserError: the text is empty.
         """
-        from linnet.evaluate.documents import score_text
+        from linnet.evaluate.by_document import score_text
 
         return score_text(self.model, self.tokenizer, text)
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet.config import from_dict, read_toml
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
 from linnet.model.config import ModelConfig
+from linnet.settings import from_dict, read_toml
 
 if TYPE_CHECKING:
     import torch

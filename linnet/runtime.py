@@ -70,7 +70,7 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def works_by_itself(device: torch.device) -> bool:
+def is_asynchronous(device: torch.device) -> bool:
     """Whether `device` computes while Python goes on, so that reading a number from it is waiting for it."""
     return device.type == "cuda"
 

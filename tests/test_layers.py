@@ -9,17 +9,17 @@ PACKAGE = Path(__file__).parents[1] / "linnet"
 
 LAYERS = [
     ["errors"],
-    ["files", "config", "runtime", "console"],
+    ["files", "settings", "runtime", "console"],
     ["tokenizers", "corpus"],
     ["data", "model"],
     ["run"],
     ["generate", "evaluate", "insight"],
     ["lm"],
-    ["assess"],
-    ["train"],
-    ["plots", "export"],
+    ["evaluation"],
+    ["training"],
+    ["plots"],
     ["compare"],
-    ["serve", "lab", "demo", "sweep"],
+    ["lab", "demo", "sweep"],
     ["verbs"],
     ["__main__"],
 ]
@@ -27,7 +27,7 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
 HOMES = {
     "os.environ": {"runtime.py"},
-    "torch.distributed": {"runtime.py", "train/parallel.py", "train/checkpoint.py"},
+    "torch.distributed": {"runtime.py"},
 }
 
 

@@ -13,12 +13,12 @@ import pytest
 
 import linnet
 from linnet.__main__ import main
-from linnet.config import from_dict
 from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.files import read_json, write_json
 from linnet.run import Run
-from linnet.train.config import Config
+from linnet.settings import from_dict
+from linnet.training.recipe import Config
 
 KEPT = Path(__file__).parent / "fixtures" / "run-ecea6aa"
 LOSS_THEN = 4.000616008841146

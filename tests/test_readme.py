@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from linnet.__main__ import main
-from linnet.train import dial
+from linnet.training import dial
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

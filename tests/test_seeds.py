@@ -10,18 +10,18 @@ import pytest
 from shared_texts import shared_data
 
 import linnet
-from linnet.assess import document_ids
-from linnet.config import from_dict, read_toml, recipe_path
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.data.dialogues import keys
 from linnet.errors import UserError
 from linnet.evaluate.source import document_content
+from linnet.evaluation import document_ids
 from linnet.lm import LM
 from linnet.model.config import parameter_count
 from linnet.run import Run
+from linnet.settings import from_dict, read_toml, recipe_path
 from linnet.tokenizers import Tokenizer
-from linnet.train.config import Config
-from linnet.train.schedule import lr_scale
+from linnet.training.recipe import Config
+from linnet.training.schedule import lr_scale
 
 SLM = ("slm-nano", "slm-small", "slm-medium", "slm-large")
 RECIPES = ("synapse", "tinygpt-word", *SLM, "tinygpt-char", "mrityunjaya")

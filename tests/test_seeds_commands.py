@@ -123,8 +123,8 @@ def test_a_vocabulary_from_a_folder_and_a_warmup_for_minutes(place: Path, monkey
 @pytest.mark.usefixtures("_nothing_from_outside")
 def test_the_python_of_the_page(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs after the commands, on the model that they made; its own model is the real slm-small."""
-    from linnet.config import from_dict, read_toml, recipe_path
-    from linnet.train.config import Config
+    from linnet.settings import from_dict, read_toml, recipe_path
+    from linnet.training.recipe import Config
 
     monkeypatch.chdir(place)
     if not (place / "runs" / "slm-small").exists():

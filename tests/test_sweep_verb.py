@@ -18,9 +18,9 @@ from linnet.errors import UserError
 from linnet.run import Run
 from linnet.sweep.search import Search
 from linnet.sweep.space import Axis, draws, grid, known_keys, parse_axes, run_name, trials
-from linnet.train import pretrain
-from linnet.train.config import Config
-from linnet.train.display import Display
+from linnet.training import pretrain
+from linnet.training.display import Display
+from linnet.training.recipe import Config
 
 QUICK = (
     "--train.steps 6 --train.eval-interval 3 --train.log-interval 2 --train.compile off --train.sample-tokens 0 "

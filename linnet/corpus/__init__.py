@@ -4,7 +4,9 @@ The grammar knows the exact probability of every text that it can produce, so th
 character carries, and with that how good the best possible model of it would be.
 """
 
-from linnet.corpus.documents import (
+from linnet.corpus.assistant import Settings
+from linnet.corpus.exam import Question, exam
+from linnet.corpus.stories import (
     Derivation,
     Dialogue,
     Story,
@@ -13,8 +15,6 @@ from linnet.corpus.documents import (
     parse_story,
     stories,
 )
-from linnet.corpus.exam import Question, exam
-from linnet.corpus.settings import Settings
 
 __all__ = [
     "Derivation",

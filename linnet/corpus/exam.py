@@ -9,11 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from linnet.corpus.documents import Message, dialogue_grammar, to_messages
+from linnet.corpus.assistant import Settings
 from linnet.corpus.facts import NUMBERS
 from linnet.corpus.grammar import DeadEndError, Env, Grammar
 from linnet.corpus.sampling import Sampler
-from linnet.corpus.settings import Settings
+from linnet.corpus.stories import Message, dialogue_grammar, to_messages
 from linnet.errors import UserError
 
 # a kind that gives nothing new after so many tries has no more questions

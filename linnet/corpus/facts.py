@@ -9,9 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 
+from linnet.corpus.assistant import Settings
 from linnet.corpus.grammar import Allowed, Domain, Forms
 from linnet.corpus.names import PEOPLE
-from linnet.corpus.settings import Settings
 
 ANIMALS = """
 fox den mice | bear cave honey | rabbit burrow carrots | mouse hole cheese | squirrel tree nuts | frog pond flies

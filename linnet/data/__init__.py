@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from linnet.data.batches import Batches, evaluation_batches
-    from linnet.data.config import DataConfig
+    from linnet.data.options import DataConfig
     from linnet.data.preparation import prepare
     from linnet.data.shards import Prepared, Split
 
@@ -13,7 +13,7 @@ __all__ = ["Batches", "DataConfig", "Prepared", "Split", "evaluation_batches", "
 
 _HOMES = {
     "Batches": "batches",
-    "DataConfig": "config",
+    "DataConfig": "options",
     "Prepared": "shards",
     "Split": "shards",
     "evaluation_batches": "batches",

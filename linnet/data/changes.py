@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet.data import hub
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.data.sources import STDIN, find_quietly
 from linnet.errors import UserError
 from linnet.files import sha256

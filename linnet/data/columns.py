@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linnet.config import shown
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.errors import UserError
+from linnet.settings import shown
 
 DIALOGUES = ("messages", "conversations", "conversation")
 """each a list of messages: OpenAI's, ShareGPT's"""

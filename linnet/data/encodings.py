@@ -3,8 +3,8 @@
 import codecs
 import re
 
-from linnet.config import shown
 from linnet.errors import UserError
+from linnet.settings import shown
 
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),

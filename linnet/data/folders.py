@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from linnet.config import shown
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.data.packed import BROKEN_ZIP, GZIP, ZSTD
 from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS
 from linnet.data.sniff import LOOKED_AT, is_binary
 from linnet.data.tally import MOST_NAMES
 from linnet.errors import UserError
+from linnet.settings import shown
 
 PACKED = (GZIP, ZSTD)
 

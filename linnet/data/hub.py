@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linnet.config import shown
 from linnet.console import progress, say
-from linnet.data.config import DataConfig
 from linnet.data.extras import library
+from linnet.data.options import DataConfig
 from linnet.data.tables import MOST_ROWS, first_lines, table_rows
 from linnet.data.tally import Notes, Tally
 from linnet.errors import UserError
+from linnet.settings import shown
 from linnet.tokenizers.hub import TIMEOUT_S
 
 PREFIX = "hf:"

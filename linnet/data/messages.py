@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from linnet.config import shown
 from linnet.data.dialogues import Message
 from linnet.data.tally import Notes
 from linnet.errors import UserError
+from linnet.settings import shown
 
 ROLES = {
     "system": "system",

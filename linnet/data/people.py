@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from linnet.config import shown
 from linnet.console import count_of
 from linnet.data.dialogues import Message
 from linnet.data.messages import answered
 from linnet.data.tally import Notes
 from linnet.errors import UserError
+from linnet.settings import shown
 
 MOST_NAMES_SAID = 12
 

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from linnet import __version__
-from linnet.config import shown
 from linnet.console import count_of, progress, say, size_text
-from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs
-from linnet.data.documents import Survey
 from linnet.data.folders import unread_record
 from linnet.data.hub import PREFIX
+from linnet.data.options import DataConfig
 from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
 from linnet.data.readers import Document, Reader, personal_line
 from linnet.data.shards import (
@@ -35,9 +33,11 @@ from linnet.data.shards import (
     token_dtype,
 )
 from linnet.data.sources import STDIN, find, source_name
+from linnet.data.splitting import Survey
 from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
 from linnet.files import making_folder, read_json, sha256, write_json
+from linnet.settings import shown
 from linnet.tokenizers import ChatTemplate, Tokenizer
 
 _SPOOL = "spool"

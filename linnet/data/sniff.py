@@ -3,8 +3,8 @@
 import json
 import re
 
-from linnet.data.config import DataConfig
 from linnet.data.encodings import by_mark
+from linnet.data.options import DataConfig
 from linnet.data.readers import chatgpt, exports, speakers, subtitles, whatsapp
 from linnet.data.shapes import BY_ENDING, BY_NAME, TEXT_ENDINGS
 from linnet.errors import UserError

@@ -13,13 +13,12 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from linnet.config import shown
 from linnet.console import progress, say
 from linnet.data import hub
-from linnet.data.config import DataConfig
 from linnet.data.encodings import by_mark
 from linnet.data.extras import library
 from linnet.data.folders import Unread, ending_of, guessed_binary, packs, read_line, unpack, unread_lines, wanted
+from linnet.data.options import DataConfig
 from linnet.data.packed import ZSTD, unpacked
 from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS, PEOPLE, ROWS
 from linnet.data.sniff import LOOKED_AT, sniff
@@ -27,6 +26,7 @@ from linnet.data.tally import Tally
 from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 from linnet.files import sha256
+from linnet.settings import shown
 
 ALLOWED = (
     f"a file, folder, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz or "

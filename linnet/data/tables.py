@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator
 from textwrap import shorten
 from typing import IO, Any
 
-from linnet.config import shown
 from linnet.data.columns import Choice, choose
-from linnet.data.config import DataConfig
 from linnet.data.extras import library
+from linnet.data.options import DataConfig
 from linnet.data.tally import Notes
 from linnet.data.text import BLOCK_BYTES, decoded
 from linnet.errors import UserError
+from linnet.settings import shown
 
 MOST_ROWS = 256
 """in one batch"""

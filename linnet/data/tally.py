@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from linnet.config import shown
+from linnet.settings import shown
 
 CHANGES: dict[str, tuple[str, str, str]] = {
     "line_ends": ("line end", "line ends", "of CR LF or CR became LF"),

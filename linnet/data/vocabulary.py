@@ -4,10 +4,10 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-from linnet.config import shown
 from linnet.console import progress, say
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.errors import UserError
+from linnet.settings import shown
 from linnet.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from linnet.tokenizers.bpe import MIN_VOCAB_SIZE
 from linnet.tokenizers.pretokenize import split_stream

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from linnet.errors import UserError
-from linnet.evaluate.documents import score_documents
+from linnet.evaluate.by_document import score_documents
 
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from linnet.config import shown, suggestion
 from linnet.errors import UserError
 from linnet.generate.alternatives import LEAST, aligned, alternatives, table_of
 from linnet.generate.notes import cut_note, unseen_note
+from linnet.settings import shown, suggestion
 from linnet.tokenizers.pieces import unseen_characters
 
 if TYPE_CHECKING:

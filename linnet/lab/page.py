@@ -18,11 +18,11 @@ from linnet.errors import UserError
 from linnet.lab.desk import Desk
 from linnet.lab.kept import Shelf
 from linnet.lab.runs import RunCard, list_runs, problem_of, run_card
-from linnet.lab.settings import settings
 from linnet.lab.show import fenced, plain, remark
+from linnet.lab.sidebar import settings
 from linnet.lab.talk import chat, writing
 from linnet.run import Run
-from linnet.train.sample import GREETING, LOOKED_AT, opening_turns
+from linnet.training.sample import GREETING, LOOKED_AT, opening_turns
 
 if TYPE_CHECKING:
     from linnet.lm import LM

@@ -29,7 +29,7 @@ def draw_run(run: Run) -> list[Path]:
     from linnet.plots.figures import save_png
     from linnet.plots.sample import sample_statistics
     from linnet.plots.tokenizer import tokenizer_analysis
-    from linnet.train.log import read_rows
+    from linnet.training.log import read_rows
 
     rows, name = read_rows(run.metrics_file), run.path.resolve().name
     written = [save_png(loss_perplexity_curves(rows, name), run.plots / "loss_perplexity_curves.png")]

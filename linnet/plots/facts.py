@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from linnet.config import to_dict
 from linnet.console import say
 from linnet.errors import UserError
 from linnet.evaluate.counting import Baselines, run_baselines
@@ -19,6 +18,7 @@ from linnet.files import read_json
 from linnet.model.config import ModelConfig, parameter_count
 from linnet.plots.curves import best_row, number, points, whole_evaluations
 from linnet.run import Run
+from linnet.settings import to_dict
 
 EXTRAS = ("conversation", "evaluation", "memorisation", "next_tokens", "samples")
 
@@ -50,7 +50,7 @@ class Facts:
             ValueError: `extra` has a key that the page has no place for.
         """
         from linnet.plots.sample import sample_statistics
-        from linnet.train.log import read_rows
+        from linnet.training.log import read_rows
 
         given = dict(extra or {})
         if unknown := sorted(given.keys() - set(EXTRAS)):

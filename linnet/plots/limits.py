@@ -8,7 +8,7 @@ from linnet.console import count_of
 from linnet.evaluate.counting import caution
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
-from linnet.train.preflight import proportion
+from linnet.training.preflight import proportion
 
 WORD = 6.0
 """characters of a word and the space after it, where no text is there to count them in"""

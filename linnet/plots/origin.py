@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linnet import config as configs
 from linnet.console import size_text
 from linnet.errors import UserError
 from linnet.plots.curves import number
 from linnet.plots.facts import Facts
-from linnet.train.config import Config
+from linnet.settings import differences, from_dict, read_toml, recipe_names, recipe_path, to_dict
+from linnet.training.recipe import Config
 
 Row = tuple[str, str]
 
@@ -37,7 +37,7 @@ def settings(facts: Facts) -> Settings:
     ]
     own = {name: values for name, values in facts.config.items() if isinstance(values, dict)}
     named = _recipe_of(facts.manifest)
-    found = {name: _differing(own, name) for name in ([named] if named else configs.recipe_names())}
+    found = {name: _differing(own, name) for name in ([named] if named else recipe_names())}
     recipe = min(found, key=lambda name: (len(found[name]), name))
     rows = [(key, shown(of_run), shown(of_recipe)) for key, (of_recipe, of_run) in found[recipe].items()]
     return Settings(Path(recipe).stem, named is not None, rows, sections)
@@ -47,17 +47,17 @@ def _recipe_of(manifest: Mapping[str, Any]) -> str | None:
     """The recipe that the run's command names, if it is still there."""
     command = manifest.get("command")
     words = [str(word) for word in command] if isinstance(command, list) else []
-    names = configs.recipe_names()
+    names = recipe_names()
     return next((word for word in words if word in names or (word.endswith(".toml") and Path(word).is_file())), None)
 
 
 def _differing(own: Mapping[str, Any], recipe: str) -> dict[str, tuple[Any, Any]]:
     """Settings with other values than `recipe` gives them, each with (recipe, own)."""
     try:
-        given = configs.to_dict(configs.from_dict(Config, configs.read_toml(configs.recipe_path(recipe)), Config()))
+        given = to_dict(from_dict(Config, read_toml(recipe_path(recipe)), Config()))
     except UserError:  # a file of the user's that has changed since
-        given = configs.to_dict(Config())
-    return configs.differences(given, dict(own))
+        given = to_dict(Config())
+    return differences(given, dict(own))
 
 
 def shown(value: object) -> str:

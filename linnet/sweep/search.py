@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from linnet.compare import Summary, ranked, summarise, verdict
-from linnet.config import differences, to_dict
 from linnet.console import say
 from linnet.data import Prepared
 from linnet.data.shards import MANIFEST
 from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.run import Run
+from linnet.settings import differences, to_dict
 from linnet.sweep.space import Trial
-from linnet.train.config import MAY_CHANGE_ON_RESUME, Config
-from linnet.train.pretrain import train
-from linnet.train.start import with_data
+from linnet.training.data import with_data
+from linnet.training.pretrain import train
+from linnet.training.recipe import MAY_CHANGE_ON_RESUME, Config
 
 FROM_TOKENIZER = {"model.vocab_size", "model.end_of_text"}
 """settings that a run takes from its data, whatever was asked for"""

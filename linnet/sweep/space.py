@@ -15,9 +15,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from linnet.config import from_dict
 from linnet.errors import UserError
-from linnet.train.config import Config
+from linnet.settings import from_dict
+from linnet.training.recipe import Config
 
 Values = dict[str, Any]
 """a combination: dotted config keys and what they are set to"""

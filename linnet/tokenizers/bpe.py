@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from linnet.config import shown
 from linnet.errors import UserError
+from linnet.settings import shown
 from linnet.tokenizers import hf_json
 from linnet.tokenizers.base import SPECIALS, Tokenizer, surrogate_error
 from linnet.tokenizers.bpe_merge import Merges

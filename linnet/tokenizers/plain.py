@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from linnet.config import shown
 from linnet.errors import UserError
+from linnet.settings import shown
 from linnet.tokenizers.base import SPECIALS, Tokenizer
 from linnet.tokenizers.hf_json import OPTIONS, file_document, names_of, refuse_what_changes_text, special_ids_of
 from linnet.tokenizers.pretokenize import split

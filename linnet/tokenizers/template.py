@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from linnet.config import shown
 from linnet.errors import UserError
 from linnet.files import read_text, write_text
+from linnet.settings import shown
 from linnet.tokenizers.base import END_OF_TEXT, SPECIALS, Tokenizer
 
 ROLES = ("system", "user", "assistant")

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags, unescaped
 from linnet.console import Flow, columns, emit, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 from linnet.runtime import cache_folder
+from linnet.settings import parse_flags, unescaped
 
 if TYPE_CHECKING:
     from linnet.generate.commands import Commanded

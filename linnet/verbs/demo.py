@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from linnet.config import from_dict, parse_flags, read_toml, recipe_path
 from linnet.console import emit, table, tell
+from linnet.settings import from_dict, parse_flags, read_toml, recipe_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,8 @@ def main(argv: Sequence[str]) -> int | None:
     """Runs the demo, then shows what came of it and what to type next."""
     args = parse_flags(Demo, argv, "linnet demo")
     from linnet.demo import demo
-    from linnet.train.config import Config
-    from linnet.train.signals import Interrupted
+    from linnet.training.recipe import Config
+    from linnet.training.signals import Interrupted
 
     config = from_dict(Config, read_toml(recipe_path("linnet-tiny")), Config())
     if args.minutes is not None:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
 from linnet.console import (
     count_of,
     emit,
@@ -18,6 +17,7 @@ from linnet.console import (
     with_error,
 )
 from linnet.errors import UserError
+from linnet.settings import parse_flags
 
 KINDS = "stories", "dialogues"
 """of built-in documents"""
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
     with status("loading the run and PyTorch ..."):
         args = parse_flags(Eval, argv, "linnet eval")
-        from linnet.assess import evaluate_run
+        from linnet.evaluation import evaluate_run
         from linnet.files import write_json
         from linnet.run import Run
 

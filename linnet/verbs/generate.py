@@ -8,10 +8,10 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags, unescaped
 from linnet.console import Flow, emit, read_stdin, say, status
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
+from linnet.settings import parse_flags, unescaped
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from linnet.config import parse_flags
 from linnet.console import Flow, emit, say, status, table
 from linnet.errors import UserError
+from linnet.settings import parse_flags
 from linnet.tokenizers.pieces import visible
 
 if TYPE_CHECKING:

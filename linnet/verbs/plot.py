@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
 from linnet.console import emit
+from linnet.settings import parse_flags
 
 
 @dataclass(frozen=True, kw_only=True)

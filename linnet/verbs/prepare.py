@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from linnet.config import parse_flags, shown
 from linnet.console import count_of, emit, size_text, table
 from linnet.data import DataConfig, Prepared, prepare
+from linnet.settings import parse_flags, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 
 def foretold(prepared: Prepared) -> list[str]:
     """Sentences about a little text: what it holds, what is to be expected of it, and how it is learned best."""
-    from linnet.train.forecast import LITTLE_BYTES, forecast
+    from linnet.training.forecast import LITTLE_BYTES, forecast
 
     split = prepared.split("train")
     builtin = any(source.startswith("builtin:") for source in prepared.manifest["options"]["sources"])

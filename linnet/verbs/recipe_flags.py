@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
-from linnet.config import from_dict, parse_flags, read_toml, recipe_path
-from linnet.train.config import Config
+from linnet.settings import from_dict, parse_flags, read_toml, recipe_path
+from linnet.training.recipe import Config
 
 DEFAULT_RECIPE = "linnet-tiny"
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from linnet import config as configs
+from linnet import settings
 from linnet.console import emit, table
 from linnet.errors import UserError
 
@@ -30,13 +30,13 @@ class Recipes:
 
 def main(argv: Sequence[str]) -> None:
     """Prints the table, or the recipe."""
-    args = configs.parse_flags(Recipes, argv, "linnet recipes")
+    args = settings.parse_flags(Recipes, argv, "linnet recipes")
     if args.what == "show":
         if args.name is None:
-            raise UserError(f"name the recipe to show: {', '.join(configs.recipe_names())}")
+            raise UserError(f"name the recipe to show: {', '.join(settings.recipe_names())}")
         show(args.name, args.all, args.json)
         return
-    found = {name: first_comment(name) for name in configs.recipe_names()}
+    found = {name: first_comment(name) for name in settings.recipe_names()}
     if args.json:
         emit({"recipes": found})
     else:
@@ -45,19 +45,19 @@ def main(argv: Sequence[str]) -> None:
 
 def show(name: str, everything: bool, as_json: bool) -> None:
     """Prints a recipe as it is written, or with all that it leaves at its default."""
-    path = configs.recipe_path(name)
-    values = configs.read_toml(path)
+    path = settings.recipe_path(name)
+    values = settings.read_toml(path)
     if not everything:
         emit(values) if as_json else print(path.read_text(encoding="utf-8"), end="")
         return
-    from linnet.train.config import Config
+    from linnet.training.recipe import Config
 
-    config = configs.from_dict(Config, values, Config())
+    config = settings.from_dict(Config, values, Config())
     unset = unset_fields(config)
     if as_json:
-        emit(configs.to_dict(config) | {"unset": unset})
+        emit(settings.to_dict(config) | {"unset": unset})
     else:
-        print(f"{configs.dumps(config)}\n# unset, which `linnet train --help` explains: {', '.join(unset)}")
+        print(f"{settings.dumps(config)}\n# unset, which `linnet train --help` explains: {', '.join(unset)}")
 
 
 def unset_fields(config: Any, where: str = "") -> list[str]:
@@ -71,5 +71,5 @@ def unset_fields(config: Any, where: str = "") -> list[str]:
 
 def first_comment(name: str) -> str:
     """What a recipe says of itself in its first line."""
-    with configs.recipe_path(name).open(encoding="utf-8") as file:
+    with settings.recipe_path(name).open(encoding="utf-8") as file:
         return file.readline().lstrip("# ").strip()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags
 from linnet.console import emit, say
 from linnet.errors import UserError
+from linnet.settings import parse_flags
 
 if TYPE_CHECKING:
     from linnet.run import Run

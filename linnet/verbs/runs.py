@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags, suggestion
 from linnet.console import count_text, emit, say, tell
 from linnet.errors import UserError
+from linnet.settings import parse_flags, suggestion
 
 if TYPE_CHECKING:
     from rich.table import Table

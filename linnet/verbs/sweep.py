@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional, UseAppendAction
 
 from linnet.console import count_of, emit, say, with_error
-from linnet.train.config import Config
+from linnet.training.recipe import Config
 from linnet.verbs.recipe_flags import recipe_and_flags
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def run(search: "Search", planned: "Sequence[Trial]", as_json: bool) -> int | None:
     """Trains, then shows the ranking; a stop is said with the way to go on."""
-    from linnet.train.signals import Interrupted
+    from linnet.training.signals import Interrupted
 
     try:
         search.run()

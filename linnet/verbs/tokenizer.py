@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from linnet.config import parse_flags, shown, suggestion
 from linnet.console import emit, read_stdin, say, size_text, table
 from linnet.errors import UserError
+from linnet.settings import parse_flags, shown, suggestion
 from linnet.tokenizers.pieces import unseen_characters, visible
 
 USAGE = """\

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from linnet.config import from_dict, parse_flags, recipe_names
 from linnet.console import duration_text, emit, say
 from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
-from linnet.train.config import Config
+from linnet.settings import from_dict, parse_flags, recipe_names
+from linnet.training.recipe import Config
 from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config
 
 if TYPE_CHECKING:
-    from linnet.train.ancestor import Ancestor
+    from linnet.training.ancestor import Ancestor
 
 LAST_SECONDS, LAST_SHARE = 4.0, 0.07
 """for the curves and the page that are drawn after training: so many, or that share of the time where it is less"""
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int | None:
     if "-h" in argv or "--help" in argv:
         show_help(argv)
         return 0
-    from linnet.train.start import check_preparing_flags
+    from linnet.training.data import check_preparing_flags
 
     began = time.monotonic()
     first = parse_flags(Train, argv, "linnet train")
@@ -101,7 +101,7 @@ def with_all(args: Train, config: Config) -> Config:
     """
     if not args.use_all:
         return config
-    from linnet.train.start import is_prepared
+    from linnet.training.data import is_prepared
 
     if args.data is not None and is_prepared(args.data):
         raise UserError(
@@ -130,9 +130,9 @@ def chosen(first: Train, argv: Sequence[str], began: float) -> int | None:
 def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float) -> int | None:
     """The same, for what --data names."""
     from linnet.data import Prepared
-    from linnet.train import dial, little
-    from linnet.train.forecast import LITTLE_BYTES
-    from linnet.train.start import is_prepared, with_data
+    from linnet.training import dial, little
+    from linnet.training.data import is_prepared, with_data
+    from linnet.training.forecast import LITTLE_BYTES
 
     folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
     if (folder / "config.toml").exists():
@@ -197,7 +197,7 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
 
 def opened(args: Train) -> Ancestor | None:
     """The run that --from names."""
-    from linnet.train.ancestor import Ancestor
+    from linnet.training.ancestor import Ancestor
 
     return None if args.from_run is None else Ancestor.open(args.from_run)
 
@@ -215,7 +215,7 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     """`config` with the micro-batch that fits into memory; a run that exists keeps its own."""
     from linnet import runtime
     from linnet.data import Prepared
-    from linnet.train.micro_batch import fitting, same_result
+    from linnet.training.micro_batch import fitting, same_result
 
     if (folder / "config.toml").exists():
         size = Run.open(folder).config()["train"].get("micro_batch_size")
@@ -257,10 +257,10 @@ def run(
             such a run always leaves a model.
     """
     from linnet.plots import draw_run, write_report
-    from linnet.train.pretrain import train
-    from linnet.train.signals import Interrupted
-    from linnet.train.start import with_data
-    from linnet.train.trackers import check_installed
+    from linnet.training.data import with_data
+    from linnet.training.pretrain import train
+    from linnet.training.signals import Interrupted
+    from linnet.training.trackers import check_installed
 
     check_installed(config.train.track)
     if data is None:

@@ -10,7 +10,7 @@ from dataclasses import Field, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from linnet.train.config import Config
+from linnet.training.recipe import Config
 
 FIRST = (
     "train.steps",

@@ -9,8 +9,8 @@ import torch
 
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.model import fused
-from linnet.train import losses
-from linnet.train.dial import PROBE_TOKENS, Law
+from linnet.training import losses
+from linnet.training.dial import PROBE_TOKENS, Law
 
 SIZES, TEXTS = (200_000, 400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000)
 KNOWN = Law(2.0, 0.001, 0.13)

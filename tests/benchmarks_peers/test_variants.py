@@ -10,8 +10,8 @@ from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.train.checkpoint import Position
-from linnet.train.config import Config, TrainConfig
+from linnet.training.checkpoint import Position
+from linnet.training.recipe import Config, TrainConfig
 
 TINY = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=32)
 

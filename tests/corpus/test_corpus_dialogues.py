@@ -13,9 +13,9 @@ from itertools import islice
 import pytest
 
 from linnet.corpus import Dialogue, Settings, dialogues, exam, parse_dialogue
-from linnet.corpus.documents import dialogue_grammar
 from linnet.corpus.exam import KINDS
 from linnet.corpus.facts import held_out
+from linnet.corpus.stories import dialogue_grammar
 from linnet.errors import UserError
 
 GOLDEN = "651c372757daf49e"
@@ -209,8 +209,8 @@ def test_a_small_exam_a_large_exam_and_an_impossible_one():
 
 def test_import_reads_no_grammar_and_no_torch():
     code = (
-        "import sys; import linnet.corpus; from linnet.corpus import documents;"
-        "print(documents.story_grammar.cache_info().currsize, 'torch' in sys.modules)"
+        "import sys; import linnet.corpus; from linnet.corpus import stories;"
+        "print(stories.story_grammar.cache_info().currsize, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "False"]

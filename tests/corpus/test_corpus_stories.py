@@ -14,8 +14,8 @@ from itertools import islice
 import pytest
 
 from linnet.corpus import Story, dialogues, parse_story, stories
-from linnet.corpus.documents import story_grammar
 from linnet.corpus.names import PEOPLE
+from linnet.corpus.stories import story_grammar
 
 GOLDEN = "891a127372fc0af1"
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from linnet.config import parse_flags
 from linnet.data import DataConfig
 from linnet.errors import UserError
-from linnet.train.config import Config
+from linnet.settings import parse_flags
+from linnet.training.recipe import Config
 from linnet.verbs.prepare import Prepare
 
 FLAGS = {
@@ -45,7 +45,7 @@ def test_several_globs_may_be_given():
 
 
 def test_settings_stand_in_the_manifest_and_come_back(make):
-    from linnet.config import from_dict
+    from linnet.settings import from_dict
 
     options = {"assistant": "B", "silence_hours": 2.0, "include": ("*.py",), "drop_nul": True}
     prepared = make({"a.txt": "A: Hi\nB: Ho\nA: Hi\nB: Hu\n"}, val_fraction=0, **options)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from linnet.data.config import DataConfig
 from linnet.data.hub import Dataset, dataset_of, spooled
+from linnet.data.options import DataConfig
 from linnet.errors import UserError
 from linnet.plots.page import data_card
 
@@ -297,7 +297,7 @@ def test_the_library_keeps_its_settings(make, dataset):
 _RUN = """
 import sys
 from pathlib import Path
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.data.hub import dataset_of, spooled
 *folders, spool = map(Path, sys.argv[1:])
 for number, folder in enumerate(folders):

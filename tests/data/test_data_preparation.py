@@ -303,7 +303,7 @@ def test_a_really_full_device_is_one_clear_error(make, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
 
-@pytest.mark.parametrize("place", ["linnet.data.documents.Survey.plan", "linnet.data.shards.ShardWriter.write"])
+@pytest.mark.parametrize("place", ["linnet.data.splitting.Survey.plan", "linnet.data.shards.ShardWriter.write"])
 def test_an_interrupt_leaves_nothing(make, tmp_path, monkeypatch, capsys, place):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
@@ -316,7 +316,7 @@ def test_an_interrupt_leaves_nothing(make, tmp_path, monkeypatch, capsys, place)
 
 
 def test_a_file_that_grows_meanwhile_is_refused(make, tmp_path, monkeypatch):
-    from linnet.data.documents import Survey
+    from linnet.data.splitting import Survey
 
     real = Survey.plan
 

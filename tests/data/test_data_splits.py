@@ -5,11 +5,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_pairs, keys, normalised, pair
-from linnet.data.documents import Survey
+from linnet.data.options import DataConfig
 from linnet.data.plan import DUPLICATE, EMPTY, SPLITS, TEST, TRAIN, VAL
 from linnet.data.readers import Document
+from linnet.data.splitting import Survey
 from linnet.errors import UserError
 
 

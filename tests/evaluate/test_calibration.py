@@ -16,8 +16,8 @@ from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.model.weights import calibrated
 from linnet.run import Run
-from linnet.train.config import Config, ScheduleConfig, TrainConfig
-from linnet.train.pretrain import train
+from linnet.training.pretrain import train
+from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 
 SETTINGS = Config(
     model=ModelConfig(block_size=32, n_layer=1, n_head=2, n_embd=16),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from linnet.errors import UserError
-from linnet.evaluate.documents import score_documents, windows
+from linnet.evaluate.by_document import score_documents, windows
 from linnet.evaluate.source import compare_with_source, document_content
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer

@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from linnet.assess import distance_to_source
-from linnet.config import dumps
 from linnet.data import Prepared
 from linnet.errors import UserError
+from linnet.evaluation import distance_to_source
 from linnet.files import sha256, write_json
 from linnet.lm import LM
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.model.weights import weights_of
 from linnet.run import Run
+from linnet.settings import dumps
 from linnet.tokenizers import BPETokenizer
-from linnet.train.config import Config
+from linnet.training.recipe import Config
 from linnet.verbs.eval import rows
 
 

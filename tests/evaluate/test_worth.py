@@ -10,17 +10,17 @@ import pytest
 from evaluate_models import END as END_ID
 from evaluate_models import split_of
 
-from linnet.assess import evaluate_run
 from linnet.data import Prepared, Split
 from linnet.errors import UserError
 from linnet.evaluate import counting
 from linnet.evaluate.counting import END, Baselines, baselines, caution, split_baselines, split_text, worth_lines
 from linnet.evaluate.ngram import NGram
+from linnet.evaluation import evaluate_run
 from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.tokenizers import BPETokenizer
-from linnet.train.config import Config, TrainConfig
-from linnet.train.pretrain import train
+from linnet.training.pretrain import train
+from linnet.training.recipe import Config, TrainConfig
 from linnet.verbs.eval import perplexity_text, rows, sentences
 
 FOUND = Baselines(uniform=6.0, letters=4.8, counting=2.25, order=7, counted_bytes=9, scored_bytes=9, distinct=64)

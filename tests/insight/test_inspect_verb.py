@@ -9,7 +9,6 @@ import torch
 
 import linnet
 from linnet.__main__ import main
-from linnet.config import dumps
 from linnet.files import sha256, write_json
 from linnet.insight import next_tokens
 from linnet.model.config import ModelConfig
@@ -17,8 +16,9 @@ from linnet.model.transformer import Transformer
 from linnet.model.weights import weights_of
 from linnet.plots import insight as pictures
 from linnet.run import Run
+from linnet.settings import dumps
 from linnet.tokenizers import BPETokenizer
-from linnet.train.config import Config
+from linnet.training.recipe import Config
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -115,7 +115,7 @@ def test_what_to_install_is_the_checkout_where_this_is_one(tmp_path: Path, monke
 
 def test_sliders_at_their_ends_switch_the_filters_off() -> None:
     pytest.importorskip("streamlit")
-    from linnet.lab.settings import sampling_of
+    from linnet.lab.sidebar import sampling_of
 
     assert sampling_of(0.8, 0, 1.0, 1.0, 200, None, "") == Sampling()
     expected = Sampling(

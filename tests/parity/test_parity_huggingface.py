@@ -16,7 +16,7 @@ from parity_huggingface import BLOCK, VOCAB, gpt2, llama, qwen3, same_weights
 from linnet.generate.engine import generate
 from linnet.generate.sampling import Sampling
 from linnet.model.config import parameter_count
-from linnet.train.losses import IGNORE, next_token_loss
+from linnet.training.losses import IGNORE, next_token_loss
 
 MODELS = {
     "gpt2": gpt2,

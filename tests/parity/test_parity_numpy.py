@@ -12,7 +12,7 @@ from linnet.insight import attention_maps
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.model.weights import weights_of
-from linnet.train.losses import IGNORE, next_token_loss
+from linnet.training.losses import IGNORE, next_token_loss
 
 END = 22
 SMALL = ModelConfig(vocab_size=23, block_size=10, n_layer=2, n_head=4, n_embd=16, mlp_hidden=24)

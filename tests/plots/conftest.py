@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from fake_run import BATCH, BLOCK, MakeRun, metrics, sample, story, write_lines
 
-from linnet.config import dumps
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.files import write_json
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.train.config import Config, TrainConfig
+from linnet.settings import dumps
+from linnet.training.recipe import Config, TrainConfig
 
 
 @pytest.fixture(scope="session")

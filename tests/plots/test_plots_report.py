@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from fake_run import BATCH, BLOCK, MakeRun, contrast, early_metrics, metrics, sample
 
-from linnet.config import RECIPES
 from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluate.counting import split_baselines
@@ -24,6 +23,7 @@ from linnet.plots.page import headline
 from linnet.plots.report import PICTURE
 from linnet.plots.writing import spread, timeline, with_exam_notes
 from linnet.run import Run
+from linnet.settings import RECIPES
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "source"}
 LOADING = {"src", "srcset", "href", "xlink:href", "data", "poster", "action", "background"}

@@ -11,7 +11,7 @@ from linnet import demo
 from linnet.__main__ import main
 from linnet.data import Prepared
 from linnet.run import Run
-from linnet.train.sample import GREETING, opening_turns
+from linnet.training.sample import GREETING, opening_turns
 
 QUICK = (
     "--train.steps 4 --train.compile off --train.sample-tokens 3 --model.n-layer 1 --model.n-embd 32 "

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from linnet.console import count_of, say
 from linnet.data import people, personal
-from linnet.data.config import DataConfig
 from linnet.data.dialogues import identity_repeats, pair
+from linnet.data.options import DataConfig
 from linnet.data.people import Cast, Utterance
 from linnet.data.readers.reading import Advance, Document, Reading
 from linnet.data.shapes import BY_NAME, PEOPLE

@@ -5,13 +5,13 @@ import itertools
 import sys
 from collections.abc import Iterable, Iterator
 
-from linnet.config import shown
 from linnet.data.columns import choose
-from linnet.data.config import DataConfig
+from linnet.data.options import DataConfig
 from linnet.data.readers.reading import Document, Reading
 from linnet.data.readers.rows import Rows
 from linnet.data.text import lines
 from linnet.errors import UserError
+from linnet.settings import shown
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 

@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from linnet.config import shown
 from linnet.data.columns import DIALOGUES, PAIRS, TEXT
 from linnet.data.readers.reading import Document, Reading
 from linnet.data.readers.rows import Rows, log_probability
 from linnet.data.text import lines
 from linnet.errors import UserError
+from linnet.settings import shown
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 

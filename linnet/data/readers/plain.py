@@ -4,10 +4,10 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from linnet.config import shown
 from linnet.data.readers.reading import Document, Reading
 from linnet.data.readers.speakers import may_be
 from linnet.data.text import lines, split_text, watched
+from linnet.settings import shown
 
 USUAL_SEPARATOR = "<|endoftext|>"
 

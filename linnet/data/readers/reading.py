@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from linnet.data.config import DataConfig
 from linnet.data.dialogues import Message
+from linnet.data.options import DataConfig
 from linnet.data.tally import Notes, Tally
 from linnet.data.text import decoded, line_feeds, without_nul
 from linnet.errors import UserError

@@ -4,12 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from linnet.config import shown
 from linnet.data.columns import OWN, Choice, choose
 from linnet.data.dialogues import Message, pair
 from linnet.data.messages import answered, checked_messages
 from linnet.data.readers.reading import Document, Reading
 from linnet.errors import UserError
+from linnet.settings import shown
 
 
 class Rows:

@@ -1,0 +1,1 @@
+"""batches -> checkpoint: the loop, objectives, optimiser, schedule, checkpoints and logs."""

@@ -1,0 +1,116 @@
+"""An earlier run as the beginning of a new one: its shape, its vocabulary and its weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from linnet.errors import UserError
+from linnet.files import read_object
+from linnet.model.config import ModelConfig
+from linnet.model.weights import load_weights
+from linnet.run import Checkpoint, Run
+from linnet.settings import from_dict
+from linnet.training.recipe import Config
+
+if TYPE_CHECKING:
+    from linnet.data import Prepared
+    from linnet.model.transformer import Transformer
+
+FREE = frozenset({"dropout", "attention_dropout", "attention", "init", "within_documents", "end_of_text", "vocab_size"})
+"""settings of a model that no weights depend on, or that follow from the vocabulary"""
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A run to begin from, and which of its checkpoints."""
+
+    run: Run
+    checkpoint: Checkpoint
+
+    @classmethod
+    def open(cls, path: str | Path, which: str = "best") -> Ancestor:
+        """The run in `path`, with the checkpoint called "best", "last", or by its step.
+
+        Raises:
+            UserError: there is no such run or checkpoint.
+        """
+        run = Run.open(path)
+        return cls(run, run.checkpoint(which))
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The model of the run."""
+        return self.run.model_config()
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """Its vocabulary, which the new run reads its text with."""
+        return self.run.path / "tokenizer.json"
+
+    def applied(self, config: Config) -> Config:
+        """`config` with the shape and the vocabulary of this run; what no weights depend on stays as it is."""
+        shape = replace(self.shape, **{name: getattr(config.model, name) for name in FREE})
+        prepare = replace(config.prepare, tokenizer=str(self.tokenizer_file))
+        return replace(config, model=replace(shape, vocab_size=self.shape.vocab_size), prepare=prepare)
+
+    def config(self) -> Config:
+        """The settings that the run was trained with."""
+        return from_dict(Config, self.run.config())
+
+    def check(self, config: Config) -> None:
+        """Compares the shape that a new run asks for with what there is.
+
+        Raises:
+            UserError: they differ in something that weights depend on.
+        """
+        for name in sorted({field.name for field in fields(ModelConfig)} - FREE):
+            here, asked = getattr(self.shape, name), getattr(config.model, name)
+            longer = name == "block_size" and self.shape.position == "rotary"  # which has no table to outgrow
+            if here != asked and not longer:
+                raise UserError(
+                    f"{self.run.path} has model.{name} = {here}, and {asked} is asked for: its weights fit no other "
+                    f"shape; leave --model.{name.replace('_', '-')} away, or train without --from"
+                )
+
+    def check_data(self, prepared: Prepared) -> None:
+        """Compares the vocabulary of prepared data with that of this run.
+
+        Raises:
+            UserError: the data was prepared with another.
+        """
+        ours, theirs = self.run.tokenizer(), prepared.tokenizer()
+        if theirs.fingerprint() not in (ours.fingerprint(), ours.with_special_tokens().fingerprint()):
+            raise UserError(
+                f"{prepared.folder} was prepared with another vocabulary than {self.run.path} has, so the same numbers "
+                f"mean other texts; prepare it again with --tokenizer {self.tokenizer_file}, or give the text itself "
+                "as --data"
+            )
+
+    def load_into(self, model: Transformer) -> None:
+        """Puts the weights into `model`; ids that only the new vocabulary has keep the weights they were built with.
+
+        Raises:
+            UserError: the weights are damaged, or of another shape.
+        """
+        saved = self.checkpoint.tensors("model.safetensors")
+        for name, parameter in model.named_parameters():
+            old = saved.get(name)
+            # a table of ids may have become longer: dialogues give GPT-2's vocabulary the marks of a chat
+            if old is not None and len(parameter) == model.config.vocab_size > len(old) == self.shape.vocab_size:
+                saved[name] = torch.cat((old, parameter.detach()[len(old) :].to(old.device, old.dtype)))
+        load_weights(model, saved)
+
+    def record(self) -> dict[str, Any]:
+        """What the manifest of the new run keeps of it: no path of this machine."""
+        hashes = read_object(self.checkpoint.path / "manifest.json", "sha256")["sha256"]
+        return {
+            "run": self.run.path.resolve().name,
+            "step": self.checkpoint.step,
+            "weights_sha256": hashes["model.safetensors"],
+            "tokenizer": self.run.manifest()["tokenizer"],
+            "sources": self.run.manifest()["data"]["manifest"]["options"]["sources"],
+        }

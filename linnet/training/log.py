@@ -1,0 +1,135 @@
+"""metrics.jsonl, training_log.csv and samples.jsonl: appended line by line, cut back to the checkpoint on resume.
+
+Rows of metrics.jsonl have a `kind`: train, eval, coach (a sentence of advice), or probe: an early look, with the loss
+of a small part of the validation text (`val_loss` of `val_tokens` tokens) and a short `sample`. An eval row of a part
+says so in `val_share` and `val_tokens`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet.errors import UserError
+from linnet.files import write_text
+from linnet.run import Run
+from linnet.training.trackers import Guarded, History
+
+if TYPE_CHECKING:
+    from linnet.evaluate.loss import Evaluation
+
+COLUMNS = (
+    "step",
+    "tokens",
+    "train_loss",
+    "train_perplexity",
+    "val_loss",
+    "val_standard_error",
+    "val_perplexity",
+    "val_bits_per_byte",
+    "val_bits_per_char",
+    "val_accuracy",
+    "lr",
+    "grad_norm",
+    "tokens_per_s",
+    "memory_bytes",
+    "elapsed_s",
+)
+"""of training_log.csv; metrics.jsonl has the same names, without those that a line has no value for"""
+
+
+class MetricsLog:
+    """Writes one row to metrics.jsonl and to training_log.csv at a time; a row is on disk when `write` returns."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others."""
+        self.run = run
+        self.csv_file = run.path / "training_log.csv"
+        self.tracker: Guarded | None = None
+        self.rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
+        """what was logged before this session"""
+        samples = [row for row in read_rows(run.samples_file) if row["step"] <= step]
+        write_text(run.metrics_file, "".join(_line(row) for row in self.rows))
+        write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in self.rows))
+        write_text(run.samples_file, "".join(_line(row) for row in samples))
+        self.history = History(step, sorted([*self.rows, *samples], key=lambda row: int(row["step"])))
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Appends a row of metrics, or of advice."""
+        _append(self.run.metrics_file, _line(row))
+        _append(self.csv_file, _csv_line(row))
+        self._track(row)
+
+    def write_sample(self, row: dict[str, Any]) -> None:
+        """Appends a sample."""
+        _append(self.run.samples_file, _line(row))
+        self._track(row)
+
+    def _track(self, row: dict[str, Any]) -> None:
+        if self.tracker is not None:
+            self.tracker.row(row)
+
+    def close(self) -> None:
+        """Ends the tracker, if there is one; the files need no end."""
+        if self.tracker is not None:
+            self.tracker.close()
+        self.tracker = None
+
+
+def evaluation_row(result: Evaluation, step: int, tokens: int, elapsed_s: float) -> dict[str, Any]:
+    """The row of metrics.jsonl for the validation split as it was scored after `step` steps and `tokens` labels."""
+    return {
+        "kind": "eval",
+        "step": step,
+        "tokens": tokens,
+        "val_loss": result.loss,
+        "val_standard_error": result.standard_error,
+        "val_perplexity": perplexity(result.loss),
+        "val_bits_per_byte": result.bits_per_byte,
+        "val_bits_per_char": result.bits_per_char,
+        "val_accuracy": result.accuracy,
+        "elapsed_s": round(elapsed_s, 3),
+    }
+
+
+def perplexity(loss: float) -> float:
+    """e to the loss, as far as a float goes."""
+    return math.exp(min(loss, 700.0))  # beyond lies overflow, and nothing meaningful
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a .jsonl file; a last line that was cut off by a crash is left out. No file: no rows."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # splitlines() would also cut at U+2028 in samples
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _csv_line(row: dict[str, Any]) -> str:
+    """A line of the table; nothing for advice, which has no numbers, nor for early looks, whose losses are others."""
+    if row.get("kind") in ("coach", "probe"):
+        return ""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
+    return buffer.getvalue()
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

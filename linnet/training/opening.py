@@ -1,0 +1,136 @@
+"""The folder of a run that is to be trained: made, or opened and held to the settings it began with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from linnet import runtime
+from linnet.console import say
+from linnet.errors import UserError
+from linnet.files import sha256, write_json, write_text
+from linnet.model.config import flops_per_token
+from linnet.run import Run
+from linnet.settings import differences, dumps, from_dict, to_dict
+from linnet.training.compilation import will_compile
+from linnet.training.recipe import MAY_CHANGE_ON_RESUME, Config
+
+if TYPE_CHECKING:
+    import torch
+
+    from linnet.data import Prepared
+    from linnet.training.ancestor import Ancestor
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a run folder is made of, or compared with."""
+
+    config: Config
+    prepared: Prepared
+    device: torch.device
+    ancestor: Ancestor | None = None
+    command: Sequence[str] = ()
+    notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def open(self, path: Path) -> tuple[Run, dict[str, Any]]:
+        """The run in `path`, made if it is not there, and its automatic choices.
+
+        Raises:
+            UserError: it is a run of another config, or holds something else.
+        """
+        run = Run(path)
+        if not run.config_file.exists():
+            return run, self._make(run)
+        run = Run.open(path)
+        manifest = run.manifest()
+        if manifest["tokenizer"] != self.prepared.tokenizer().fingerprint():
+            raise UserError(
+                f"{path} was trained with another tokenizer than {self.prepared.folder} was prepared with; prepare the "
+                f"text with --tokenizer {path / 'tokenizer.json'}, or take another --run"
+            )
+        # settings that came after the run was begun have their defaults in it
+        changed = differences(to_dict(from_dict(Config, run.config())), to_dict(self.config))
+        for key, (old, new) in changed.items():
+            if key not in MAY_CHANGE_ON_RESUME:
+                raise UserError(
+                    f"{path} was trained with {key} = {old!r}, and {new!r} is asked for now; "
+                    "take the old value to continue it, or another --run"
+                )
+        begun = None if self.ancestor is None else self.ancestor.record()
+        if begun is not None and (manifest.get("from") or {}).get("weights_sha256") != begun["weights_sha256"]:
+            raise UserError(f"{path} did not begin with these weights of {begun['run']}; take another --run")
+        if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
+            raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
+        if changed:
+            write_text(run.config_file, dumps(self.config))
+        return run, self._asked(run, manifest["choices"])
+
+    def _asked(self, run: Run, choices: dict[str, Any]) -> dict[str, Any]:
+        """The choices of a run that goes on: as it began, unless threads or compiling are asked for by name."""
+        wanted, train = dict(choices), self.config.train
+        if train.threads is not None:
+            wanted["threads"] = train.threads
+        if train.compile == "off" or (train.compile == "on" and not choices["compile"]):
+            wanted["compile"] = self._compiles()
+        for name, value in wanted.items():
+            if value != choices[name]:
+                say(f"{name}: {_told(value)}, as asked, and {_told(choices[name])} before; last digits may differ so")
+        return wanted if wanted == choices else choose(run, wanted)
+
+    def _compiles(self) -> bool:
+        train = self.config.train
+        flop = train.steps * train.batch_size * self.config.model.block_size * flops_per_token(self.config.model)
+        return will_compile(train.compile, train.max_minutes, flop, self.device, say)
+
+    def _make(self, run: Run) -> dict[str, Any]:
+        """Writes all of a new run but its weights; config.toml last, because it is what makes it a run."""
+        if run.path.exists() and not run.path.is_dir():
+            raise UserError(f"{run.path} is a file; name a folder for --run")
+        if run.path.exists():
+            # what a run that was killed while it was made can have left; anything else is not ours to write over
+            own = {"tokenizer.json", "template.jinja", "manifest.json", "data"}
+            others = {entry.name for entry in run.path.iterdir() if not entry.name.startswith(".")} - own
+            if others or run.path.resolve() == self.prepared.folder.resolve():
+                raise UserError(f"{run.path} holds other files and is no run; name a new folder for --run")
+        write_text(run.path / "tokenizer.json", (self.prepared.folder / "tokenizer.json").read_text(encoding="utf-8"))
+        template = self.prepared.folder / "template.jinja"
+        if template.exists():
+            shutil.copyfile(template, run.template_file)
+        choices = {"compile": self._compiles(), "threads": runtime.set_threads(self.config.train.threads)}
+        manifest = {
+            "version": 1,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": list(self.command),
+            "versions": runtime.versions(),
+            "machine": runtime.machine(self.device),
+            "tokenizer": self.prepared.tokenizer().fingerprint(),
+            "template": sha256(run.template_file) if template.exists() else None,
+            "data": {
+                "path": str(self.prepared.folder),
+                "train_files": self.prepared.manifest["splits"]["train"]["files"],
+                "manifest": self.prepared.manifest,
+            },
+            "choices": choices,
+            **self.notes,
+        }
+        if self.ancestor is not None:
+            manifest["from"] = self.ancestor.record()
+        write_json(run.manifest_file, manifest)
+        write_text(run.config_file, dumps(self.config))
+        return choices
+
+
+def choose(run: Run, choices: dict[str, Any]) -> dict[str, Any]:
+    """`choices`, written into the run's manifest, so that they are kept when it goes on."""
+    write_json(run.manifest_file, {**run.manifest(), "choices": choices})
+    return choices
+
+
+def _told(value: object) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

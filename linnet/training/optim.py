@@ -1,0 +1,300 @@
+"""Muon and AdamW in one optimiser, each for the parameters it suits."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from linnet import runtime
+
+if TYPE_CHECKING:
+    from linnet.model.transformer import Transformer
+    from linnet.training.recipe import OptimConfig
+
+
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+"""of the Newton-Schulz iteration: x becomes a x + b x³ + c x⁵, for each singular value x"""
+
+EPSILON = 1e-8
+"""keeps AdamW from dividing by zero"""
+
+ONE_PASS_DEVICES = ("cpu", "cuda")
+"""for which PyTorch has AdamW as one kernel"""
+
+
+def newton_schulz(G: Tensor, steps: int = 5) -> Tensor:
+    """Each matrix of `G` with its singular values moved to about one: the nearest orthogonal matrix, roughly.
+
+    Args:
+        G: (N, rows, columns). Computed in the dtype it has: bfloat16 will do where products of it are quicker.
+    Returns:
+        (N, rows, columns); singular values lie within about 0.7 to 1.2.
+    Source: a quintic Newton-Schulz iteration with the coefficients of K. Jordan, "Muon" (2024).
+    """
+    wide = G.shape[-2] <= G.shape[-1]
+    X = G if wide else G.mT  # the iteration multiplies by the smaller side's square
+    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # in half precision small singular values would be lost in the squares, and square matrices have nothing to gain
+    by_squares = X.dtype == torch.float32 and X.shape[-1] >= 2 * X.shape[-2] and steps > 1
+    X = _orthogonal_by_squares(X, steps) if by_squares else _orthogonal(X, steps)
+    return X if wide else X.mT
+
+
+def _orthogonal(X: Tensor, steps: int) -> Tensor:
+    """The iteration as it is written: X becomes (a + b A + c A²) X, with A = X Xᵀ."""
+    a, b, c = COEFFICIENTS
+    for _ in range(steps):
+        A = X @ X.mT
+        B = torch.baddbmm(A, A, A, beta=b, alpha=c)  # b A + c A²
+        X = torch.baddbmm(X, B, X, beta=a)  # a X + B X
+    return X
+
+
+def _orthogonal_by_squares(X: Tensor, steps: int) -> Tensor:
+    """The same from products of the smaller side's squares alone.
+
+    With P = a + b A + c A² a step makes P X of X, so P A P of A: the steps' factors P are multiplied together, and X is
+    multiplied once, at the end.
+    """
+    A = X @ X.mT
+    factor = P = _step_factor(A)
+    for _ in range(steps - 1):
+        A = P @ A @ P
+        P = _step_factor(A)
+        factor = P @ factor
+    return factor @ X
+
+
+def _step_factor(A: Tensor) -> Tensor:
+    """What a step multiplies X with: a + b A + c A²."""
+    a, b, c = COEFFICIENTS
+    P = torch.baddbmm(A, A, A, beta=b, alpha=c)
+    P.diagonal(dim1=-2, dim2=-1).add_(a)
+    return P
+
+
+def adamw(
+    weights: list[Tensor],
+    gradients: list[Tensor],
+    means: list[Tensor],
+    squares: list[Tensor],
+    *,
+    count: int,
+    lr: float,
+    betas: tuple[float, float],
+    decay: float,
+    one_pass: bool,
+) -> None:
+    """Adam with decoupled weight decay, in place. Source: arXiv:1711.05101, algorithm 2.
+
+    Args:
+        weights, gradients, means, squares: tensors of equal shapes, one of each for a parameter.
+        count: steps taken, with this one.
+        betas: decay of the gradient's mean and of its square.
+        one_pass: by PyTorch's kernel, which reads and writes each number once; the formulas below otherwise.
+    """
+    if one_pass:
+        counts = [torch.full((), float(count), device=weights[0].device)] * len(weights)
+        torch._fused_adamw_(
+            weights,
+            gradients,
+            means,
+            squares,
+            [],
+            counts,
+            lr=lr,
+            beta1=betas[0],
+            beta2=betas[1],
+            weight_decay=decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+        return
+    torch._foreach_lerp_(means, gradients, 1 - betas[0])
+    torch._foreach_mul_(squares, betas[1])
+    torch._foreach_addcmul_(squares, gradients, gradients, 1 - betas[1])
+    torch._foreach_mul_(weights, 1 - lr * decay)
+    denominators = torch._foreach_sqrt(squares)
+    torch._foreach_div_(denominators, math.sqrt(1 - betas[1] ** count))
+    torch._foreach_add_(denominators, EPSILON)
+    torch._foreach_addcdiv_(weights, means, denominators, -lr / (1 - betas[0] ** count))
+
+
+class Optimizer:
+    """Steps all parameters of a model: Muon for the matrices of its blocks, AdamW for all others.
+
+    With `kind = "adamw"` AdamW steps everything. States are plain tensors by parameter name, so that
+    `state_dict` needs no pickle.
+    """
+
+    def __init__(self, model: Transformer, config: OptimConfig) -> None:
+        self.config = config
+        self.step_count = 0
+        self.state: dict[str, Tensor] = {}
+        named = dict(model.named_parameters())
+        matrices = [n for n, p in named.items() if config.kind == "muon" and _is_block_matrix(n, p)]
+        self.parameters: dict[str, Tensor] = dict(named)
+        shapes: dict[torch.Size, list[str]] = defaultdict(list)
+        for name in matrices:
+            shapes[named[name].shape].append(name)
+        self.muon_groups = list(shapes.values())
+        rest = [name for name in named if name not in set(matrices)]
+        groups: dict[float, list[str]] = defaultdict(list)
+        for name in rest:
+            groups[self._decay_of(name)].append(name)
+        self.adamw_groups = list(groups.items())
+        for name in matrices:
+            self.state[f"{name}.momentum"] = torch.zeros_like(named[name])
+        for name in rest:
+            self.state[f"{name}.mean"] = torch.zeros_like(named[name])
+            self.state[f"{name}.square"] = torch.zeros_like(named[name])
+
+    def _decay_of(self, name: str) -> float:
+        """The weight decay of a parameter that AdamW steps: none for biases, gains and shares."""
+        if self.parameters[name].dim() < 2 or name == "token_shift":
+            return 0.0
+        outer = "embedding" in name or name.startswith("lm_head")
+        return self.config.embedding_decay if outer else self.config.weight_decay
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for parameter in self.parameters.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, scale: float) -> None:
+        """One update at `scale` times the peak learning rates. Parameters without a gradient stay."""
+        self.step_count += 1
+        for names in self.muon_groups:
+            self._muon(names, self.config.matrix_lr * scale)
+        for decay, names in self.adamw_groups:
+            self._adamw(names, self.config.lr * scale, decay)
+
+    def _muon(self, names: list[str], lr: float) -> None:
+        """Nesterov momentum, orthogonalised, for matrices of one shape at once."""
+        names = [name for name in names if self.parameters[name].grad is not None]
+        if not names:
+            return
+        weights = [self.parameters[name] for name in names]
+        gradients = [_gradient(weight) for weight in weights]
+        momenta = [self.state[f"{name}.momentum"] for name in names]
+        torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
+        ahead = torch._foreach_lerp(gradients, momenta, self.config.momentum)
+        matrices = torch.stack(ahead)
+        if runtime.has_bfloat16(matrices.device):
+            matrices = matrices.bfloat16()
+        updates = newton_schulz(matrices, self.config.newton_schulz_steps).to(weights[0].dtype)
+        rows, columns = weights[0].shape
+        size = lr * math.sqrt(max(1.0, rows / columns))  # keeps the change of outputs alike for all shapes
+        torch._foreach_mul_(weights, 1 - lr * self.config.weight_decay)
+        torch._foreach_add_(weights, list(updates.unbind()), alpha=-size)
+
+    def _adamw(self, names: list[str], lr: float, decay: float) -> None:
+        """`adamw` for the parameters of one decay."""
+        names = [name for name in names if self.parameters[name].grad is not None]
+        if not names:
+            return
+        weights = [self.parameters[name] for name in names]
+        gradients = [_gradient(weight) for weight in weights]
+        means = [self.state[f"{name}.mean"] for name in names]
+        squares = [self.state[f"{name}.square"] for name in names]
+        betas = self.config.beta1, self.config.beta2
+        one_pass = weights[0].device.type in ONE_PASS_DEVICES
+        adamw(
+            weights,
+            gradients,
+            means,
+            squares,
+            count=self.step_count,
+            lr=lr,
+            betas=betas,
+            decay=decay,
+            one_pass=one_pass,
+        )
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All states by name, and the count of steps taken."""
+        return {**self.state, "step_count": torch.tensor(self.step_count)}
+
+    @torch.no_grad()
+    def load_state_dict(self, saved: dict[str, Tensor]) -> None:
+        """Takes back what `state_dict` gave.
+
+        Raises:
+            ValueError: the names or shapes are not those of this model and optimiser.
+        """
+        if saved.keys() != self.state_dict().keys():
+            raise ValueError("the optimiser's state is of another model or optimiser")
+        for name, tensor in self.state.items():
+            tensor.copy_(saved[name])
+        self.step_count = int(saved["step_count"])
+
+
+def _gradient(weight: Tensor) -> Tensor:
+    assert weight.grad is not None
+    return weight.grad
+
+
+def _is_block_matrix(name: str, parameter: Tensor) -> bool:
+    return name.startswith("blocks.") and parameter.dim() == 2 and "embedding" not in name
+
+
+def clip_gradients(parameters: list[Tensor], limit: float) -> Tensor:
+    """Scales all gradients down so that their common norm is at most `limit` (0: leaves them).
+
+    Where the device works by itself nothing waits for the norm: it decides there, and is read later.
+
+    Returns:
+        The norm before, a float32 scalar on the device. With inf or nan the gradients are of no use.
+    """
+    gradients = [_gradient(p) for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros((), device=parameters[0].device)
+    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    if limit and runtime.is_asynchronous(norm.device):
+        torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
+    elif limit and limit < float(norm) < math.inf:
+        torch._foreach_mul_(gradients, limit / float(norm))
+    return norm
+
+
+class LossScaler:
+    """Keeps float16 gradients in range: losses are multiplied, gradients divided again before they are looked at.
+
+    Source: arXiv:1710.03740, section 3.2. A step whose gradients overflow is not taken: the caller halves the
+    scale with `shrink` and repeats the same batch, so that neither schedule nor data move on.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.scale = 65536.0 if enabled else 1.0
+        self.good_steps = 0
+
+    def unscale(self, parameters: list[Tensor]) -> None:
+        """Divides all gradients by the scale."""
+        if self.enabled:
+            torch._foreach_mul_([_gradient(p) for p in parameters if p.grad is not None], 1 / self.scale)
+
+    def shrink(self) -> None:
+        """After an overflow: half the scale."""
+        self.scale /= 2
+        self.good_steps = 0
+
+    def grow(self) -> None:
+        """After a good step: every 2,000 of them double the scale."""
+        self.good_steps += 1
+        if self.enabled and self.good_steps % 2000 == 0:
+            self.scale *= 2
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs."""
+        return {"scale": self.scale, "good_steps": self.good_steps}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.scale, self.good_steps = saved["scale"], saved["good_steps"]

@@ -1,0 +1,139 @@
+"""What a run will cost and whether model and data fit each other, said before the first step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from linnet.console import count_of, count_text, say, size_text
+from linnet.errors import UserError
+from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
+from linnet.training.micro_batch import WAY_OUT, fitting, same_result, windows
+from linnet.training.recipe import TrainConfig
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Counts that follow from the configuration alone."""
+
+    parameters: int
+    flops_per_token: int
+    """floating-point operations to train on one token"""
+    memory_bytes: int
+    """an estimate of what the model's numbers take in training; Python and PyTorch come on top"""
+    micro_batch: int
+    """windows in one forward pass"""
+    tokens_per_step: int
+    steps: int
+    max_minutes: float | None
+    epochs: float
+    """how often the training split is read when all steps are taken, or as many as fit into the time"""
+    tokens_per_parameter: float
+    """training tokens that exist (not repeated) for each parameter"""
+    held_back: tuple[str, ...] = ()
+    """what stands against learning the text by heart: "dropout 0.3", ..."""
+    too_much: str = ""
+    """a sentence where the memory does not suffice"""
+
+    def lines(self) -> list[str]:
+        """The counts as sentences, with advice where model and data do not fit."""
+        found = [
+            f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token; "
+            f"memory to train: about {size_text(self.memory_bytes)} with {windows(self.micro_batch)} at a time, "
+            "Python and PyTorch not counted",
+            f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
+        ]
+        if self.too_much:
+            found.insert(1, self.too_much)
+        if self.tokens_per_parameter < 0.2 and self.epochs > 10:
+            found.append(
+                f"advice: the model has {proportion(self.tokens_per_parameter)} and may read that text "
+                f"{self.epochs:,.0f} times; {self._against_rote()}"
+            )
+        return found
+
+    def _against_rote(self) -> str:
+        """What keeps the model from learning its text by heart, or that nothing does."""
+        if not self.held_back:
+            return "it will learn it by heart. More text, a smaller model or fewer steps will serve better"
+        return f"against learning it by heart stand {', '.join(self.held_back)}, and the best weights are kept"
+
+    def _reading(self) -> str:
+        """How much of the training split will be read, as far as that is known before the first step."""
+        if self.max_minutes is not None:
+            minutes = "a minute" if self.max_minutes == 1 else f"{self.max_minutes:.3g} minutes"
+            return f"as many steps as fit into {minutes}, or all {self.steps:,}"
+        return f"{self.steps:,} steps read the training split {self.epochs:.1f} times"
+
+    def announce(self) -> None:
+        """Says the lines."""
+        for line in self.lines():
+            say(line)
+
+
+def proportion(tokens_per_parameter: float) -> str:
+    """Text beside parameters, the larger count for one of the smaller: "2.3 tokens of text for each parameter", or
+    "210 parameters for each token of text"."""
+    if tokens_per_parameter >= 1:
+        return f"{_two_digits(tokens_per_parameter, 'token')} of text for each parameter"
+    return f"{_two_digits(1 / max(tokens_per_parameter, 1e-12), 'parameter')} for each token of text"
+
+
+def _two_digits(value: float, what: str) -> str:
+    return count_of(round(value), what) if value >= 9.95 or value < 1.05 else f"{value:.1f} {what}s"
+
+
+STRONG_DECAY = 0.3
+"""weight decay from which on it holds learning by heart back"""
+
+
+def preflight(
+    model: ModelConfig,
+    train: TrainConfig,
+    train_tokens: int,
+    *,
+    weight_decay: float = 0.0,
+    on_gpu: bool = False,
+    available_bytes: int | None = None,
+    fitting_steps: float = math.inf,
+) -> Preflight:
+    """The counts of a run on `train_tokens` tokens of training text.
+
+    Args:
+        available_bytes: of memory, where it is known.
+        fitting_steps: that fit into its time, where that was measured.
+    """
+    against = {"dropout": model.dropout, "noise": train.noise, "counting as a teacher": train.counted}
+    if weight_decay >= STRONG_DECAY:
+        against["weight decay"] = weight_decay
+    tokens_per_step = train.batch_size * model.block_size
+    parameters = parameter_count(model)
+    return Preflight(
+        parameters=parameters,
+        flops_per_token=flops_per_token(model),
+        memory_bytes=training_bytes(model, train.micro_batch, on_gpu=on_gpu),
+        micro_batch=train.micro_batch,
+        tokens_per_step=tokens_per_step,
+        steps=train.steps,
+        max_minutes=train.max_minutes,
+        epochs=min(train.steps, fitting_steps) * tokens_per_step / max(train_tokens, 1),
+        tokens_per_parameter=train_tokens / parameters,
+        held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
+        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu),
+    )
+
+
+def memory_warning(model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool) -> str:
+    """What is said where training needs more memory than there is, with what fits; empty where there is enough."""
+    needed = training_bytes(model, train.micro_batch, on_gpu=on_gpu)
+    if available_bytes is None or needed <= available_bytes:
+        return ""
+    found = f"warning: that is more than the {size_text(available_bytes)} of memory that are available; "
+    try:
+        size = fitting(model, train, available_bytes, on_gpu=on_gpu)
+    except UserError:
+        return found + f"not even one window at a time fits: {WAY_OUT}"
+    return found + (
+        f"{windows(size)} at a time fit: --train.micro-batch-size {size}, which is what --fit takes in a new run; "
+        f"{same_result(model)}"
+    )
