@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from linnet.data.batches import IGNORED
 from linnet.errors import UserError
-from linnet.evaluate.token_losses import IGNORED, token_losses
+from linnet.evaluate.token_losses import token_losses
 from linnet.model.modes import evaluating
 
 if TYPE_CHECKING:

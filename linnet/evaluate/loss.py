@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from linnet.data.batches import IGNORED
 from linnet.errors import UserError
-from linnet.evaluate.token_losses import IGNORED, token_losses
+from linnet.evaluate.token_losses import token_losses
 from linnet.model.modes import evaluating
 
 if TYPE_CHECKING:
@@ -57,6 +58,9 @@ def _not_finite(value: object) -> bool:
 Batches = Iterable[tuple["np.ndarray", "np.ndarray"]]
 """pairs of inputs and labels, each (rows, T)"""
 
+Losses = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""tokens and labels (rows, T) -> what `token_losses` makes of them"""
+
 
 def evaluate(
     model: Transformer,
@@ -64,7 +68,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     assistant_only: bool = False,
-    hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    losses: Losses | None = None,
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     some: Callable[[Batches], Batches] | None = None,
@@ -77,7 +81,7 @@ def evaluate(
     Args:
         batch_size: windows at a time; unset takes about 8,192 tokens.
         assistant_only: score only what the assistant says in dialogues.
-        hidden: as in `token_losses`.
+        losses: what scores; None is `token_losses` of the model. A model in training is scored through its objective.
         progress: called with the number of windows done, batch by batch.
         clock: seconds, monotonic.
         some: chooses among the batches; bits per byte and per character are then the whole split's at their loss.
@@ -90,7 +94,7 @@ def evaluate(
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
     began = clock()
     batches: Batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
-    nats, targets, hits, squares = _sums(model, some(batches) if some else batches, hidden, progress)
+    nats, targets, hits, squares = _sums(model, some(batches) if some else batches, losses, progress)
     tokens = int(targets.sum())
     if tokens == 0:
         what = "no answer of an assistant" if assistant_only else "no token"
@@ -113,18 +117,18 @@ def evaluate(
 def window_sums(
     model: Transformer,
     batches: Batches,
-    hidden: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    losses: Losses | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Nats, scored targets and hits of each window: three float64 arrays."""
-    nats, targets, hits, _ = _sums(model, batches, hidden, progress)
+    nats, targets, hits, _ = _sums(model, batches, losses, progress)
     return nats, targets, hits
 
 
 def _sums(
     model: Transformer,
     batches: Batches,
-    hidden: Callable[[torch.Tensor], torch.Tensor] | None,
+    losses: Losses | None,
     progress: Callable[[int], None] | None,
 ) -> np.ndarray:
     """(4, windows) float64: nats, scored targets, hits and squared nats of each window."""
@@ -133,7 +137,7 @@ def _sums(
     with evaluating(model):
         for inputs, labels in batches:
             x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(labels).to(device)
-            nats, hits = token_losses(model, x, y, hidden)
+            nats, hits = token_losses(model, x, y) if losses is None else losses(x, y)
             # summed on the CPU: not every accelerator has float64
             costs = nats.cpu().numpy().astype(np.float64)
             row_hits = hits.cpu().numpy().sum(axis=1, dtype=np.float64)

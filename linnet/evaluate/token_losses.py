@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linnet.data.batches import IGNORED
+
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
 
-IGNORED = -100
-"""the label of a position that is not scored"""
 LOGITS_AT_ONCE = 2**24
 """logits held at a time: 64 MiB in float32, so that a large vocabulary does not decide the batch size"""
 
 
-def token_losses(
-    model: Transformer, x: Tensor, y: Tensor, hidden: Callable[[Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
+def token_losses(model: Transformer, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Nats (B, T) float32 of each label, and whether it was the likeliest (B, T) bool; 0 and False where not scored.
 
     Args:
-        x, y: (B, T) int64 tokens and labels, on the model's device; labels of -100 are not scored.
-        hidden: what turns `x` into (B, T, C); a compiled `model.hidden`, for instance.
+        x, y: (B, T) int64 tokens and labels, on the model's device; labels that are IGNORED are not scored.
     """
-    states = (hidden or model.hidden)(x).reshape(-1, model.config.n_embd)  # (B T, C)
+    states = model.hidden(x).reshape(-1, model.config.n_embd)  # (B T, C)
     labels = y.reshape(-1)
     nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
     hits = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)

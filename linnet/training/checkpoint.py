@@ -2,61 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.files import making_folder, remove_folder, sha256, sweep, write_bytes, write_json
 from linnet.model.weights import load_weights, weights_of
 from linnet.run import Checkpoint, Run
+from linnet.training.state import Position, State
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from linnet.model.transformer import Transformer
-    from linnet.training.optim import LossScaler, Optimizer
+    from torch import Tensor, nn
 
 
-@dataclass
-class Position:
-    """Where a run stands. Everything that the next step depends on, besides weights and optimiser."""
+def save(run: Run, state: State) -> Checkpoint:
+    """Writes `checkpoints/step-NNNNNN`, then deletes older checkpoints that are neither last nor best.
 
-    step: int = 0
-    """optimiser steps taken"""
-    samples: int = 0
-    """windows consumed; the next batch begins here"""
-    tokens: int = 0
-    """labels learned from"""
-    elapsed_s: float = 0.0
-    """time spent, earlier sessions included"""
-    val_loss: float | None = None
-    """validation loss of exactly these weights, if they were evaluated"""
-    best_loss: float | None = None
-    """lowest validation loss so far"""
-    worse_evaluations: int = 0
-    """evaluations since the best one"""
-    pending_loss: float = 0.0
-    """sum of step losses that no metrics line holds yet"""
-    pending_steps: int = 0
-    """how many steps that sum is of"""
-    warm: float = 0.0
-    """the share of the run that was done when the warmup of the learning rate was over"""
-    finished: bool = False
-    """the run ended by its own plan"""
-    ended_by: str = ""
-    """what of the plan ended it: "steps", "time" or "patience"; empty before, and in checkpoints older than this"""
-    limit_s: float | None = None
-    """the time limit that it ended under, if it had one"""
-
-
-def save(run: Run, position: Position, model: Transformer, optimizer: Optimizer, scaler: LossScaler) -> Checkpoint:
-    """Writes `checkpoints/step-NNNNNN`, then deletes older checkpoints that are neither last nor best."""
+    What the objective adds to the model lies in `objective.safetensors`, beside weights that any model can read.
+    """
+    position, own = state.position, state.objective.own_parameters()
     folder = run.path / "checkpoints" / f"step-{position.step:06d}"
     sweep(folder.parent)
     with making_folder(folder) as building:
-        write_bytes(building / "model.safetensors", _serialised(weights_of(model)))
-        write_bytes(building / "optimizer.safetensors", _serialised(optimizer.state_dict()))
-        write_json(building / "state.json", {**asdict(position), "scaler": scaler.state_dict()})
+        write_bytes(building / "model.safetensors", _serialised(weights_of(state.objective.model)))
+        if own:
+            write_bytes(building / "objective.safetensors", _serialised({name: p.detach() for name, p in own.items()}))
+        write_bytes(building / "optimizer.safetensors", _serialised(state.optimizer.state_dict()))
+        write_json(building / "state.json", {**asdict(position), "scaler": state.scaler.state_dict()})
         hashes = {path.name: sha256(path) for path in sorted(building.iterdir())}
         write_json(building / "manifest.json", {"version": 1, "step": position.step, "sha256": hashes})
     keep = {run.checkpoint("best").path, run.checkpoint("last").path}
@@ -66,17 +39,37 @@ def save(run: Run, position: Position, model: Transformer, optimizer: Optimizer,
     return Checkpoint(folder)
 
 
-def restore(checkpoint: Checkpoint, model: Transformer, optimizer: Optimizer, scaler: LossScaler) -> Position:
-    """Puts a checkpoint into `model`, `optimizer` and `scaler`; returns the position to go on from."""
-    state: dict[str, Any] = checkpoint.state()
-    load_weights(model, checkpoint.tensors("model.safetensors"))
+def restore(checkpoint: Checkpoint, state: State) -> None:
+    """Puts a checkpoint into `state`, which goes on from there.
+
+    Raises:
+        UserError: it is damaged, or of another model, objective or optimiser.
+    """
+    saved: dict[str, Any] = checkpoint.state()
+    load_weights(state.objective.model, checkpoint.tensors("model.safetensors"))
+    if own := state.objective.own_parameters():
+        _load_own(own, checkpoint)
     try:
-        optimizer.load_state_dict(checkpoint.tensors("optimizer.safetensors"))
+        state.optimizer.load_state_dict(checkpoint.tensors("optimizer.safetensors"))
     except ValueError as error:
         raise UserError(f"{checkpoint.path}: {error}") from error
-    scaler.load_state_dict(state.pop("scaler"))
+    state.scaler.load_state_dict(saved.pop("scaler"))
     known = {field.name for field in fields(Position)}
-    return Position(**{name: value for name, value in state.items() if name in known})
+    state.position = Position(**{name: value for name, value in saved.items() if name in known})
+
+
+def _load_own(own: Mapping[str, nn.Parameter], checkpoint: Checkpoint) -> None:
+    """Puts what an objective adds to the model back into it."""
+    import torch
+
+    if not (checkpoint.path / "objective.safetensors").exists():
+        raise UserError(f"{checkpoint.path} holds nothing but a model; its run was trained for something else")
+    saved = checkpoint.tensors("objective.safetensors")
+    if {name: p.shape for name, p in own.items()} != {name: tensor.shape for name, tensor in saved.items()}:
+        raise UserError(f"{checkpoint.path} was trained for something else: it holds {', '.join(sorted(saved))}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(saved[name])
 
 
 def latest_good(run: Run) -> Checkpoint | None:

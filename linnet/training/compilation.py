@@ -9,13 +9,12 @@ import torch
 
 from linnet import runtime
 from linnet.console import say
-from linnet.training import losses
 from linnet.training.micro_batch import out_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from linnet.training.loop import Loss
+    from linnet.training.objective import Objective, Sums
 
 COMPILE_SECONDS = 50.0
 """from an empty cache, on two cores: 60 for linnet-small in a slow hour, by `benchmarks/step_profile.py --ways eager
@@ -67,33 +66,33 @@ def will_compile(
     return reason is None
 
 
-def graph_of(eager: Loss) -> Loss:
-    """`eager` by PyTorch's compiler, which begins at the first call and fails aloud."""
-    # Compiling gains nothing in the pieces of a head, and takes longer the more there are. That is said here and not
-    # where they are written, because saying it imports the compiler: seconds that an eager run can spare.
-    losses.in_pieces = torch.compiler.disable(losses.cross_entropy_in_pieces)
-    graph: Loss = torch.compile(eager, dynamic=False)
+def graph_of(objective: Objective) -> Callable[..., Sums]:
+    """`objective` by PyTorch's compiler, which begins at the first call and fails aloud."""
+    # said here and not where the objective is written, because saying it imports the compiler: seconds that a run
+    # without one can spare
+    objective.before_compiling(torch.compiler.disable)
+    graph: Callable[..., Sums] = torch.compile(objective, dynamic=False)
     return graph
 
 
-def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss:
-    """`eager`, compiled at its first call; the eager one, with a line that says why, if compiling fails.
+def compiled(objective: Objective, note: Callable[[bool], None] = lambda _: None) -> Callable[..., Sums]:
+    """`objective`, compiled at its first call; as it is, with a line that says why, if compiling fails.
 
     Args:
         note: told when compiling begins (True) and ends (False).
     """
     runtime.prepare_compiler()
-    chosen: Loss | None = None
+    chosen: Callable[..., Sums] | None = None
 
-    def loss(x: Tensor, y: Tensor) -> Tensor:
+    def learn(**tensors: Tensor) -> Sums:
         nonlocal chosen
         if chosen is not None:
-            return chosen(x, y)
+            return chosen(**tensors)
         say("compiling the training step (about half a minute the first time)")
         note(True)
         try:
-            attempt = graph_of(eager)
-            result = attempt(x, y)
+            attempt = graph_of(objective)
+            result = attempt(**tensors)
             chosen = attempt
         except Exception as error:
             if out_of_memory(error):  # no fault of the compiler: the loop tries again with fewer windows
@@ -101,10 +100,10 @@ def compiled(eager: Loss, note: Callable[[bool], None] = lambda _: None) -> Loss
             # the compiler, its tools and its cache fail in too many ways to list; training must not
             reason = str(error).strip().splitlines() or [type(error).__name__]
             say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")
-            chosen = eager
-            result = eager(x, y)
+            chosen = objective
+            result = objective(**tensors)
         finally:
             note(False)
         return result
 
-    return loss
+    return learn

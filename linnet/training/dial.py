@@ -24,13 +24,13 @@ from linnet.evaluate.loss import window_sums
 from linnet.model.config import ModelConfig, flops_per_token, parameter_table
 from linnet.model.transformer import Transformer
 from linnet.settings import from_dict, read_toml, recipe_path
-from linnet.training.checkpoint import Position
+from linnet.training.budget import Budget
 from linnet.training.compilation import COMPILE_SECONDS, COMPILED_GAIN, will_compile
-from linnet.training.lesson import batches_of, loss_of
-from linnet.training.loop import Budget, fit
+from linnet.training.loop import Loop
 from linnet.training.micro_batch import fitting
-from linnet.training.optim import LossScaler, Optimizer
+from linnet.training.next_token import objective_of, windows_of
 from linnet.training.recipe import Config
+from linnet.training.state import State
 
 LEAST_MINUTES = 0.5
 """under it, starting and measuring would take most of the time"""
@@ -290,22 +290,13 @@ def _steps(
 ) -> tuple[Transformer, list[float], int]:
     """A model trained on about so many tokens, or for so many seconds; the seconds of each step; the tokens read."""
     torch.manual_seed(config.train.seed)
-    model, position = Transformer(config.model).to(device), Position()
+    model = Transformer(config.model).to(device)
     steps = max(2, round(tokens / (config.train.batch_size * config.model.block_size)))
     config = for_steps(replace(config, train=replace(config.train, max_minutes=seconds / 60)), steps)
-    batches = batches_of(config, prepared.split("train"), prepared.tokenizer())
-    rows = fit(
-        Optimizer(model, config.optim),
-        loss_of(model, config),
-        batches,
-        config,
-        position,
-        Budget(config, position),
-        LossScaler(enabled=False),
-        device,
-    )
-    times = [row.seconds for row in rows]
-    return model, times, position.tokens
+    windows = windows_of(config, prepared.split("train"), prepared.tokenizer())
+    state = State.new(objective_of(model, config), config.optim)
+    times = [row.seconds for row in Loop(state, windows, config, Budget(config, state.position))]
+    return model, times, state.position.tokens
 
 
 def _bits_per_byte(model: Transformer, prepared: Prepared) -> float:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from linnet.evaluate.calibration import fitted_temperature
 from linnet.evaluate.counting import COUNTED_BYTES, caution
 from linnet.evaluation import evaluate_run, worth
 from linnet.files import write_json
+from linnet.lm import LM
 from linnet.model.config import parameter_count
 
 if TYPE_CHECKING:
+    import torch
+
     from linnet.data import Split
-    from linnet.lm import LM
     from linnet.run import Run
+    from linnet.training.lesson import Lesson
     from linnet.training.sample import Sampler
+    from linnet.training.state import Position
 
 SECONDS, SHARE = 10.0, 0.06
 """of a run that time ends, kept for its ending: so many, or that share of its time where it is less"""
@@ -99,6 +104,32 @@ class Ending:
         step = self.run.checkpoint("best").step
         rows = [row for row in read_rows(self.run.metrics_file) if row["kind"] == "eval" and row["step"] == step]
         return rows[-1] if rows else None
+
+
+def endings(run: Run, lm: LM, sampler: Sampler, lesson: Lesson, position: Position, seconds: float) -> Iterator[str]:
+    """What the weights that will be used write, what their loss is worth, and how much they copy; in sentences.
+
+    Args:
+        lm: whose vocabulary and template they speak with.
+        seconds: that there are for it.
+    """
+    best = LM(run.load_model("best", next(lm.model.parameters()).device), lm.tokenizer, lm.template)
+    if sampler.tokens:
+        per_token = max(lesson.train.bytes, 1) / len(lesson.train.tokens)
+        sampler = replace(sampler, tokens=max(sampler.tokens, round(SAMPLE_BYTES / per_token)))
+    repeated = position.step * lesson.epochs_per_step > 1
+    yield from Ending(run, best, sampler, lesson.train, lesson.val, repeated).lines(seconds)
+
+
+def calibrate(run: Run, lesson: Lesson, device: torch.device) -> None:
+    """Fits a temperature to the best checkpoint and writes it beside the checkpoints, which stay as they are."""
+    if lesson.val is None or lesson.config.model.tie_embeddings:
+        return
+    run.calibration_file.unlink(missing_ok=True)
+    model, answers_only = run.load_model("best", device), lesson.config.train.assistant_only
+    temperature = fitted_temperature(model, lesson.val, assistant_only=answers_only)
+    found = {"version": 1, "step": run.checkpoint("best").step, "temperature": temperature}
+    write_json(run.calibration_file, found)
 
 
 def _one_line(sample: dict[str, Any]) -> str:

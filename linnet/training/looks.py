@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from linnet.training.loop import Budget
+    from linnet.training.budget import Budget
     from linnet.training.recipe import TrainConfig
 
 FIRST = 0.3

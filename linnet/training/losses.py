@@ -12,22 +12,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linnet.data.batches import IGNORED
 from linnet.model.config import head_rows
 
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
 
-IGNORE = -100
-"""the label of a position that is not learned"""
+
+def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
+    """`cross_entropy_sum` of a linear head, of `rows` rows at a time; it never holds the logits of more.
+
+    Args:
+        hidden: (N, C). weight: (V, C). bias: (V,). labels: (N,).
+    """
+    total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
+    return total
 
 
-def next_token_loss(model: Transformer, x: Tensor, y: Tensor) -> Tensor:
+def next_token_loss(
+    model: Transformer, x: Tensor, y: Tensor, in_pieces: Callable[..., Tensor] = cross_entropy_in_pieces
+) -> Tensor:
     """The sum of -ln p(label) over all positions that have one, in nats.
 
     A sum, not a mean: micro-batches with unequal label counts add up to exactly the whole batch's loss.
 
     Args:
-        x: (B, T) token ids. y: (B, T) labels, IGNORE where none is learned.
+        x: (B, T) token ids. y: (B, T) labels, IGNORED where none is learned.
+        in_pieces: `cross_entropy_in_pieces`, or what a compiler leaves alone.
     Returns:
         A float32 scalar; 0 when no position has a label.
     """
@@ -50,28 +61,14 @@ def taught_loss(model: Transformer, x: Tensor, y: Tensor, chances: Tensor, share
     """
     log_probs = model.head(model.hidden(x).flatten(0, 1)).float().log_softmax(-1)  # (B·T, V)
     labels = y.flatten()
-    own = F.nll_loss(log_probs, labels, ignore_index=IGNORE, reduction="sum")
-    taught = -(chances.flatten(0, 1) * log_probs).sum(-1)[labels != IGNORE].sum()
+    own = F.nll_loss(log_probs, labels, ignore_index=IGNORED, reduction="sum")
+    taught = -(chances.flatten(0, 1) * log_probs).sum(-1)[labels != IGNORED].sum()
     return (1 - share) * own + share * taught
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:
     """The sum of -ln p(label) in nats, of logits (N, V) and labels (N,)."""
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE, reduction="sum")
-
-
-def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
-    """`cross_entropy_sum` of a linear head, of `rows` rows at a time; it never holds the logits of more.
-
-    Args:
-        hidden: (N, C). weight: (V, C). bias: (V,). labels: (N,).
-    """
-    total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
-    return total
-
-
-in_pieces: Callable[[Tensor, Tensor, Tensor | None, Tensor, int], Tensor] = cross_entropy_in_pieces
-"""what `next_token_loss` calls; `compilation.graph_of` puts there what a compiler leaves alone"""
+    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
 
 
 def _log_probs(hidden: Tensor, weight: Tensor, bias: Tensor | None, buffers: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -107,7 +104,7 @@ class _PieceByPiece(torch.autograd.Function):
         for piece, wanted in zip(hidden.split(rows), labels.split(rows), strict=True):
             log_probs = _log_probs(piece, weight, bias, buffers)
             label = wanted.clamp_min(0).unsqueeze(-1)  # (n, 1)
-            learned = (wanted != IGNORE).unsqueeze(-1).to(piece.dtype)  # (n, 1)
+            learned = (wanted != IGNORED).unsqueeze(-1).to(piece.dtype)  # (n, 1)
             total = total - (log_probs.gather(-1, label) * learned).sum()
             if to_weight is None:
                 continue

@@ -27,6 +27,19 @@ if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
 
 
+@dataclass
+class Opened:
+    """The folder of a run, and what was chosen for it by itself: threads, compiling, what time asks for."""
+
+    run: Run
+    choices: dict[str, Any]
+
+    def choose(self, **choices: Any) -> None:
+        """Adds to the choices, also in the run's manifest, so that they are kept when it goes on."""
+        self.choices = {**self.choices, **choices}
+        write_json(self.run.manifest_file, {**self.run.manifest(), "choices": self.choices})
+
+
 @dataclass(frozen=True)
 class Opening:
     """What a run folder is made of, or compared with."""
@@ -38,15 +51,15 @@ class Opening:
     command: Sequence[str] = ()
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
-    def open(self, path: Path) -> tuple[Run, dict[str, Any]]:
-        """The run in `path`, made if it is not there, and its automatic choices.
+    def open(self, path: Path) -> Opened:
+        """The run in `path`, made if it is not there.
 
         Raises:
             UserError: it is a run of another config, or holds something else.
         """
         run = Run(path)
         if not run.config_file.exists():
-            return run, self._make(run)
+            return Opened(run, self._make(run))
         run = Run.open(path)
         manifest = run.manifest()
         if manifest["tokenizer"] != self.prepared.tokenizer().fingerprint():
@@ -69,11 +82,13 @@ class Opening:
             raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
         if changed:
             write_text(run.config_file, dumps(self.config))
-        return run, self._asked(run, manifest["choices"])
+        opened = Opened(run, manifest["choices"])
+        self._ask(opened)
+        return opened
 
-    def _asked(self, run: Run, choices: dict[str, Any]) -> dict[str, Any]:
-        """The choices of a run that goes on: as it began, unless threads or compiling are asked for by name."""
-        wanted, train = dict(choices), self.config.train
+    def _ask(self, opened: Opened) -> None:
+        """Changes the choices of a run that goes on, where threads or compiling are asked for by name."""
+        choices, wanted, train = opened.choices, dict(opened.choices), self.config.train
         if train.threads is not None:
             wanted["threads"] = train.threads
         if train.compile == "off" or (train.compile == "on" and not choices["compile"]):
@@ -81,7 +96,8 @@ class Opening:
         for name, value in wanted.items():
             if value != choices[name]:
                 say(f"{name}: {_told(value)}, as asked, and {_told(choices[name])} before; last digits may differ so")
-        return wanted if wanted == choices else choose(run, wanted)
+        if wanted != choices:
+            opened.choose(**wanted)
 
     def _compiles(self) -> bool:
         train = self.config.train
@@ -124,12 +140,6 @@ class Opening:
         write_json(run.manifest_file, manifest)
         write_text(run.config_file, dumps(self.config))
         return choices
-
-
-def choose(run: Run, choices: dict[str, Any]) -> dict[str, Any]:
-    """`choices`, written into the run's manifest, so that they are kept when it goes on."""
-    write_json(run.manifest_file, {**run.manifest(), "choices": choices})
-    return choices
 
 
 def _told(value: object) -> str:

@@ -12,7 +12,8 @@ from torch import Tensor
 from linnet import runtime
 
 if TYPE_CHECKING:
-    from linnet.model.transformer import Transformer
+    from torch import nn
+
     from linnet.training.recipe import OptimConfig
 
 
@@ -126,17 +127,22 @@ def adamw(
 
 
 class Optimizer:
-    """Steps all parameters of a model: Muon for the matrices of its blocks, AdamW for all others.
+    """Steps the parameters that learn: Muon for the matrices of a model's blocks, AdamW for all others.
 
     With `kind = "adamw"` AdamW steps everything. States are plain tensors by parameter name, so that
     `state_dict` needs no pickle.
     """
 
-    def __init__(self, model: Transformer, config: OptimConfig) -> None:
+    def __init__(self, module: nn.Module, config: OptimConfig) -> None:
+        """
+        Args:
+            module: a model, or an objective, whose model's parameters go by their own names. What is frozen has no
+                state: a model of which only adapters learn takes little more memory than its weights.
+        """
         self.config = config
         self.step_count = 0
         self.state: dict[str, Tensor] = {}
-        named = dict(model.named_parameters())
+        named = {name.removeprefix("model."): p for name, p in module.named_parameters() if p.requires_grad}
         matrices = [n for n, p in named.items() if config.kind == "muon" and _is_block_matrix(n, p)]
         self.parameters: dict[str, Tensor] = dict(named)
         shapes: dict[torch.Size, list[str]] = defaultdict(list)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int | None:
     args = parse_flags(Demo, argv, "linnet demo")
     from linnet.demo import demo
     from linnet.training.recipe import Config
-    from linnet.training.signals import Interrupted
+    from linnet.training.stop import Interrupted
 
     config = from_dict(Config, read_toml(recipe_path("linnet-tiny")), Config())
     if args.minutes is not None:

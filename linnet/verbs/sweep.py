@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> int | None:
 
 def run(search: "Search", planned: "Sequence[Trial]", as_json: bool) -> int | None:
     """Trains, then shows the ranking; a stop is said with the way to go on."""
-    from linnet.training.signals import Interrupted
+    from linnet.training.stop import Interrupted
 
     try:
         search.run()

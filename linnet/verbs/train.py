@@ -259,7 +259,7 @@ def run(
     from linnet.plots import draw_run, write_report
     from linnet.training.data import with_data
     from linnet.training.pretrain import train
-    from linnet.training.signals import Interrupted
+    from linnet.training.stop import Interrupted
     from linnet.training.trackers import check_installed
 
     check_installed(config.train.track)

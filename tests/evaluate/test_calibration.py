@@ -47,7 +47,7 @@ def test_the_temperature_is_where_the_loss_is_lowest(run: Run, story_data: Path)
     assert LEAST < found < MOST
 
     def loss(temperature: float) -> float:
-        return evaluate(model, split, hidden=lambda x: model.hidden(x) / temperature).loss
+        return evaluate(calibrated(model, temperature), split).loss
 
     assert loss(found) <= min(loss(found * 1.02), loss(found / 1.02), loss(1.0))
 

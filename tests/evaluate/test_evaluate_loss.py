@@ -121,15 +121,15 @@ def test_text_without_dialogues_is_scored_in_full_either_way(model):
     assert evaluate(model, split_of(TOKENS), assistant_only=True).bits_per_byte is not None
 
 
-def test_a_hidden_of_ones_own_is_used_and_progress_and_time_are_told(model):
+def test_losses_of_ones_own_are_used_and_progress_and_time_are_told(model):
     calls, told, times = [], [], iter([5.0, 7.5])
 
-    def hidden(tokens: torch.Tensor) -> torch.Tensor:
+    def losses(tokens: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         calls.append(tuple(tokens.shape))
-        return model.hidden(tokens)
+        return token_losses(model, tokens, labels)
 
     found = evaluate(
-        model, split_of(TOKENS), batch_size=4, hidden=hidden, progress=told.append, clock=lambda: next(times)
+        model, split_of(TOKENS), batch_size=4, losses=losses, progress=told.append, clock=lambda: next(times)
     )
     assert calls[0] == (4, 16)
     assert sum(told) == sum(rows for rows, _ in calls) >= 7

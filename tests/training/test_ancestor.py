@@ -13,7 +13,7 @@ from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.run import Run
 from linnet.training.ancestor import Ancestor
-from linnet.training.pretrain import Session, train
+from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 
 SHAPE = ModelConfig(block_size=32, n_layer=1, n_head=2, n_embd=16)
@@ -39,9 +39,11 @@ def test_the_first_step_begins_with_the_old_weights_and_the_manifest_says_which(
 ) -> None:
     data = text(tmp_path, ancestor)
     config = ancestor.applied(Config(train=QUICK))
-    session = Session(config, data, tmp_path / "new", ancestor=ancestor)
+    session = Training(config, data, tmp_path / "new", ancestor=ancestor)
     old = ancestor.checkpoint.tensors("model.safetensors")
-    assert all(torch.equal(parameter, old[name]) for name, parameter in session.model.named_parameters())
+    assert all(
+        torch.equal(parameter, old[name]) for name, parameter in session.state.objective.model.named_parameters()
+    )
     record = session.run.manifest()["from"]
     assert record == ancestor.record()
     assert record["step"] == 3
@@ -55,11 +57,11 @@ def test_continuing_takes_the_runs_own_weights_and_refuses_another_beginning(
     data = text(tmp_path, ancestor)
     config = ancestor.applied(Config(train=QUICK, schedule=ScheduleConfig(warmup_steps=1)))
     run = train(config, data, tmp_path / "new", ancestor=ancestor)
-    again = Session(config, data, tmp_path / "new", ancestor=ancestor)
+    again = Training(config, data, tmp_path / "new", ancestor=ancestor)
     here = run.checkpoint("last").tensors("model.safetensors")
-    assert all(torch.equal(parameter, here[name]) for name, parameter in again.model.named_parameters())
+    assert all(torch.equal(parameter, here[name]) for name, parameter in again.state.objective.model.named_parameters())
     with pytest.raises(UserError, match="did not begin with these weights"):
-        Session(config, data, tmp_path / "new", ancestor=Ancestor.open(tmp_path / "new"))
+        Training(config, data, tmp_path / "new", ancestor=Ancestor.open(tmp_path / "new"))
 
 
 def test_shape_and_vocabulary_that_do_not_fit_are_plain_sentences(

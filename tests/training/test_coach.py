@@ -9,7 +9,7 @@ from linnet.data import DataConfig, prepare
 from linnet.model.config import ModelConfig
 from linnet.training.coach import Advice, Coach, Point
 from linnet.training.log import COLUMNS, read_rows
-from linnet.training.pretrain import Session, train
+from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 
 FALLING = (4.0, 3.0, 2.5, 2.2, 2.0, 1.9, 1.85, 1.8)
@@ -254,22 +254,23 @@ def test_a_continued_run_is_not_told_again(
     words_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from linnet.training.display import Display
-    from linnet.training.signals import Interrupted
+    from linnet.training.stop import Interrupted, Stop
 
     straight = train(overfitting(), words_data, tmp_path / "straight")
     topics = [(row["step"], row["topic"]) for row in read_rows(straight.metrics_file) if row["kind"] == "coach"]
     last = topics[-1][0]
 
-    class StopAfterwards(list):  # type: ignore[type-arg]
+    class StopAfterwards(Stop):
         steps = 0
 
-        def __bool__(self) -> bool:
+        @property
+        def asked(self) -> bool:
             self.steps += 1
             if self.steps == last + 3:
-                self.append(2)
-            return len(self) > 0
+                self.ask()
+            return super().asked
 
-    session = Session(overfitting(), words_data, tmp_path / "resumed")
+    session = Training(overfitting(), words_data, tmp_path / "resumed")
     with pytest.raises(Interrupted):
         session.train(StopAfterwards(), Display())
     capsys.readouterr()

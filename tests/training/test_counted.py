@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
+from linnet.data.batches import IGNORED
 from linnet.evaluate.ngram import NGram
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.training.counted import FOLDS, Counted
-from linnet.training.losses import IGNORE, next_token_loss, taught_loss
+from linnet.training.losses import next_token_loss, taught_loss
 
 WORDS = np.random.default_rng(0).choice(["hen ", "sat ", "sang ", "on a wall ", "and "], 400)
 TEXT = np.frombuffer("".join(WORDS).encode(), np.uint8).astype(np.int64)
@@ -45,7 +46,7 @@ def test_a_place_gets_what_counting_the_rest_finds() -> None:
 def test_the_loss_is_shared_between_label_and_teacher() -> None:
     torch.manual_seed(0)
     model = Transformer(ModelConfig(vocab_size=4, block_size=4, n_layer=1, n_head=1, n_embd=8)).eval()
-    x, y = torch.tensor([[0, 1, 2]]), torch.tensor([[1, IGNORE, 3]])
+    x, y = torch.tensor([[0, 1, 2]]), torch.tensor([[1, IGNORED, 3]])
     chances = torch.full((1, 3, 4), 0.25)
     with torch.no_grad():
         log_probs = model(x)[0].log_softmax(-1)

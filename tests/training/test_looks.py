@@ -8,12 +8,12 @@ import torch
 
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.training.checkpoint import Position
+from linnet.training.budget import Budget
 from linnet.training.log import read_rows
 from linnet.training.looks import Looks, early_place, is_logged, mark_before
-from linnet.training.loop import Budget
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
+from linnet.training.state import Position
 
 
 def test_marks_lie_ever_further_apart() -> None:

@@ -3,25 +3,28 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from loop_parts import MODEL, batch_of, run
 
 from linnet import runtime
+from linnet.data.batches import IGNORED
 from linnet.errors import UserError
-from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.training import optim
-from linnet.training.checkpoint import Position
-from linnet.training.loop import Budget, Figures, Loss, Row, fit
-from linnet.training.losses import IGNORE, next_token_loss
+from linnet.training.batch import Batch
+from linnet.training.budget import Budget
+from linnet.training.loop import Loop
+from linnet.training.losses import next_token_loss
+from linnet.training.next_token import NextToken
+from linnet.training.objective import Objective, Sums
 from linnet.training.optim import LossScaler, Optimizer, clip_gradients, newton_schulz
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
+from linnet.training.row import Figures, Row, Totals
 from linnet.training.schedule import lr_scale
-
-MODEL = ModelConfig(vocab_size=32, block_size=8, n_layer=2, n_head=2, n_embd=16)
+from linnet.training.state import Position, State
 
 
 class RaggedBatches:
@@ -30,15 +33,15 @@ class RaggedBatches:
     def __init__(self, masked: float = 0.5) -> None:
         self.masked = masked
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, first_sample: int, count: int) -> Batch:
         rows = []
         for index in range(first_sample, first_sample + count):
             random = np.random.default_rng(index)
             tokens = random.integers(0, MODEL.vocab_size, MODEL.block_size + 1)
-            labels = np.where(random.random(MODEL.block_size) < self.masked * (index % 3), IGNORE, tokens[1:])
+            labels = np.where(random.random(MODEL.block_size) < self.masked * (index % 3), IGNORED, tokens[1:])
             rows.append((tokens[:-1], labels))
         x, y = zip(*rows, strict=True)
-        return np.stack(x), np.stack(y)
+        return batch_of(np.stack(x), np.stack(y))
 
 
 class CountedBatches(RaggedBatches):
@@ -48,7 +51,7 @@ class CountedBatches(RaggedBatches):
         super().__init__()
         self.asked: list[int] = []
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, first_sample: int, count: int) -> Batch:
         self.asked.append(first_sample)
         return super().batch(first_sample, count)
 
@@ -56,44 +59,22 @@ class CountedBatches(RaggedBatches):
 class CountingBatches:
     """1 2 3 4 ...: whoever shifts the labels twice, or not at all, cannot learn it to zero."""
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, first_sample: int, count: int) -> Batch:
         starts = (np.arange(first_sample, first_sample + count) * 7) % 20
         rows = starts[:, None] + np.arange(MODEL.block_size + 1)
-        return rows[:, :-1], rows[:, 1:]
+        return batch_of(rows[:, :-1], rows[:, 1:])
 
 
-def plain(model: Transformer) -> Loss:
-    return partial(next_token_loss, model)
-
-
-def spoilt(factor: float, calls: range) -> Callable[[Transformer], Loss]:
+def spoilt(factor: float, calls: range) -> Callable[[Transformer], Objective]:
     """A loss that is multiplied by `factor` in these calls."""
+    numbers = iter(range(1_000))
 
-    def loss_of(model: Transformer) -> Loss:
-        numbers = iter(range(1_000))
-        return lambda x, y: next_token_loss(model, x, y) * (factor if next(numbers) in calls else 1.0)
+    class Spoilt(NextToken):
+        def sums(self, x: torch.Tensor, y: torch.Tensor) -> Sums:
+            (loss,) = super().sums(x, y).losses.values()
+            return Sums({"labels": loss * (factor if next(numbers) in calls else 1.0)})
 
-    return loss_of
-
-
-def run(
-    config: Config,
-    batches: object,
-    loss_of: Callable[[Transformer], Loss] = plain,
-    scaler: LossScaler | None = None,
-    rows: list[Row] | None = None,
-) -> tuple[Transformer, list[Row]]:
-    """A model trained from seed 0, and the rows of its steps; they are added to `rows` one by one."""
-    torch.manual_seed(0)
-    model, position = Transformer(config.model), Position()
-    budget = Budget(config, position, clock=lambda: 0.0)
-    rows = [] if rows is None else rows
-    for row in fit(
-        Optimizer(model, config.optim), loss_of(model), batches, config, position, budget,
-        scaler or LossScaler(False), torch.device("cpu"),
-    ):  # fmt: skip
-        rows.append(row)  # one by one: what came before an error is seen
-    return model, rows
+    return Spoilt
 
 
 def small(**train: object) -> Config:
@@ -129,9 +110,9 @@ def test_a_counting_sequence_is_learned_to_zero(kind: str) -> None:
 @pytest.mark.trap(14)
 def test_a_batch_without_any_label_changes_nothing_and_is_no_nan() -> None:
     class Silent:
-        def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        def batch(self, first_sample: int, count: int) -> Batch:
             x = np.zeros((count, MODEL.block_size), dtype=np.int64)
-            return x, np.full_like(x, IGNORE)
+            return batch_of(x, np.full_like(x, IGNORED))
 
     torch.manual_seed(0)
     fresh = Transformer(MODEL)
@@ -148,16 +129,16 @@ def test_loss_does_not_depend_on_padding_and_counts_the_end_token() -> None:
     end = 31
     x, y = torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, end]])
     padded_x = torch.tensor([[1, 2, 3, end, end]])
-    padded_y = torch.tensor([[2, 3, end, IGNORE, IGNORE]])
+    padded_y = torch.tensor([[2, 3, end, IGNORED, IGNORED]])
     assert next_token_loss(model, x, y).item() == pytest.approx(next_token_loss(model, padded_x, padded_y).item())
-    without_end = next_token_loss(model, x, torch.tensor([[2, 3, IGNORE]])).item()
+    without_end = next_token_loss(model, x, torch.tensor([[2, 3, IGNORED]])).item()
     assert next_token_loss(model, x, y).item() > without_end
 
 
 def test_a_large_head_is_computed_in_chunks_with_equal_loss_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = Transformer(dataclasses.replace(MODEL, init="gpt2"))
-    x, y = (torch.from_numpy(part) for part in RaggedBatches().batch(0, 5))
+    x, y = RaggedBatches().batch(0, 5).tensors.values()
     results = []
     for rows in (1 << 30, 3):
         monkeypatch.setattr("linnet.training.losses.head_rows", lambda vocab_size, rows=rows, **_: rows)
@@ -185,11 +166,9 @@ def test_the_peak_is_reached_however_long_the_warmup_is(kind: str, minutes: floa
     for warmup in (50, 90):
         schedule = ScheduleConfig(kind=kind, warmup_steps=warmup, decay_fraction=1.0)
         config = dataclasses.replace(small(steps=100, batch_size=1, max_minutes=minutes), schedule=schedule)
-        position, now = Position(), iter(np.arange(0, 1e6, 0.25).tolist())
-        budget = Budget(config, position, clock=lambda now=now: next(now) if minutes else 0.0)  # type: ignore[misc]
-        model = Transformer(MODEL)
-        state = config, position, budget, LossScaler(False), torch.device("cpu")
-        scales = [row.lr_scale for row in fit(Optimizer(model, config.optim), plain(model), RaggedBatches(), *state)]
+        now = iter(np.arange(0, 1e6, 0.25).tolist())
+        _, rows = run(config, RaggedBatches(), clock=lambda now=now: next(now) if minutes else 0.0)  # type: ignore[misc]
+        scales = [row.lr_scale for row in rows]
         if len(scales) <= warmup:  # the time was over before
             continue
         assert scales[:warmup] == pytest.approx([(step + 1) / warmup for step in range(warmup)])
@@ -225,22 +204,10 @@ def test_time_ends_a_run_and_brings_the_rate_down() -> None:
         return now["t"]
 
     torch.manual_seed(0)
-    model = Transformer(MODEL)
-    position = Position()
-    budget = Budget(config, position, clock=tick)
+    state = State.new(NextToken(Transformer(MODEL)), config.optim)
+    budget = Budget(config, state.position, clock=tick)
     budget.reserve_s = 6.0
-    rows = list(
-        fit(
-            Optimizer(model, config.optim),
-            partial(next_token_loss, model),
-            RaggedBatches(),
-            config,
-            position,
-            budget,
-            LossScaler(False),
-            torch.device("cpu"),
-        )
-    )
+    rows = list(Loop(state, RaggedBatches(), config, budget))
     assert 54 <= now["t"] <= 60
     assert rows[-1].lr_scale < 0.2
     assert len(rows) < 60
@@ -441,7 +408,9 @@ def test_seconds_on_a_gpu_are_its_own_and_reading_waits_for_the_end_of_the_step(
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     figures = Figures(1, lambda: 0.0, torch.device("cuda"))
-    figures.send(torch.tensor(6.0), torch.tensor(2.0), 3)
+    totals = Totals({"labels": 3})
+    totals.add(Sums({"labels": torch.tensor(6.0)}))
+    figures.send(totals, torch.tensor(2.0))
     assert happened == ["make begin", "make end", "record begin", "record end"]
-    assert figures.read() == (2.0, 2.0, 0.25)
+    assert figures.read() == (2.0, 2.0, 0.25, {})
     assert happened[4:] == ["wait for end"]

@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from linnet.training.losses import IGNORE, cross_entropy_in_pieces, cross_entropy_sum
+from linnet.data.batches import IGNORED
+from linnet.training.losses import cross_entropy_in_pieces, cross_entropy_sum
 
 N, C, V = 11, 6, 40
 
@@ -18,7 +19,7 @@ def material(bias: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | Non
     """Hidden states, weights and bias that want a gradient, and labels of which some are not learned."""
     torch.manual_seed(0)
     labels = torch.randint(0, V, (N,))
-    labels[[0, 4, 5, 6, 7]] = IGNORE  # a whole piece of four among them
+    labels[[0, 4, 5, 6, 7]] = IGNORED  # a whole piece of four among them
     sizes = [(N, C), (V, C), (V,)]
     hidden, weight, offsets = (torch.randn(*size).requires_grad_() for size in sizes)
     return hidden, weight, offsets if bias else None, labels

@@ -5,26 +5,29 @@ import gc
 import subprocess
 import weakref
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from loop_parts import MODEL, batch_of, run
 
 from linnet import runtime
 from linnet.errors import UserError
-from linnet.model.config import ModelConfig, parameter_count, training_bytes
+from linnet.model.config import parameter_count, training_bytes
 from linnet.model.transformer import Transformer
-from linnet.training.checkpoint import Position
+from linnet.training.batch import Batch
+from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
-from linnet.training.loop import Budget, Loss, Row, fit
-from linnet.training.losses import next_token_loss
+from linnet.training.loop import Loop
 from linnet.training.micro_batch import fitting, next_smaller, out_of_memory
-from linnet.training.optim import LossScaler, Optimizer
+from linnet.training.next_token import NextToken
+from linnet.training.objective import Objective, Sums
+from linnet.training.optim import Optimizer
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
+from linnet.training.row import Row
+from linnet.training.state import State
 
-MODEL = ModelConfig(vocab_size=32, block_size=8, n_layer=2, n_head=2, n_embd=16)
 CPU = torch.device("cpu")
 REFUSAL = (
     "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
@@ -37,10 +40,10 @@ class Numbers:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def batch(self, first_sample: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, first_sample: int, count: int) -> Batch:
         self.asked.append(first_sample)
         tokens = np.random.default_rng(first_sample).integers(0, MODEL.vocab_size, (count, MODEL.block_size + 1))
-        return tokens[:, :-1].copy(), tokens[:, 1:].copy()
+        return batch_of(tokens[:, :-1], tokens[:, 1:])
 
 
 def small(micro: int | None = None, **model: object) -> Config:
@@ -52,41 +55,23 @@ def small(micro: int | None = None, **model: object) -> Config:
 
 
 def trained(
-    config: Config, loss_of: Callable[[Transformer], Loss], batches: Numbers | None = None
+    config: Config, objective_of: Callable[[Transformer], Objective] = NextToken, batches: Numbers | None = None
 ) -> tuple[Transformer, list[Row]]:
     """A model trained from seed 0, and the rows of its steps."""
-    torch.manual_seed(0)
-    model, position = Transformer(config.model), Position()
-    steps = fit(
-        Optimizer(model, config.optim),
-        loss_of(model),
-        batches or Numbers(),
-        config,
-        position,
-        Budget(config, position, clock=lambda: 0.0),
-        LossScaler(False),
-        CPU,
-    )
-    return model, list(steps)
+    return run(config, batches or Numbers(), objective_of)
 
 
-def plain(model: Transformer) -> Loss:
-    return partial(next_token_loss, model)
-
-
-def with_room_for(limit: int, error: Exception) -> Callable[[Transformer], Loss]:
+def with_room_for(limit: int, error: Exception) -> Callable[[Transformer], Objective]:
     """A loss that fails when it is given more than `limit` windows."""
 
-    def loss_of(model: Transformer) -> Loss:
-        def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-            value = next_token_loss(model, x, y)
+    class Roomy(NextToken):
+        def sums(self, x: torch.Tensor, y: torch.Tensor) -> Sums:
+            found = super().sums(x, y)
             if len(x) > limit:
                 raise error
-            return value
+            return found
 
-        return loss
-
-    return loss_of
+    return Roomy
 
 
 def test_the_largest_divisor_that_fits_is_taken() -> None:
@@ -139,7 +124,7 @@ def test_a_step_out_of_memory_goes_on_as_if_it_had_begun_with_fewer_windows(
     batches = Numbers()
     model, rows = trained(small(dropout=dropout), with_room_for(limit, error), batches)
     said = capsys.readouterr().err
-    expected, expected_rows = trained(small(size, dropout=dropout), plain)
+    expected, expected_rows = trained(small(size, dropout=dropout))
     for a, b in zip(model.parameters(), expected.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [(row.loss, row.grad_norm, row.lr_scale) for row in rows] == [
@@ -167,32 +152,30 @@ def test_memory_that_runs_out_in_the_backward_pass_leaves_no_part_of_a_gradient(
                 raise RuntimeError(REFUSAL)
             return grad, None
 
-    def loss_of(model: Transformer) -> Loss:
+    def objective_of(model: Transformer) -> Objective:
         model.blocks[0].register_forward_hook(lambda module, args, out: Full.apply(out, len(out)))
-        return plain(model)
+        return NextToken(model)
 
-    model, _ = trained(small(), loss_of)
-    expected, _ = trained(small(4), plain)
+    model, _ = trained(small(), objective_of)
+    expected, _ = trained(small(4))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 
 def test_the_failed_step_holds_nothing_when_it_is_repeated() -> None:
     held: list[weakref.ref[torch.Tensor]] = []
 
-    def loss_of(model: Transformer) -> Loss:
-        def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    class Holding(NextToken):
+        def sums(self, x: torch.Tensor, y: torch.Tensor) -> Sums:
             assert all(reference() is None for reference in held)
             if len(x) > 3:
                 activations = torch.zeros(100)
                 held.append(weakref.ref(activations))
                 raise RuntimeError(REFUSAL)
-            return next_token_loss(model, x, y)
-
-        return loss
+            return super().sums(x, y)
 
     gc.disable()
     try:
-        trained(small(), loss_of)
+        trained(small(), Holding)
     finally:
         gc.enable()
     assert len(held) == 3
@@ -210,7 +193,7 @@ def test_memory_that_runs_out_in_the_update_ends_the_run(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Optimizer, "step", full)
     with pytest.raises(UserError, match="while weights were updated"):
-        trained(small(), plain)
+        trained(small())
 
 
 def test_other_errors_pass_unchanged() -> None:
@@ -224,13 +207,18 @@ def test_other_errors_pass_unchanged() -> None:
 def test_memory_is_not_taken_for_a_fault_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     compilations: list[object] = []
 
-    def compile_in_name(function: Loss, dynamic: bool) -> Loss:
-        compilations.append(function)
-        return function
+    def compile_in_name(objective: Objective, dynamic: bool) -> Objective:
+        compilations.append(objective)
+        return objective
 
     monkeypatch.setattr(torch, "compile", compile_in_name)
-    model, _ = trained(small(), lambda model: compiled(with_room_for(6, RuntimeError(REFUSAL))(model)))
-    expected, _ = trained(small(6), plain)
+    config = small()
+    torch.manual_seed(0)
+    model = Transformer(config.model)
+    state = State.new(with_room_for(6, RuntimeError(REFUSAL))(model), config.optim)
+    state.learn = compiled(state.objective)
+    list(Loop(state, Numbers(), config, Budget(config, state.position, clock=lambda: 0.0)))
+    expected, _ = trained(small(6))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
     assert len(compilations) == 2  # the attempt that failed, and the one that stayed
 

@@ -19,12 +19,14 @@ from linnet.errors import UserError
 from linnet.files import read_json, sha256, write_json
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.training.checkpoint import Position, latest_good, save
+from linnet.training.checkpoint import latest_good, save
 from linnet.training.display import sparkline
 from linnet.training.log import COLUMNS, read_rows
-from linnet.training.optim import LossScaler, Optimizer
-from linnet.training.pretrain import Interrupted, Session, train
+from linnet.training.next_token import NextToken
+from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
+from linnet.training.state import State
+from linnet.training.stop import Interrupted, Stop
 
 TIMING = {"elapsed_s", "tokens_per_s", "memory_bytes"}
 
@@ -50,25 +52,26 @@ def timeless(run: Run) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in TIMING} for row in read_rows(run.metrics_file)]
 
 
-class StopAfter(list):  # type: ignore[type-arg]
-    """A list of signals that is empty until it was asked `count` times."""
+class StopAfter(Stop):
+    """A request to stop that comes when it is looked for the `count`-th time."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
 
-    def __bool__(self) -> bool:
+    @property
+    def asked(self) -> bool:
         self.count -= 1
         if self.count == 0:
-            self.append(signal.SIGINT)
-        return len(self) > 0
+            self.ask()
+        return super().asked
 
 
 def interrupted_after(steps: int, settings: Config, data: Path, run: Path) -> Run:
     """A run that was asked to stop in its `steps`-th step."""
     from linnet.training.display import Display
 
-    session = Session(settings, data, run)
+    session = Training(settings, data, run)
     with pytest.raises(Interrupted):
         session.train(StopAfter(steps), Display())
     return session.run
@@ -208,15 +211,17 @@ def test_kill_during_saves_always_leaves_a_good_checkpoint(tmp_path: Path) -> No
         "from linnet.model.config import ModelConfig\n"
         "from linnet.model.transformer import Transformer\n"
         "from linnet.run import Run\n"
-        "from linnet.training.checkpoint import Position, save\n"
+        "from linnet.training.checkpoint import save\n"
+        "from linnet.training.next_token import NextToken\n"
         "from linnet.training.recipe import OptimConfig\n"
-        "from linnet.training.optim import LossScaler, Optimizer\n"
+        "from linnet.training.state import State\n"
         "from pathlib import Path\n"
         "model = Transformer(ModelConfig(vocab_size=200, n_layer=1, n_embd=64))\n"
-        "optimizer = Optimizer(model, OptimConfig())\n"
+        "state = State.new(NextToken(model), OptimConfig())\n"
         "run = Run(Path(sys.argv[1]))\n"
         "for step in range(1, 10_000):\n"
-        "    save(run, Position(step=step, val_loss=1 / step), model, optimizer, LossScaler(False))\n"
+        "    state.position.step, state.position.val_loss = step, 1 / step\n"
+        "    save(run, state)\n"
         "    print(step, flush=True)\n"
     )
     run = Run(tmp_path / "run")
@@ -265,9 +270,9 @@ def test_damaged_checkpoints_are_named_and_passed_over(
     run = train(config(steps=8), story_data, tmp_path / "run")
     best, last = run.checkpoint("best"), run.checkpoint("last")
     if best.step == last.step:
-        save_copy = Position(step=4, val_loss=9.0)
-        model = run.load_model("last")
-        save(run, save_copy, model, Optimizer(model, OptimConfig()), LossScaler(False))
+        state = State.new(NextToken(run.load_model("last")), OptimConfig())
+        state.position.step, state.position.val_loss = 4, 9.0
+        save(run, state)
     target = last.path / "model.safetensors"
     target.write_bytes(target.read_bytes()[:-10])
     with pytest.raises(UserError, match="damaged"):

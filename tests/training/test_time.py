@@ -14,14 +14,14 @@ from linnet.errors import UserError
 from linnet.evaluate import loss as scoring_of
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.training import lesson, pace, watch
+from linnet.training import next_token, objective, pace, watch
 from linnet.training.display import Display
 from linnet.training.log import read_rows
 from linnet.training.pace import Pace, Plan, seconds_per_token
-from linnet.training.pretrain import Session, train
+from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.training.scoring import Part, score
-from linnet.training.signals import Interrupted
+from linnet.training.stop import Interrupted, Stop
 from linnet.verbs.train import with_time_left
 
 BLOCK = 32
@@ -40,18 +40,18 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     """The clock; learning and scoring turn it."""
-    found, learn, score_tokens = Clock(), lesson.next_token_loss, scoring_of.token_losses
+    found, learn, score_tokens = Clock(), next_token.next_token_loss, objective.token_losses
 
-    def learned(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def learned(model: torch.nn.Module, x: torch.Tensor, *rest: object) -> torch.Tensor:
         found.now += x.numel() / BLOCK
-        return learn(model, x, y)
+        return learn(model, x, *rest)
 
     def scored(model: torch.nn.Module, x: torch.Tensor, *rest: object) -> tuple[torch.Tensor, torch.Tensor]:
         found.now += x.numel() / BLOCK / 3
         return score_tokens(model, x, *rest)
 
-    monkeypatch.setattr(lesson, "next_token_loss", learned)
-    monkeypatch.setattr(scoring_of, "token_losses", scored)
+    monkeypatch.setattr(next_token, "next_token_loss", learned)
+    monkeypatch.setattr(objective, "token_losses", scored)
     return found
 
 
@@ -64,10 +64,10 @@ def config(minutes: float | None, dropout: float = 0.1, warmup_steps: int = 1, *
     )
 
 
-def trained(settings: Config, data: Path, run: Path, clock: Clock, signals: list[int] | None = None) -> Run:
-    session = Session(settings, data, run, clock=clock)
+def trained(settings: Config, data: Path, run: Path, clock: Clock, stop: Stop | None = None) -> Run:
+    session = Training(settings, data, run, clock=clock)
     session.spoken = False
-    session.train([] if signals is None else signals, Display())
+    session.train(Stop() if stop is None else stop, Display())
     return session.run
 
 
@@ -151,19 +151,19 @@ def test_a_run_without_patience_left_stays_ended(
 def test_a_stop_between_micro_batches_saves_the_last_whole_step_and_the_run_goes_on_bit_for_bit(
     story_data: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, signals, calls = config(None, steps=4), [], iter(range(1, 1000))
+    settings, stop, calls = config(None, steps=4), Stop(), iter(range(1, 1000))
     straight = trained(settings, story_data, tmp_path / "straight", clock)
-    learn = lesson.next_token_loss
+    learn = next_token.next_token_loss
 
-    def interrupted(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def interrupted(*given: object) -> torch.Tensor:
         if next(calls) == 19:  # the third micro-batch of the third step
-            signals.append(2)
-        return learn(model, x, y)
+            stop.ask()
+        return learn(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lesson, "next_token_loss", interrupted)
+        patch.setattr(next_token, "next_token_loss", interrupted)
         with pytest.raises(Interrupted, match="everything is saved"):
-            trained(settings, story_data, tmp_path / "run", clock, signals)
+            trained(settings, story_data, tmp_path / "run", clock, stop)
     assert next(calls) == 20  # no further micro-batch was computed
     run = Run(tmp_path / "run")
     assert run.checkpoint("last").step == 2
@@ -174,8 +174,10 @@ def test_a_stop_between_micro_batches_saves_the_last_whole_step_and_the_run_goes
 def test_a_stop_before_the_first_step_is_whole_leaves_nothing_to_save(
     story_data: Path, tmp_path: Path, clock: Clock
 ) -> None:
+    stop = Stop()
+    stop.ask()
     with pytest.raises(Interrupted, match="not one step was whole"):
-        trained(config(None), story_data, tmp_path / "run", clock, [2])
+        trained(config(None), story_data, tmp_path / "run", clock, stop)
     assert Run(tmp_path / "run").checkpoints() == []
 
 
@@ -198,9 +200,9 @@ def test_where_no_step_fits_it_is_said_at_once_with_settings_that_fit(
 def test_a_run_that_has_to_leave_a_model_takes_some_steps_where_none_fits(
     story_data: Path, tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = Session(config(1, batch_size=64), story_data, tmp_path / "run", clock=clock, always=True)
+    session = Training(config(1, batch_size=64), story_data, tmp_path / "run", clock=clock, always=True)
     session.spoken = False
-    session.train([], Display())
+    session.train(Stop(), Display())
     assert 1 <= session.run.checkpoint("last").step <= pace.LEAST_STEPS
     assert "5 steps are taken all the same" in capsys.readouterr().err
 
@@ -247,32 +249,32 @@ def test_a_long_warmup_is_shortened_said_and_kept_when_the_run_goes_on(
     story_data: Path, tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = config(10, warmup_steps=1000)
-    session = Session(settings, story_data, tmp_path / "run", clock=clock)
-    warmup = session.used.schedule.warmup_steps
+    session = Training(settings, story_data, tmp_path / "run", clock=clock)
+    warmup = session.timing.used.schedule.warmup_steps
     assert 9 <= warmup <= 13  # about 60 steps of 8 s fit
     assert f"warmup takes {warmup} steps instead of 1,000" in capsys.readouterr().err
     assert Run(tmp_path / "run").manifest()["choices"]["warmup_steps"] == warmup
-    session.train([], Display())
+    session.train(Stop(), Display())
     rates = [row["lr"] for row in read_rows(session.run.metrics_file) if row["kind"] == "train"]
     assert max(rates) <= settings.optim.lr
-    again = Session(config(99, warmup_steps=1000), story_data, tmp_path / "run", clock=clock)
-    assert again.used.schedule.warmup_steps == warmup
+    again = Training(config(99, warmup_steps=1000), story_data, tmp_path / "run", clock=clock)
+    assert again.timing.used.schedule.warmup_steps == warmup
     assert Run(tmp_path / "run").config()["schedule"]["warmup_steps"] == 1000
-    untouched = Session(config(10, warmup_steps=5), story_data, tmp_path / "short", clock=clock)
-    assert untouched.used.schedule.warmup_steps == 5
+    untouched = Training(config(10, warmup_steps=5), story_data, tmp_path / "short", clock=clock)
+    assert untouched.timing.used.schedule.warmup_steps == 5
     assert "warmup_steps" not in untouched.run.manifest()["choices"]
 
 
 def test_a_micro_batch_that_takes_longer_than_the_clock_can_wait_is_divided(
     story_data: Path, tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session = Session(config(10, batch_size=12, micro_batch_size=12), story_data, tmp_path / "run", clock=clock)
-    assert session.used.train.micro_batch == 2  # windows of a second, for pieces of two
+    session = Training(config(10, batch_size=12, micro_batch_size=12), story_data, tmp_path / "run", clock=clock)
+    assert session.timing.used.train.micro_batch == 2  # windows of a second, for pieces of two
     said = capsys.readouterr().err
     assert "2 windows at a time instead of 12" in said
     assert "because of dropout the result differs" in said
-    again = Session(config(10, batch_size=12, micro_batch_size=12), story_data, tmp_path / "run", clock=clock)
-    assert again.used.train.micro_batch == 2
+    again = Training(config(10, batch_size=12, micro_batch_size=12), story_data, tmp_path / "run", clock=clock)
+    assert again.timing.used.train.micro_batch == 2
 
 
 def test_the_plan_worked_by_hand() -> None:
@@ -333,23 +335,26 @@ def test_compiling_is_obeyed_when_a_run_goes_on(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(runtime, "why_not_compile", lambda device: None)
     other = {"on": "off", "off": "on"}[wish]
-    Session(config(None, compile=other), story_data, tmp_path / "run", clock=clock)
-    again = Session(config(None, compile=wish), story_data, tmp_path / "run", clock=clock)
-    assert again.choices["compile"] is (wish == "on")
+    Training(config(None, compile=other), story_data, tmp_path / "run", clock=clock)
+    again = Training(config(None, compile=wish), story_data, tmp_path / "run", clock=clock)
+    assert again.opened.choices["compile"] is (wish == "on")
     assert f"compile: {wish}, as asked, and {other} before" in capsys.readouterr().err
-    assert Session(config(None, compile="auto"), story_data, tmp_path / "run", clock=clock).choices == again.choices
+    assert (
+        Training(config(None, compile="auto"), story_data, tmp_path / "run", clock=clock).opened.choices
+        == again.opened.choices
+    )
 
 
 def test_threads_are_obeyed_when_a_run_goes_on(
     story_data: Path, tmp_path: Path, clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Session(config(None), story_data, tmp_path / "run", clock=clock)
-    again = Session(config(None, threads=2), story_data, tmp_path / "run", clock=clock)
-    assert (again.choices["threads"], torch.get_num_threads()) == (2, 2)
+    Training(config(None), story_data, tmp_path / "run", clock=clock)
+    again = Training(config(None, threads=2), story_data, tmp_path / "run", clock=clock)
+    assert (again.opened.choices["threads"], torch.get_num_threads()) == (2, 2)
     assert "threads: 2, as asked, and 1 before" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["choices"]["threads"] == 2
     torch.set_num_threads(1)
-    Session(config(None), story_data, tmp_path / "run", clock=clock)
+    Training(config(None), story_data, tmp_path / "run", clock=clock)
     assert torch.get_num_threads() == 2
 
 

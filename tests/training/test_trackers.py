@@ -21,8 +21,9 @@ from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.training import trackers
 from linnet.training.log import read_rows
-from linnet.training.pretrain import Interrupted, Session, train
+from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
+from linnet.training.stop import Interrupted, Stop
 from linnet.training.trackers import Guarded, History, check_installed, open_tracker
 
 TIMING = {"elapsed_s", "tokens_per_s", "memory_bytes"}
@@ -36,18 +37,20 @@ from pathlib import Path
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
 from linnet.training.display import Display
-from linnet.training.pretrain import Session, train
+from linnet.training.pretrain import Training, train
+from linnet.training.stop import Stop
 
 config, data, run = from_dict(Config, json.loads(sys.argv[1])), sys.argv[2], sys.argv[3]
 
-class PowerCut(list):
+class PowerCut(Stop):
     steps = 7
-    def __bool__(self):
+    @property
+    def asked(self):
         self.steps -= 1
         return self.steps == 0 and os._exit(9)
 
 if sys.argv[4] == "killed":
-    Session(config, Path(data), Path(run)).train(PowerCut(), Display())
+    Training(config, Path(data), Path(run)).train(PowerCut(), Display())
 else:
     train(config, data, run)
 """
@@ -248,7 +251,9 @@ def test_a_run_that_is_stopped_closes_its_tracker_once(
 
     tracker = recorded(monkeypatch, Recorder())
     with pytest.raises(Interrupted):
-        Session(config("tensorboard"), story_data, tmp_path / "run").train([number], Display())
+        stop = Stop()
+        stop.ask(number)
+        Training(config("tensorboard"), story_data, tmp_path / "run").train(stop, Display())
     assert [step for step, _ in tracker.sent] == [1]
     assert tracker.closed == 1
 

@@ -1,4 +1,4 @@
-"""Requests to stop, as the system sends them: Ctrl-C and SIGTERM end a run with its last whole step, not in one."""
+"""Requests to stop: a run ends with its last whole step, not in one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,28 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
+class Stop:
+    """A flag that asks a run to stop. Whoever holds it may raise it, from any thread; the run looks at it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """of the signal that asked; 0 as long as nobody has"""
+
+    def ask(self, number: int = signal.SIGINT) -> None:
+        """Asks for a stop after the last whole step."""
+        self.number = self.number or number
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self.number > 0
+
+
 @contextmanager
-def stop_requests(
-    compiling: Callable[[], bool] = lambda: False, tell: Callable[[str], None] = say
-) -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM in a list instead of dying of them; a second SIGINT does interrupt.
+def listening(
+    stop: Stop, compiling: Callable[[], bool] = lambda: False, tell: Callable[[str], None] = say
+) -> Iterator[None]:
+    """SIGINT and SIGTERM ask for a stop instead of ending the program; a second SIGINT does interrupt it.
 
     Args:
         compiling: whether the first step is being compiled, before which there is nothing to save.
@@ -31,22 +48,21 @@ def stop_requests(
     Raises:
         Interrupted: a signal came while the step was being compiled.
     """
-    seen: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield seen
+        yield  # the system sends signals to the main thread only
         return
 
     def note(number: int, frame: Any) -> None:
-        if seen and number == signal.SIGINT:
+        if stop.number and number == signal.SIGINT:
             raise KeyboardInterrupt
-        seen.append(number)
+        stop.ask(number)
         if compiling():
             raise Interrupted(number, "it was still compiling, so no step was lost")
         tell("stopping (press Ctrl-C again to stop without saving)")
 
     old = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield seen
+        yield
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)

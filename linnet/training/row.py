@@ -1,0 +1,144 @@
+"""What one optimiser step was: its loss, its figures and its time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from linnet.errors import UserError
+
+if TYPE_CHECKING:
+    from linnet.training.objective import Sums
+
+
+def not_finite(step: int) -> UserError:
+    """What ends a run whose step `step` had gradients beyond all numbers."""
+    return UserError(
+        f"the loss is not a finite number any more at step {step}; "
+        "use a lower --optim.lr and --optim.matrix-lr, or more --schedule.warmup-steps"
+    )
+
+
+class Totals:
+    """The sums of an objective, added up over micro-batches."""
+
+    def __init__(self, divisors: Mapping[str, int]) -> None:
+        """
+        Args:
+            divisors: what each sum is divided by, of all ranks together.
+        """
+        self.divisors = {name: max(count, 1) for name, count in divisors.items()}
+        self.losses: dict[str, Tensor] = {}
+        self.figures: dict[tuple[str, str], Tensor] = {}
+
+    def add(self, sums: Sums) -> None:
+        """Adds the sums of one micro-batch; their gradients have been used."""
+        for divisor, loss in sums.losses.items():
+            self.losses[divisor] = self.losses.get(divisor, 0.0) + loss.detach()
+        for divisor, named in sums.figures.items():
+            for name, figure in named.items():
+                self.figures[divisor, name] = self.figures.get((divisor, name), 0.0) + figure.detach()
+
+    def loss(self, sums: Sums, factor: float) -> Tensor:
+        """The share of one micro-batch in the mean loss of the whole step, times `factor`: a scalar with gradients."""
+        shares = [loss * (factor / self.divisors[divisor]) for divisor, loss in sums.losses.items()]
+        return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
+
+
+class Measured(NamedTuple):
+    """A step that is over."""
+
+    loss: float
+    """the mean for each divisor, added up: nats where labels are learned; before the update"""
+    grad_norm: float
+    """before clipping"""
+    seconds: float
+    """from the beginning of the step to its end"""
+    figures: dict[str, float]
+    """means of what the objective counts besides"""
+
+
+class Figures:
+    """Loss, gradient norm and seconds of a step. Where the device is asynchronous, whoever reads them waits for it.
+
+    Handed over without waiting, a step leaves Python free to prepare the next one while it is computed.
+    """
+
+    def __init__(self, step: int, clock: Callable[[], float], device: torch.device) -> None:
+        """Begins to measure."""
+        self.step, self.clock, self.started = step, clock, clock()
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        if self.events:
+            self.events[0].record()
+
+    def send(self, totals: Totals, norm: Tensor) -> None:
+        """Ends the measurement and starts the figures on their way; `norm` is a scalar."""
+        sums = torch.stack((*totals.losses.values(), *totals.figures.values(), norm))
+        self.losses = [totals.divisors[divisor] for divisor in totals.losses]
+        self.others = {name: totals.divisors[divisor] for divisor, name in totals.figures}
+        self.sums = torch.empty(len(sums), pin_memory=sums.is_cuda)
+        self.sums.copy_(sums, non_blocking=True)
+        if self.events:
+            self.events[1].record()
+        self.passed = self.clock() - self.started
+
+    def read(self) -> Measured:
+        """The figures, once the step is over.
+
+        Raises:
+            UserError: the step had no finite gradients.
+        """
+        if self.events:
+            self.events[1].synchronize()
+        *sums, norm = self.sums.tolist()
+        if not math.isfinite(norm):
+            raise not_finite(self.step)
+        seconds = self.events[0].elapsed_time(self.events[1]) / 1000 if self.events else self.passed
+        losses, others = sums[: len(self.losses)], sums[len(self.losses) :]
+        loss = sum(total / divisor for total, divisor in zip(losses, self.losses, strict=True))
+        means = {name: total / count for total, (name, count) in zip(others, self.others.items(), strict=True)}
+        return Measured(loss, norm, seconds, means)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What the loop yields after each optimiser step.
+
+    On a GPU `loss`, `grad_norm`, `seconds` and `means` wait for the step to be over and raise a UserError if it was no
+    good: read them when they are needed, and always before weights are saved.
+    """
+
+    step: int
+    figures: Figures
+    lr_scale: float
+    labels: int
+    """learned from in this step, on this rank"""
+    micro_batch: int
+    """samples in one forward pass"""
+    whole: bool = True
+    """whether the run may stop or be saved here: within a round of an on-policy source it may not"""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the batch, nats where labels are learned, before the update."""
+        return self.figures.read().loss
+
+    @property
+    def grad_norm(self) -> float:
+        """Before clipping."""
+        return self.figures.read().grad_norm
+
+    @property
+    def seconds(self) -> float:
+        """From the beginning of the step to its end."""
+        return self.figures.read().seconds
+
+    @property
+    def means(self) -> dict[str, float]:
+        """What the objective counts besides."""
+        return self.figures.read().figures

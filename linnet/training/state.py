@@ -1,0 +1,71 @@
+"""Everything that training changes: weights, optimiser, where the run stands. A checkpoint is this, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from linnet.training.objective import Objective, Sums
+from linnet.training.optim import LossScaler, Optimizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from linnet.training.recipe import OptimConfig
+
+
+@dataclass
+class Position:
+    """Where a run stands. Everything that the next step depends on, besides weights and optimiser."""
+
+    step: int = 0
+    """optimiser steps taken"""
+    samples: int = 0
+    """samples consumed; the next batch begins here"""
+    tokens: int = 0
+    """labels learned from; the name stands in files that are kept"""
+    elapsed_s: float = 0.0
+    """time spent, earlier sessions included"""
+    val_loss: float | None = None
+    """validation loss of exactly these weights, if they were evaluated"""
+    best_loss: float | None = None
+    """lowest validation loss so far"""
+    worse_evaluations: int = 0
+    """evaluations since the best one"""
+    pending_loss: float = 0.0
+    """sum of step losses that no metrics line holds yet"""
+    pending_figures: dict[str, float] = field(default_factory=dict)
+    """sums of what the objective counts besides, of the same steps"""
+    pending_steps: int = 0
+    """how many steps those sums are of"""
+    warm: float = 0.0
+    """the share of the run that was done when the warmup of the learning rate was over"""
+    finished: bool = False
+    """the run ended by its own plan"""
+    ended_by: str = ""
+    """what of the plan ended it: "steps", "time" or "patience"; empty before, and in checkpoints older than this"""
+    limit_s: float | None = None
+    """the time limit that it ended under, if it had one"""
+
+
+@dataclass
+class State:
+    """A model in training."""
+
+    objective: Objective
+    optimizer: Optimizer
+    scaler: LossScaler
+    position: Position = field(default_factory=Position)
+    learn: Callable[..., Sums] | None = None
+    """what the loop calls in place of the objective: the same, compiled or wrapped for many ranks"""
+
+    @classmethod
+    def new(cls, objective: Objective, config: OptimConfig, *, scaled: bool = False) -> State:
+        """A run before its first step; `scaled` if gradients are float16, whose range is small."""
+        return cls(objective, Optimizer(objective, config), LossScaler(enabled=scaled))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.objective.device
