@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections import defaultdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -34,7 +33,7 @@ from linnet.model import fused
 from linnet.model.transformer import Transformer
 from linnet.training import losses
 from linnet.training.compilation import compiled
-from linnet.training.losses import next_token_loss
+from linnet.training.next_token import NextToken
 from linnet.training.optim import Optimizer, clip_gradients
 from linnet.training.recipe import Config
 
@@ -80,8 +79,8 @@ class Way:
         self.name = name
         self.config, self.model = config, Transformer(config.model)
         self.optimizer = Optimizer(self.model, config.optim)
-        eager = partial(next_token_loss, self.model)
-        self.loss = compiled(eager) if name == "compiled" else eager
+        objective = NextToken(self.model)
+        self.learn = compiled(objective) if name == "compiled" else objective
         self.x, self.y = torch.randint(
             0, config.model.vocab_size, (2, config.train.batch_size, config.model.block_size)
         )
@@ -96,7 +95,7 @@ class Way:
             losses.head_rows = lambda vocab_size, **_: self.y.numel()
         marks = [time.perf_counter()]
         self.optimizer.zero_grad()
-        total = self.loss(self.x, self.y) / self.y.numel()
+        total = self.learn(x=self.x, y=self.y).losses["labels"] / self.y.numel()
         marks.append(time.perf_counter())
         total.backward()
         marks.append(time.perf_counter())

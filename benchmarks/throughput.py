@@ -36,7 +36,7 @@ from linnet.model.config import ModelConfig, flops_per_token
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 if TYPE_CHECKING:
-    from linnet.training.loop import Row
+    from linnet.training.row import Row
 
 LEAST_STEPS = 2
 WARM_STEPS = 2
@@ -144,11 +144,11 @@ def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat1
 
     from linnet.data import Batches, Split
     from linnet.model.transformer import Transformer
-    from linnet.training.checkpoint import Position
+    from linnet.training.budget import Budget
     from linnet.training.compilation import graph_of
-    from linnet.training.loop import Budget, fit
-    from linnet.training.losses import next_token_loss
-    from linnet.training.optim import LossScaler, Optimizer
+    from linnet.training.loop import Loop
+    from linnet.training.next_token import NextToken, Windows
+    from linnet.training.state import State
 
     torch.manual_seed(1)
     config = case.config(own=job["side"] == "linnet-own")
@@ -163,22 +163,12 @@ def linnet_rows(case: Case, job: dict[str, Any], device: str = "cpu", *, bfloat1
         end_of_text=0,
         vocab_size=case.vocab_size,
     )
-    model, position = Transformer(config.model).to(device), Position()
-
-    def eager(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
-            return next_token_loss(model, x, y)
-
-    return fit(
-        Optimizer(model, config.optim),
-        graph_of(eager) if job["compile"] else eager,  # fails aloud, where Linnet would go on eager
-        Batches(split, case.block_size, seed=1),
-        config,
-        position,
-        Budget(config, position),
-        LossScaler(enabled=False),
-        torch.device(device),
-    )
+    precision = torch.bfloat16 if bfloat16 else torch.float32
+    state = State.new(NextToken(Transformer(config.model).to(device), precision), config.optim)
+    if job["compile"]:
+        state.learn = graph_of(state.objective)  # fails aloud, where Linnet would go on eager
+    windows = Windows(Batches(split, case.block_size, seed=1))
+    return iter(Loop(state, windows, config, Budget(config, state.position)))
 
 
 def time_linnet(case: Case, job: dict[str, Any]) -> list[float]:

@@ -47,13 +47,14 @@ from linnet.model.transformer import Transformer
 from linnet.settings import from_dict, read_toml, recipe_path, to_dict
 from linnet.tokenizers import ChatTemplate
 from linnet.training.ancestor import Ancestor
-from linnet.training.checkpoint import Position
+from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
 from linnet.training.counted import Counted
-from linnet.training.lesson import loss_of
-from linnet.training.loop import Budget, Row, fit
-from linnet.training.optim import LossScaler, Optimizer
+from linnet.training.loop import Loop
+from linnet.training.next_token import Windows, objective_of
 from linnet.training.recipe import Config
+from linnet.training.row import Row
+from linnet.training.state import Position, State
 
 LOOKS = 8
 """how often a variant is looked at"""
@@ -156,22 +157,21 @@ def rows(
 ) -> Iterator[Row]:
     """Trains on `tokens` tokens, stage by stage; noise leaves the ids `kept` alone."""
     seed, budget = config.train.seed, TokenBudget(config, position, tokens)
-    optimizer, average = Optimizer(model, config.optim), Average()
-
-    eager = loss_of(model, config)
-
-    loss = eager if config.train.compile == "off" else compiled(eager)
+    average = Average()
+    state = State.new(objective_of(model, config), config.optim)
+    state.position = position
+    if config.train.compile != "off":
+        state.learn = compiled(state.objective)
     stages = trial.stages(config.train.batch_size, config.model.block_size)
     for number, (windows, context) in enumerate(stages, 1):
         train = dataclasses.replace(config.train, batch_size=windows)
         teacher = Counted(data, config.model.vocab_size) if config.train.counted else None
         changed = {"noise": config.train.noise, "kept": kept, "teacher": teacher}
-        batches = (FixedBorders if trial.fixed_borders else Batches)(data, context, seed, **changed)
+        windows_of = FixedBorders if trial.fixed_borders else Batches
+        source = Windows(windows_of(data, context, seed, **changed))
         position.samples = position.tokens // context
         stage = dataclasses.replace(config, train=train)
-        for row in fit(
-            optimizer, loss, batches, stage, position, budget, LossScaler(enabled=False), torch.device("cpu")
-        ):
+        for row in Loop(state, source, stage, budget):
             if budget.done(row.step) > 1 - trial.average:
                 average.add(model)
             yield row

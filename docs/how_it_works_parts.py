@@ -37,11 +37,12 @@ from linnet.model.layers import apply_rope, rope_tables
 from linnet.model.transformer import Transformer
 from linnet.tokenizers import BPETokenizer, ChatTemplate
 from linnet.tokenizers.pretokenize import count_pieces, split
-from linnet.training.checkpoint import Position
-from linnet.training.loop import Budget, fit
-from linnet.training.losses import next_token_loss
-from linnet.training.optim import LossScaler, Optimizer, newton_schulz
+from linnet.training.budget import Budget
+from linnet.training.loop import Loop
+from linnet.training.next_token import NextToken, Windows
+from linnet.training.optim import Optimizer, newton_schulz
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
+from linnet.training.state import State
 
 GRAMMAR = """\
 story:
@@ -188,21 +189,17 @@ def trained(
     split: Split, config: Config, ids: list[int], jitter: float = 0.0, kind: type[Batches] = Batches
 ) -> tuple[Transformer, list[dict[str, float]]]:
     """The tiny model after its training, with some steps of it; `last_word` is its probability of what the bird did."""
-    batches = kind(split, config.model.block_size, config.train.seed)
+    source = Windows(kind(split, config.model.block_size, config.train.seed))
     torch.manual_seed(config.train.seed)
     model = Transformer(replace(config.model, vocab_size=split.vocab_size))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1 + jitter * torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
-    optimizer, position = Optimizer(model, config.optim), Position()
-    budget = Budget(config, position, clock=lambda: 0.0)
+    state = State.new(NextToken(model), config.optim)
+    budget = Budget(config, state.position, clock=lambda: 0.0)
     beginning, following = ids[:6], ids[6]
-
-    def loss(x: Tensor, y: Tensor) -> Tensor:
-        return next_token_loss(model, x, y)
-
     steps = []
-    for row in fit(optimizer, loss, batches, config, position, budget, LossScaler(False), torch.device("cpu")):
+    for row in Loop(state, source, config, budget):
         if row.step in (1, 10, 20, 40, 80, 120, 160, 300):
             with torch.no_grad():
                 share = model(torch.tensor([beginning]))[0, -1].softmax(dim=-1)[following].item()

@@ -5,43 +5,53 @@
 
 MUTATIONS = [
     # each micro-batch averaged over its own labels
-    (1, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / max(int((ys != IGNORE).sum()), 1)"),
+    (
+        1,
+        "training/loop.py",
+        "totals.loss(sums, scaler.scale * self.ranks.count)",
+        "Totals({'labels': int((tensors['y'] >= 0).sum())}).loss(sums, scaler.scale)",
+    ),
     # not divided by the number of micro-batches, so that clipping bites harder
-    (2, "train/loop.py", "scaler.scale / max(labels, 1)", "scaler.scale / max(labels // len(x.split(size)), 1)"),
+    (
+        2,
+        "training/loop.py",
+        "totals.loss(sums, scaler.scale * self.ranks.count)",
+        "totals.loss(sums, scaler.scale * len(micro_batches))",
+    ),
     # clipped before it is unscaled
     (
         4,
-        "train/loop.py",
-        "scaler.unscale(parameters)\n        norm = clip_gradients(parameters, config.train.clip)",
-        "norm = clip_gradients(parameters, config.train.clip)\n        scaler.unscale(parameters)",
+        "training/loop.py",
+        "scaler.unscale(parameters)\n            norm = clip_gradients(parameters, self.config.train.clip)",
+        "norm = clip_gradients(parameters, self.config.train.clip)\n            scaler.unscale(parameters)",
     ),
     # the resumed run begins with the first window again
-    (5, "train/checkpoint.py", "if name in known})", "if name in known and name != 'samples'})"),
+    (5, "training/checkpoint.py", "if name in known})", "if name in known and name != 'samples'})"),
     # the optimiser's state is not restored
-    (5, "train/optim.py", "tensor.copy_(saved[name])", "tensor.zero_()"),
+    (5, "training/optim.py", "tensor.copy_(saved[name])", "tensor.zero_()"),
     # dropout goes on from wherever the stream stands
-    (5, "train/loop.py", "if drops(config.model):", "if False:"),
+    (5, "training/loop.py", "if drops(self.config.model):", "if False:"),
     # evaluation draws a number, and dropout is not seeded by step
     (6, "evaluate/loss.py", "    began = clock()\n    batches", "    torch.rand(1)\n    began = clock()\n    batches"),
     # only the last checkpoint is kept
     (
         7,
-        "train/checkpoint.py",
+        "training/checkpoint.py",
         'keep = {run.checkpoint("best").path, run.checkpoint("last").path}',
         'keep = {run.checkpoint("last").path}',
     ),
     # windows drawn with replacement
     (8, "data/batches.py", 'np.argsort(draws[:-1], kind="stable")', "(draws[:-1] % self.windows).astype(np.int64)"),
     # duplicates are not dropped
-    (10, "data/documents.py", "self._drop_duplicates(fates)", "pass"),
+    (10, "data/splitting.py", "self._drop_duplicates(fates)", "pass"),
     # labels shifted once more
-    (11, "train/losses.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
+    (11, "training/losses.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
     # padding counts
-    (12, "train/losses.py", "ignore_index=IGNORE", "ignore_index=31"),
+    (12, "training/losses.py", "ignore_index=IGNORED", "ignore_index=31"),
     # everything is the assistant's
     (13, "tokenizers/template.py", "first_special and ", ""),
     # a batch without labels divides by zero
-    (14, "train/loop.py", "total / max(labels, 1)", "total / labels"),
+    (14, "training/row.py", "{name: max(count, 1) for", "{name: count for"),
     (14, "evaluate/loss.py", "    if tokens == 0:", "    if False:"),
     # dropout in evaluation
     (15, "model/modes.py", "        model.eval()", "        pass"),
@@ -56,7 +66,7 @@ MUTATIONS = [
     # written in place, the manifest before the weights
     (
         18,
-        "train/checkpoint.py",
+        "training/checkpoint.py",
         "    with making_folder(folder) as building:",
         "    from contextlib import nullcontext\n\n"
         "    folder.mkdir(parents=True)\n"
@@ -66,9 +76,9 @@ MUTATIONS = [
     # loads whatever pickle gives
     (
         19,
-        "run.py",
-        "return safetensors.torch.load_file(self.path / name)",
-        "return __import__('pickle').loads((self.path / name).read_bytes())",
+        "run/model_folder.py",
+        "return safetensors.torch.load_file(path)",
+        "return __import__('pickle').loads(path.read_bytes())",
     ),
     # 16 bits for every vocabulary
     (20, "data/shards.py", "vocab_size <= 1 << 16", "vocab_size <= 1 << 17"),

@@ -10,8 +10,8 @@ from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.training.checkpoint import Position
 from linnet.training.recipe import Config, TrainConfig
+from linnet.training.state import Position
 
 TINY = ModelConfig(n_layer=1, n_head=2, n_embd=16, block_size=32)
 
@@ -41,7 +41,7 @@ def trained(variants: ModuleType, data: Prepared, **trial: float) -> tuple[Trans
     model, position = Transformer(TINY), Position()
     steps, heads = [], []
     for row in variants.rows(model, config, variants.Trial(**trial), data.split("train"), position, 3000):
-        steps.append(row.tokens)
+        steps.append(row.labels)
         heads.append(model.lm_head.weight.detach().clone())
     return model, steps, heads
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from functools import partial
 from typing import Any, Literal
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from linnet import runtime
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.training import losses
+from linnet.training import losses, next_token
 from linnet.training.compilation import (
     COMPILE_SECONDS,
     COMPILED_GAIN,
@@ -76,22 +75,22 @@ def test_a_compiler_leaves_the_pieces_of_a_head_alone(monkeypatch: pytest.Monkey
     whole = torch.compile
     monkeypatch.setattr(torch, "compile", lambda step, **options: whole(step, backend="eager", **options))
     monkeypatch.setattr(losses, "head_rows", lambda vocab_size, *, on_gpu: 4)
-    monkeypatch.setattr(losses, "in_pieces", losses.in_pieces)
     in_pieces, traced = losses.cross_entropy_in_pieces, []
 
     def noted(*given: Any) -> torch.Tensor:
         traced.append(torch.compiler.is_compiling())
         return in_pieces(*given)
 
-    monkeypatch.setattr(losses, "cross_entropy_in_pieces", noted)
+    monkeypatch.setattr(next_token, "cross_entropy_in_pieces", noted)
     torch.manual_seed(0)
     model = Transformer(ModelConfig(vocab_size=20, n_layer=1, n_head=2, n_embd=8, block_size=8))
     torch.nn.init.normal_(model.lm_head.weight)
     x, y = torch.randint(0, 20, (2, 2, 8))
     found = []
-    for loss in (graph_of(partial(losses.next_token_loss, model)), partial(losses.next_token_loss, model)):
+    objective = next_token.NextToken(model)
+    for learn in (objective, graph_of(objective)):
         model.zero_grad()
-        loss(x, y).backward()
+        learn(x=x, y=y).losses["labels"].backward()
         found.append(model.token_embedding.weight.grad)
     assert traced == [False, False]
     torch.testing.assert_close(*found)
@@ -102,13 +101,14 @@ def test_an_uncompiled_step_does_not_import_the_compiler() -> None:
 import sys, torch
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.training import losses, pretrain
+from linnet.training import losses, next_token, pretrain
 from linnet.training.recipe import OptimConfig
 from linnet.training.optim import Optimizer
 losses.head_rows = lambda vocab_size, *, on_gpu: 4
 model = Transformer(ModelConfig(vocab_size=20, n_layer=1, n_head=2, n_embd=8, block_size=8))
 optimizer = Optimizer(model, OptimConfig())
-losses.next_token_loss(model, *torch.randint(0, 20, (2, 2, 8))).backward()
+x, y = torch.randint(0, 20, (2, 2, 8))
+next_token.NextToken(model)(x=x, y=y).losses["labels"].backward()
 optimizer.step(1.0)
 print("torch._dynamo" in sys.modules)
 """
