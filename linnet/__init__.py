@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate, Tokenizer, WordTokenizer
     from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
+    from linnet.training.stop import Interrupted, Stop
 
 __version__ = "0.1.0"
 
@@ -21,10 +22,12 @@ _HOMES = {
     "ChatTemplate": "linnet.tokenizers",
     "Config": "linnet.training.recipe",
     "DataConfig": "linnet.data",
+    "Interrupted": "linnet.training.stop",
     "LM": "linnet.lm",
     "ModelConfig": "linnet.model.config",
     "OptimConfig": "linnet.training.recipe",
     "ScheduleConfig": "linnet.training.recipe",
+    "Stop": "linnet.training.stop",
     "Tokenizer": "linnet.tokenizers",
     "TrainConfig": "linnet.training.recipe",
     "Transformer": "linnet.model.transformer",
@@ -41,9 +44,11 @@ __all__ = [
     "ChatTemplate",
     "Config",
     "DataConfig",
+    "Interrupted",
     "ModelConfig",
     "OptimConfig",
     "ScheduleConfig",
+    "Stop",
     "Tokenizer",
     "TrainConfig",
     "Transformer",
@@ -74,22 +79,30 @@ def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") ->
     return LM(model, run.tokenizer(), run.template(), name=run.path.name)
 
 
-def train(config: "Config | None" = None, *, data: str | None = None, run: str | Path = "runs/run") -> "LM":
+def train(
+    config: "Config | None" = None,
+    *,
+    data: str | None = None,
+    run: str | Path = "runs/run",
+    stop: "Stop | None" = None,
+) -> "LM":
     """The trained model of the best checkpoint. An unfinished run in `run` is continued.
 
     Args:
         config: what to read, build and do; None is the default of each.
         data: a prepared folder or any SOURCE; None takes `config.prepare.sources`.
         run: the run folder.
+        stop: asks the training to stop, as Ctrl-C does: keep it, and call its `ask` from another thread.
     Raises:
         UserError: as the command line would say it.
+        Interrupted: a stop was asked for. The last whole step is saved, and the same call goes on from it.
     """
     from linnet.training.data import with_data
     from linnet.training.pretrain import train
     from linnet.training.recipe import Config
 
     settled, folder = with_data(config or Config(), data, run)
-    return load(train(settled, folder, run).path)
+    return load(train(settled, folder, run, stop=stop).path)
 
 
 def __getattr__(name: str) -> Any:

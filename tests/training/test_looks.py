@@ -8,8 +8,8 @@ import torch
 
 from linnet.model.config import ModelConfig
 from linnet.run import Run
+from linnet.run.rows import read_rows
 from linnet.training.budget import Budget
-from linnet.training.log import read_rows
 from linnet.training.looks import Looks, early_place, is_logged, mark_before
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig

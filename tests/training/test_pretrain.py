@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from linnet.errors import UserError
 from linnet.files import read_json, sha256, write_json
 from linnet.model.config import ModelConfig
 from linnet.run import Run
+from linnet.run.rows import read_rows
 from linnet.training.checkpoint import latest_good, save
 from linnet.training.display import sparkline
-from linnet.training.log import COLUMNS, read_rows
+from linnet.training.log import COLUMNS
 from linnet.training.next_token import NextToken
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
@@ -317,6 +319,28 @@ def test_signals_save_and_give_the_shells_exit_code(story_data: Path, tmp_path: 
     assert process.returncode == code
     assert "everything is saved in run" in complaint
     assert "Traceback" not in complaint
+    run = Run.open(tmp_path / "run")
+    assert run.checkpoint("last").step == read_rows(run.metrics_file)[-1]["step"]
+
+
+def test_a_run_in_a_thread_is_stopped_by_the_flag_that_its_caller_holds(story_data: Path, tmp_path: Path) -> None:
+    stop, ended = linnet.Stop(), []
+
+    def work() -> None:
+        try:
+            linnet.train(config(steps=100_000, log_interval=1), data=str(story_data), run=tmp_path / "run", stop=stop)
+        except linnet.Interrupted as request:
+            ended.append(request)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    metrics, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    stop.ask()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+    assert "everything is saved" in str(ended[0])
     run = Run.open(tmp_path / "run")
     assert run.checkpoint("last").step == read_rows(run.metrics_file)[-1]["step"]
 

@@ -9,8 +9,8 @@ from linnet.data import DataConfig, Prepared, prepare
 from linnet.lm import LM
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
+from linnet.run.rows import read_rows
 from linnet.tokenizers import ChatTemplate
-from linnet.training.log import read_rows
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.training.sample import GREETING, Sampler, only_dialogues, opening_turns

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from linnet import runtime
-from linnet.compare import summarise
 from linnet.errors import UserError
 from linnet.evaluate import loss as scoring_of
 from linnet.model.config import ModelConfig
 from linnet.run import Run
+from linnet.run.rows import read_rows
+from linnet.run.summary import summarise
 from linnet.training import next_token, objective, pace, watch
 from linnet.training.display import Display
-from linnet.training.log import read_rows
 from linnet.training.pace import Pace, Plan, seconds_per_token
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig

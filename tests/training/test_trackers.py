@@ -19,8 +19,8 @@ import pytest
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.run import Run
+from linnet.run.rows import read_rows
 from linnet.training import trackers
-from linnet.training.log import read_rows
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.training.stop import Interrupted, Stop
