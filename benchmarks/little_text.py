@@ -46,7 +46,7 @@ from linnet.files import read_json, remove_folder, write_bytes, write_json
 from linnet.lm import LM
 from linnet.model.modes import evaluating
 from linnet.run import Run
-from linnet.training.log import read_rows
+from linnet.run.rows import read_rows
 
 DROPOUT = 0.2
 LOOK_EVERY = 50

@@ -29,7 +29,7 @@ def speed(threads: int) -> float:
 
     from linnet.model.transformer import Transformer
     from linnet.settings import from_dict, read_toml, recipe_path
-    from linnet.training.losses import next_token_loss
+    from linnet.training.next_token import next_token_loss
     from linnet.training.optim import Optimizer
     from linnet.training.recipe import Config
 

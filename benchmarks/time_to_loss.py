@@ -46,7 +46,7 @@ from linnet.console import emit, say, table
 from linnet.errors import UserError
 from linnet.files import sha256, write_json, write_text
 from linnet.run import Run
-from linnet.training.log import read_rows
+from linnet.run.rows import read_rows
 from linnet.training.recipe import Config
 
 HERE = Path(__file__).resolve().parent

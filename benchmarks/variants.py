@@ -50,8 +50,9 @@ from linnet.training.ancestor import Ancestor
 from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
 from linnet.training.counted import Counted
+from linnet.training.lesson import objective_of
 from linnet.training.loop import Loop
-from linnet.training.next_token import Windows, objective_of
+from linnet.training.next_token import Windows
 from linnet.training.recipe import Config
 from linnet.training.row import Row
 from linnet.training.state import Position, State

@@ -182,7 +182,7 @@ class Flow:
 
 
 def replace_what_cannot_be_shown() -> None:
-    """From here on a character that the encoding of standard output lacks is shown as "?", and that is said once."""
+    """From here on, standard output shows "?" for each character that its encoding lacks; a line says so once."""
     told: list[str] = []
 
     def question_mark(error: UnicodeError) -> tuple[str, int]:
@@ -215,8 +215,10 @@ def tell(text: str) -> None:
 
 
 def wrapped(text: str) -> str:
-    """`text` with each of its lines broken between words for the terminal's width, what is broken off indented as the
-    line is; a word longer than the terminal stays whole."""
+    """`text` with each line broken between words to fit the terminal, and the rest of it indented like the line.
+
+    A word that is longer than the terminal stays whole.
+    """
     lines = []
     for line in text.split("\n"):
         indent = line[: len(line) - len(line.lstrip())]

@@ -13,7 +13,8 @@ from linnet.console import duration_text, say
 from linnet.errors import UserError
 from linnet.evaluation import evaluate_run, is_builtin
 from linnet.files import write_json
-from linnet.plots import draw_run, write_report
+from linnet.plots import draw_run
+from linnet.report import write_report
 from linnet.run import Run
 from linnet.training.data import with_data
 from linnet.training.pretrain import train
@@ -54,7 +55,7 @@ def demo(config: Config, folder: Path, command: list[str]) -> dict[str, Any]:
         run = train(config, data, folder, command)
     with stage(3, "evaluation: held-out text, distance to the source, 200 questions"):
         result = evaluate_run(run, questions=200)
-        write_json(run.path / "evaluation.json", result)
+        write_json(run.evaluation_file, result)
     with stage(4, "pictures, a story, a conversation, and the page"):
         draw_run(run)
         lm = linnet.load(run.path)

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """Something the user can mend: what was got, what is allowed, what to do, in one line.
+    """A mistake that the user can fix. Its one line says what was got, what is allowed and what to do.
 
     The command line prints it without a traceback and exits with code 2; the Python API raises it as it is.
     """

@@ -96,7 +96,7 @@ def read_text(path: str | Path) -> str:
 
 
 def regular(path: str | Path) -> Path:
-    """`path`, where it may be read to its end: it is no device or pipe. Whether it is there is for its reader to find.
+    """`path`, if it may be read to its end, which a device or a pipe may not. Its reader finds out whether it exists.
 
     Raises:
         UserError: it is a device, a pipe or a socket, which may never end or never begin.
@@ -191,7 +191,7 @@ def remove_folder(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Deletes what a killed process left half made or half deleted in `folder`."""
+    """Deletes everything in `folder` that a killed process left half made or half deleted."""
     for pattern in (".making-*", ".gone-*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path, ignore_errors=True)

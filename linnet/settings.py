@@ -28,9 +28,9 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def shown(value: object, limit: int = LONGEST_ECHO) -> str:
-    """`value` as messages and manifests can hold it: one line of UTF-8, without its middle where it is long.
+    """`value` as messages and manifests can hold it: one line of UTF-8, without its middle if it is long.
 
-    Control characters and line breaks are escaped; so are the bytes of a file's name that are no UTF-8: `caf\\xe9`.
+    Control characters and line breaks are escaped; so are the bytes of a file's name that are not UTF-8: `caf\\xe9`.
     """
     text = str(value)
     if len(text) > limit:

@@ -45,13 +45,13 @@ MUTATIONS = [
     # duplicates are not dropped
     (10, "data/splitting.py", "self._drop_duplicates(fates)", "pass"),
     # labels shifted once more
-    (11, "training/losses.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
+    (11, "training/next_token.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
     # padding counts
     (12, "training/losses.py", "ignore_index=IGNORED", "ignore_index=31"),
     # everything is the assistant's
     (13, "tokenizers/template.py", "first_special and ", ""),
     # a batch without labels divides by zero
-    (14, "training/row.py", "{name: max(count, 1) for", "{name: count for"),
+    (14, "training/objective.py", "{name: max(count, 1) for", "{name: count for"),
     (14, "evaluate/loss.py", "    if tokens == 0:", "    if False:"),
     # dropout in evaluation
     (15, "model/modes.py", "        model.eval()", "        pass"),

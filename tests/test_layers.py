@@ -17,8 +17,8 @@ LAYERS = [
     ["lm"],
     ["evaluation"],
     ["training"],
-    ["plots"],
-    ["compare"],
+    ["plots", "compare"],
+    ["report"],
     ["lab", "demo", "sweep"],
     ["verbs"],
     ["__main__"],
@@ -27,7 +27,7 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
 HOMES = {
     "os.environ": {"runtime.py"},
-    "torch.distributed": {"runtime.py"},
+    "torch.distributed": {"training/ranks.py"},
 }
 
 
@@ -76,6 +76,48 @@ def test_what_has_one_home_stays_there(path: Path) -> None:
             assert name not in text, f"{name} belongs to {', '.join(sorted(homes))}"
     assert "pickle.load" not in text
     assert "torch.load(" not in text
+
+
+def module_of(path: Path) -> str:
+    inside = path.relative_to(PACKAGE.parent).with_suffix("")
+    return ".".join(inside.parts[:-1] if inside.name == "__init__" else inside.parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imported_first(path: Path) -> set[str]:
+    """The modules of the package that are imported before the file `path` is through: at its top, not in functions and
+    not for type checking alone."""
+    found: set[str] = set()
+    statements = list(ast.parse(path.read_text(encoding="utf-8")).body)
+    while statements:
+        node = statements.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            within = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= within & MODULES.keys() or {node.module}
+        elif isinstance(node, ast.Try | ast.With):
+            statements += node.body
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
+            statements += node.body + node.orelse
+    return found & MODULES.keys()
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    graph = {name: imported_first(path) for name, path in MODULES.items()}
+    done: set[str] = set()
+
+    def follow(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                follow(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        follow(name, ())
 
 
 def test_files_stay_small_enough_to_read() -> None:

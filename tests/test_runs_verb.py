@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from linnet.__main__ import main
-from linnet.compare import Summary, Verdict, find_runs, list_runs, ranked, summarise, verdict
+from linnet.compare import Verdict, list_runs, ranked, verdict
 from linnet.plots.comparison import DIFFERENT_TEXTS, LINE_HEIGHT, NAMED, comparison, spread
 from linnet.run import Run
+from linnet.run.summary import Summary, find_runs, summarise
 from linnet.verbs.runs import broken, clock_text, draw, letter, letters_of_texts, show
 
 QUICK = (

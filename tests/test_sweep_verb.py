@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from linnet.__main__ import main
-from linnet.compare import summarise
 from linnet.errors import UserError
 from linnet.run import Run
+from linnet.run.summary import summarise
 from linnet.sweep.search import Search
 from linnet.sweep.space import Axis, draws, grid, known_keys, parse_axes, run_name, trials
 from linnet.training import pretrain

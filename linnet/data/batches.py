@@ -19,10 +19,10 @@ _KEPT_EPOCHS = 2
 
 
 class Teacher(Protocol):
-    """Has an opinion of its own about what comes next in a split."""
+    """Knows its own probabilities for the next token of a split."""
 
     def chances(self, positions: np.ndarray) -> np.ndarray:
-        """(..., V) float32: how likely it finds each id at the positions (...) of the split."""
+        """(..., V) float32: the probability that the teacher gives each id at the positions (...) of the split."""
 
 
 class Batches:
@@ -73,7 +73,7 @@ class Batches:
         self._epochs: dict[int, tuple[np.ndarray, int]] = {}
 
     def order(self, epoch: int) -> np.ndarray:
-        """(windows,) the windows of an epoch in their order; each stands there once."""
+        """(windows,) the windows of an epoch in their order; each occurs once."""
         return self._drawn(epoch)[0]
 
     def offset(self, epoch: int) -> int:

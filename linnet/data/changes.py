@@ -12,7 +12,7 @@ from linnet.files import sha256
 
 
 def changed_sources(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
-    """What has become of the files that data was prepared from since then, a sentence for each kind; empty for nothing.
+    """One sentence for each kind of change in the files that the data was prepared from; empty if there is none.
 
     Standard input, datasets of the hub and built-in documents cannot be compared.
 
@@ -45,7 +45,7 @@ def changed_sources(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
 
 
 def change_lines(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
-    """What a user is told where a run goes on and its text has changed since it began; empty where it has not."""
+    """The lines for a user whose run continues although its text has changed since it began; empty if it has not."""
     lines = changed_sources(config, manifest)
     if lines:
         lines.append("the run goes on with the text as it was when it began; a new --run takes the text as it is now")

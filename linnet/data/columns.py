@@ -38,7 +38,7 @@ OWN = ("log_probability",)
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which columns are read. Unset ones are not there.
+    """The columns that are read; a field is unset if the table has no such column.
 
     Attributes:
         dialogue: the one of whole dialogues.
@@ -64,7 +64,7 @@ class Choice:
 
 
 def choose(header: Sequence[str], name: str, config: DataConfig, what: str = "columns") -> Choice:
-    """Which of the columns `header` are read: those that flags name, else the first known set that is there.
+    """The columns of `header` that are read: those that flags name, otherwise the first known set that is complete.
 
     Args:
         name: how messages call the table.

@@ -60,7 +60,7 @@ def paragraphs_of_transcript(lines: Iterable[str]) -> Iterator[str]:
 
 
 def normalised(text: str) -> str:
-    """`text` without what does not make a question another one: case, spacing, most punctuation, accents' encoding.
+    """`text` without what leaves a question the same: case, spacing, most punctuation, and how accents are encoded.
 
     "What's  AI?" and "what s ai" are the same; "2 + 3" and "2 - 3" are not, nor are "C" and "C#". Where nothing
     would be left ("?"), punctuation stays.

@@ -1,4 +1,4 @@
-"""In which encoding a text is: by its byte order mark, by what the user says; a guess is only ever named."""
+"""The encoding of a text, from its byte order mark or from the user; a guess is named, but never taken silently."""
 
 import codecs
 import re
@@ -66,7 +66,7 @@ def checked_encoding(name: str) -> str:
 
 
 def utf16_without_mark(data: bytes) -> str | None:
-    """The kind of UTF-16 that `data` seems to be, by where its NULs stand; None where it seems to be none."""
+    """The kind of UTF-16 that the places of the NULs in `data` suggest; None if they suggest none."""
     data = data[:_AROUND]
     half = max(len(data) // 2, 1)
     even, odd = data[::2].count(0) / half, data[1::2].count(0) / half
@@ -108,7 +108,7 @@ def _read(data: bytes, encoding: str) -> str | None:
 
 
 def _excerpt(text: str) -> str:
-    """Some words with the first letter that is not ASCII."""
+    """Some words around the first letter that is not ASCII."""
     first = next((at for at, letter in enumerate(text) if letter > "\x7f"), 0)
     start = max(text.rfind(" ", 0, max(first - 10, 0)) + 1, first - 20, 0)
     return " ".join(text[start : start + 30].split())

@@ -35,7 +35,7 @@ class Unread:
 
 
 def wanted(name: PurePosixPath, config: DataConfig) -> str | None:
-    """Why a file of a folder or archive, called so within it, is not read; None where it is."""
+    """Why the file with this name in a folder or archive is not read; None if it is read."""
     if any(part.startswith(".") or part == "__MACOSX" for part in name.parts):
         return "hidden"
     if any(fnmatch.fnmatch(name.as_posix(), glob) or fnmatch.fnmatch(name.name, glob) for glob in config.include):
@@ -47,13 +47,13 @@ def wanted(name: PurePosixPath, config: DataConfig) -> str | None:
 
 
 def packs(ending: str) -> bool:
-    """Whether a file of that ending is read where it is packed: a text, and no table or document of parts."""
+    """Whether a packed file with that ending is read: a text is, but a table or a document of parts is not."""
     shape = BY_ENDING.get(ending)
     return ending != ARCHIVE and (shape is None or shape.is_text)
 
 
 def guessed_binary(path: Path, name: PurePosixPath, config: DataConfig) -> bool:
-    """Whether a file is read only because everything is to be, and is no text."""
+    """Whether a file is read only because the user asked for everything, although it is not text."""
     ending, _ = ending_of(name)
     if config.read_as is None or ending in ENDINGS:
         return False

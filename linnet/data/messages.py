@@ -47,7 +47,7 @@ def checked_messages(value: Any, where: str, notes: Notes) -> list[Message]:
 
 
 def answered(messages: list[Message], notes: Notes) -> list[Message] | None:
-    """The messages up to the last answer; None, counted, where there is none that may be learned."""
+    """The messages up to the last answer; None, which is counted, if no answer may be learned."""
     last = messages[-1]
     if is_answer(last) and last.get("weight") != 0:
         return messages
@@ -67,7 +67,7 @@ def is_answer(message: Message) -> bool:
 
 
 def _is_plain(message: Any) -> bool:
-    """Whether a message is one as it stands, as almost all are."""
+    """Whether a message needs no conversion; almost none does."""
     return (
         isinstance(message, dict)
         and message.keys() == {"role", "content"}

@@ -43,7 +43,7 @@ class Cast:
         return next((other for other in self.names if _folded(other) == _folded(name)), None)
 
     def listed(self) -> str:
-        """The names, those who say most first."""
+        """The names, beginning with the person who says most."""
         names = [f"{shown(name)} ({count_of(n, 'message')})" for name, n in self.names.most_common(MOST_NAMES_SAID)]
         more = len(self.names) - len(names)
         return ", ".join(names) + (f" and {count_of(more, 'other')}" if more > 0 else "")
@@ -54,7 +54,7 @@ def _folded(name: str) -> str:
 
 
 def check_assistant(casts: Mapping[str, Cast], kinds: Mapping[str, str], assistant: str | None) -> None:
-    """Makes sure that the assistant is one of those who speak in the sources.
+    """Makes sure that the assistant is one of the people who speak in the sources.
 
     Args:
         casts: of each source, by its name.

@@ -143,7 +143,7 @@ def open_shard(path: Path, dtype: np.dtype[Any], count: int, fingerprint: str) -
 
 
 def _mend(version: Any) -> str:
-    """What helps against data of another version."""
+    """Advice for data of another version."""
     newer = isinstance(version, int) and version > VERSION
     return "a newer Linnet wrote it: update Linnet, or prepare the data again" if newer else "prepare the data again"
 

@@ -46,7 +46,7 @@ def start_text(start: bytes, config: DataConfig) -> str:
 
 
 def sniff(ending: str, start: bytes, name: str, config: DataConfig) -> tuple[str, str]:
-    """The shape of a file, and a line that says so where only its content does.
+    """The shape of a file, and a line that names it if only the content shows it.
 
     Args:
         ending: of its name, in lower case, that of packing taken off; empty for none.
@@ -103,7 +103,7 @@ def _by_content(text: str) -> str:
 
 
 def _export(text: str) -> str | None:
-    """Which app wrote JSON that begins so; None for none that is known."""
+    """The app that wrote JSON with this beginning; None if it is not a known one."""
     return "chatgpt" if chatgpt.looks_like(text) else exports.kind_of(text)
 
 

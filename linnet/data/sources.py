@@ -144,7 +144,7 @@ def find(config: DataConfig, spool: Path) -> Found:
 
 
 def _check_settings(config: DataConfig, sources: Sequence[Source]) -> None:
-    """Refuses settings that say how something is read which none of the sources is.
+    """Refuses settings for a kind of source that is not among the sources.
 
     Raises:
         UserError: an assistant is named and no one talks, or columns are and there is no table.
@@ -300,7 +300,7 @@ def _start(source: Source) -> bytes:
 
 
 def _is_open_json(start: bytearray) -> bool:
-    """Whether a file seems to begin with a JSON object on one long line, behind which is to be seen if more follows."""
+    """Whether a file seems to begin with a JSON object on one long line, so that its end must be seen as well."""
     return len(start) < _LONGEST_LOOK and start.lstrip()[:2] == b'{"' and b"\n" not in start.rstrip()
 
 

@@ -46,7 +46,7 @@ MOST_NAMES = 50
 
 @dataclass(slots=True)
 class Tally:
-    """What reading met on its way, over all sources.
+    """Everything that reading changed, skipped or left out, over all sources.
 
     Attributes:
         counts: of each kind of CHANGES: how often in which source.

@@ -20,7 +20,7 @@ _ESCAPED = re.compile("[\udc80-\udcff]")  # what `surrogateescape` makes of inva
 def decoded(
     blocks: Iterable[bytes], name: str, errors: str, notes: Notes, encoding: str | None = None, drop_nul: bool = False
 ) -> Iterator[str]:
-    """The text of `blocks` as chunks, its line ends as LF; a byte order mark is no text and is left out.
+    """The text of `blocks` as chunks, its line ends as LF; a byte order mark is not text and is left out.
 
     Args:
         name: how messages call the text.

@@ -17,11 +17,12 @@ import linnet
 from linnet.errors import UserError
 from linnet.lab.desk import Desk
 from linnet.lab.kept import Shelf
-from linnet.lab.runs import RunCard, list_runs, problem_of, run_card
+from linnet.lab.runs import facts_line, label, list_runs, problem_of, run_card
 from linnet.lab.show import fenced, plain, remark
 from linnet.lab.sidebar import settings
 from linnet.lab.talk import chat, writing
 from linnet.run import Run
+from linnet.run.summary import Summary
 from linnet.training.sample import GREETING, LOOKED_AT, opening_turns
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def page(folder: Path) -> None:
 
 
 @st.fragment(run_every=EVERY_S)
-def pick(folder: Path) -> RunCard | None:
+def pick(folder: Path) -> Summary | None:
     """The run that is chosen at the side; None if there is none. The list is always that of now."""
     try:
         cards = [known(card) for card in list_runs(folder)]
@@ -99,7 +100,7 @@ def pick(folder: Path) -> RunCard | None:
     by_path = {str(card.path): card for card in cards}
     if st.session_state.get("run") not in by_path:
         st.session_state["run"] = addressed(cards)
-    path = st.selectbox("Run", list(by_path), format_func=lambda path: by_path[path].label, key="run")
+    path = st.selectbox("Run", list(by_path), format_func=lambda path: label(by_path[path]), key="run")
     card = by_path.get(path, cards[0])
     if st.query_params.get("run") != card.name:  # to say it again would be a step in the browser's history
         st.query_params["run"] = card.name
@@ -108,7 +109,7 @@ def pick(folder: Path) -> RunCard | None:
     return card
 
 
-def addressed(cards: list[RunCard]) -> str:
+def addressed(cards: list[Summary]) -> str:
     """The path of the run that the address names, or of the first; that there is no such run becomes a notice."""
     name = st.query_params.get("run")
     for card in cards:
@@ -119,22 +120,22 @@ def addressed(cards: list[RunCard]) -> str:
     return str(cards[0].path)
 
 
-def drawn(card: RunCard) -> tuple[Path, str]:
+def drawn(card: Summary) -> tuple[Path, str]:
     """What the middle of the page depends on: with another run, or another problem, it is drawn anew."""
     return card.path, card.problem
 
 
 @st.fragment(run_every=EVERY_S)
-def headline(card: RunCard) -> None:
+def headline(card: Summary) -> None:
     """The run's name, which narrow screens show nowhere else, and what it is doing."""
     card = known(run_card(card.path, card.name))
     st.subheader(plain(card.name), anchor=False)
-    remark(card.facts)
+    remark(facts_line(card))
     if card.problem:
         (st.info if card.state == "training" else st.error)(plain(card.problem))
 
 
-def known(card: RunCard) -> RunCard:
+def known(card: Summary) -> Summary:
     """The card, with what was found out when its weights were read."""
     problem = problems().get((str(card.path), card.saved))
     return replace(card, state="damaged", problem=problem) if problem else card
@@ -152,7 +153,7 @@ def shelf() -> Shelf:
     return Shelf()
 
 
-def model_of(card: RunCard) -> LM | None:
+def model_of(card: Summary) -> LM | None:
     """The model of a run; None if it cannot be loaded, which the headline tells."""
     if card.problem:
         return None
@@ -183,7 +184,7 @@ def examples(path: str, saved: float) -> list[str]:
     return [GREETING, *[text for text in found if PLAIN_QUESTION.fullmatch(text)][:EXAMPLES]]
 
 
-def desk_of(lm: LM, card: RunCard) -> Desk:
+def desk_of(lm: LM, card: Summary) -> Desk:
     """This visitor's chat and text with a run; a newer checkpoint goes on with the same."""
     name = st.query_params.get("chat")
     if name is None or not shelf().knows(name):
@@ -198,7 +199,7 @@ def desk_of(lm: LM, card: RunCard) -> Desk:
     return desk
 
 
-def system(desk: Desk, card: RunCard) -> None:
+def system(desk: Desk, card: Summary) -> None:
     """Where the system prompt is typed; why the model cannot have one is said below it."""
     talk = desk.talk
     assert talk is not None, "this run does not chat"

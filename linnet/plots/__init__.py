@@ -1,17 +1,17 @@
-"""numbers -> pictures and the report page.
+"""numbers -> pictures.
 
-`draw_run` and `write_report` are the room; importing it imports neither matplotlib nor jinja2.
+`draw_run` is the room; importing it imports no matplotlib.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from linnet.run import Run
 
-__all__ = ["draw_run", "write_report"]
+__all__ = ["draw_run"]
 
 
 def draw_run(run: Run) -> list[Path]:
@@ -27,9 +27,9 @@ def draw_run(run: Run) -> list[Path]:
     from linnet.plots.curves import loss_perplexity_curves, training_curves
     from linnet.plots.diagram import architecture_diagram, architecture_picture
     from linnet.plots.figures import save_png
-    from linnet.plots.sample import sample_statistics
     from linnet.plots.tokenizer import tokenizer_analysis
-    from linnet.training.log import read_rows
+    from linnet.run.rows import read_rows
+    from linnet.run.text import sample_statistics
 
     rows, name = read_rows(run.metrics_file), run.path.resolve().name
     written = [save_png(loss_perplexity_curves(rows, name), run.plots / "loss_perplexity_curves.png")]
@@ -44,10 +44,3 @@ def draw_run(run: Run) -> list[Path]:
     if statistics is not None:
         written.append(save_png(tokenizer_analysis(statistics, name), run.plots / "tokenizer_analysis.png"))
     return written
-
-
-def write_report(run: Run, extra: dict[str, Any] | None = None) -> Path:
-    """The run's `report.html`, written: one page that needs no other file; see `linnet.plots.report`."""
-    from linnet.plots.report import write_report as write
-
-    return write(run, extra)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from linnet.console import count_of
-from linnet.plots.curves import TOKENS, Rows, number
+from linnet.plots.curves import TOKENS
 from linnet.plots.figures import LIGHT, Palette, count_axis, heading, new_figure, style
+from linnet.run.rows import Rows, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

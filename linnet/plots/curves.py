@@ -3,72 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from linnet.console import count_text, duration_text
 from linnet.plots.figures import LIGHT, Palette, count_axis, heading, legend, new_figure, note, step_axis, style
+from linnet.run.rows import Points, Rows, best_row, number, points, probes, whole_evaluations
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Rows = Sequence[Mapping[str, Any]]
 
 TOKENS = "tokens trained on"
 SHADE = 0.2
 """opacity of the standard-error band"""
 FEW = 3
 """points of a curve up to which each has its value written beside it"""
-PROBE = "probe"
-"""kind of the rows that score only a small part of the validation split, early and often"""
-
-
-@dataclass(frozen=True, slots=True)
-class Points:
-    """One curve: values that are numbers, in order of steps."""
-
-    steps: list[float]
-    values: list[float]
-
-    def __bool__(self) -> bool:
-        return bool(self.values)
-
-    @property
-    def marker(self) -> str:
-        """A lone point is no line and needs a mark to be seen."""
-        return "o" if len(self.values) == 1 else ""
-
-
-def number(row: Mapping[str, Any], name: str) -> float | None:
-    """The finite number that `row` holds under `name`, if it does."""
-    value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def points(rows: Rows, name: str) -> Points:
-    """The curve of `name`: rows that lack it, or hold no finite number there, are left out."""
-    found = [(x, y) for row in rows if (x := number(row, "step")) is not None and (y := number(row, name)) is not None]
-    found.sort(key=lambda point: point[0])
-    return Points([x for x, _ in found], [y for _, y in found])
-
-
-def whole_evaluations(rows: Rows) -> Rows:
-    """The rows that scored the whole validation split: those with a validation loss that are no probe."""
-    return [row for row in rows if number(row, "val_loss") is not None and row.get("kind") != PROBE]
-
-
-def probes(rows: Rows) -> Rows:
-    """The rows that scored a small part of it."""
-    return [row for row in rows if row.get("kind") == PROBE]
-
-
-def best_row(rows: Rows) -> Mapping[str, Any] | None:
-    """The evaluation with the lowest validation loss, the earlier of equals: what the checkpoint "best" holds."""
-    return min(whole_evaluations(rows), key=lambda row: float(row["val_loss"]), default=None)
 
 
 def _mark_best(axes: Axes, rows: Rows, name: str, form: str, palette: Palette, figures: bool) -> None:
@@ -123,10 +73,15 @@ def _three(rows: Rows, what: str) -> tuple[Points, Points, Points]:
     return train, val, small
 
 
+def _mark(curve: Points) -> str:
+    """A lone point is no line and needs a mark to be seen."""
+    return "o" if len(curve.values) == 1 else ""
+
+
 def _lines(axes: Axes, train: Points, val: Points, small: Points, form: str, palette: Palette) -> None:
     """A thin line of training, a line with marks of validation, a dotted one of its probes."""
     if train:
-        axes.plot(train.steps, train.values, color=palette.train, linewidth=1.2, marker=train.marker, label="training")
+        axes.plot(train.steps, train.values, color=palette.train, linewidth=1.2, marker=_mark(train), label="training")
     if val:
         axes.plot(val.steps, val.values, color=palette.val, linewidth=1.6, marker="o", markersize=4, label="validation")
     if small:
@@ -246,7 +201,7 @@ def draw_learning_rate(
     if not adamw:
         return
     if muon:
-        axes.plot(muon.steps, muon.values, color=palette.val, linewidth=1.2, marker=muon.marker, label="Muon, matrices")
+        axes.plot(muon.steps, muon.values, color=palette.val, linewidth=1.2, marker=_mark(muon), label="Muon, matrices")
         axes.set_ylim(top=1.3 * max(*muon.values, *adamw.values) or 1.0)  # room for the legend
         legend(axes, palette)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
@@ -306,7 +261,7 @@ def _single(
     style(axes, palette, title, ylabel, step_label(rows, ""))
     if not curve:
         return note(axes, palette, "nothing was logged")
-    looks: dict[str, Any] = {"marker": marker or curve.marker, "markersize": 4, "label": label or None}
+    looks: dict[str, Any] = {"marker": marker or _mark(curve), "markersize": 4, "label": label or None}
     axes.plot(curve.steps, curve.values, color=colour, linewidth=1.2, **looks)
     count_axis(axes)
     axes.set_xlim(left=0)

@@ -117,7 +117,7 @@ def tokenizer_analysis(statistics: Mapping[str, Any], name: str = "", palette: P
     """Compression, token lengths, frequencies by rank, longest tokens.
 
     Args:
-        statistics: of `linnet.plots.sample.sample_statistics`, or of `linnet.tokenizers.stats.statistics` with every
+        statistics: of `linnet.run.text.sample_statistics`, or of `linnet.tokenizers.stats.statistics` with every
             token that occurs.
         name: of the run or the tokenizer, for the title.
     """

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from linnet.compare import Summary, ranked, summarise, verdict
+from linnet.compare import ranked, verdict
 from linnet.console import say
 from linnet.data import Prepared
 from linnet.data.shards import MANIFEST
 from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.run import Run
+from linnet.run.summary import Summary, summarise
 from linnet.settings import differences, to_dict
 from linnet.sweep.space import Trial
 from linnet.training.data import with_data

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linnet.errors import UserError
-from linnet.files import read_object
 from linnet.model.config import ModelConfig
 from linnet.model.weights import load_weights
 from linnet.run import Checkpoint, Run
+from linnet.run.model_folder import WEIGHTS
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
 
@@ -49,7 +49,7 @@ class Ancestor:
     @property
     def tokenizer_file(self) -> Path:
         """Its vocabulary, which the new run reads its text with."""
-        return self.run.path / "tokenizer.json"
+        return self.run.tokenizer_file
 
     def applied(self, config: Config) -> Config:
         """`config` with the shape and the vocabulary of this run; what no weights depend on stays as it is."""
@@ -96,7 +96,7 @@ class Ancestor:
         Raises:
             UserError: the weights are damaged, or of another shape.
         """
-        saved = self.checkpoint.tensors("model.safetensors")
+        saved = self.checkpoint.tensors(WEIGHTS)
         for name, parameter in model.named_parameters():
             old = saved.get(name)
             # a table of ids may have become longer: dialogues give GPT-2's vocabulary the marks of a chat
@@ -106,11 +106,10 @@ class Ancestor:
 
     def record(self) -> dict[str, Any]:
         """What the manifest of the new run keeps of it: no path of this machine."""
-        hashes = read_object(self.checkpoint.path / "manifest.json", "sha256")["sha256"]
         return {
             "run": self.run.path.resolve().name,
             "step": self.checkpoint.step,
-            "weights_sha256": hashes["model.safetensors"],
+            "weights_sha256": self.checkpoint.hashes()[WEIGHTS],
             "tokenizer": self.run.manifest()["tokenizer"],
-            "sources": self.run.manifest()["data"]["manifest"]["options"]["sources"],
+            "sources": self.run.data_manifest()["options"]["sources"],
         }

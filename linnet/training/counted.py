@@ -10,11 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
+from linnet.data.batches import IGNORED
 from linnet.evaluate.ngram import ORDER, PACKED_BITS, NGram, width_of
+from linnet.training.objective import Objective, Sums
 
 if TYPE_CHECKING:
     from linnet.data import Split
+    from linnet.model.transformer import Transformer
 
 FOLDS = 8
 """parts of the text; each is taught by the n-gram of the others, which has not read it"""
@@ -48,3 +54,35 @@ class Counted:
             here = folds == fold
             found[here] = self.ngrams[fold].distributions(contexts[here])
         return found.reshape(*positions.shape, -1)
+
+
+def taught_loss(model: Transformer, x: Tensor, y: Tensor, chances: Tensor, share: float) -> Tensor:
+    """`next_token_loss`, a share of which is the cross-entropy to what a teacher finds likely at each label's place.
+
+    Args:
+        x: (B, T) token ids. y: (B, T) labels. chances: (B, T, V), a teacher's.
+        share: of the teacher, 0 to 1.
+    Returns:
+        A float32 scalar, nats. What is not learned from its label is not learned from the teacher.
+    """
+    log_probs = model.head(model.hidden(x).flatten(0, 1)).float().log_softmax(-1)  # (B·T, V)
+    labels = y.flatten()
+    own = F.nll_loss(log_probs, labels, ignore_index=IGNORED, reduction="sum")
+    taught = -(chances.flatten(0, 1) * log_probs).sum(-1)[labels != IGNORED].sum()
+    return (1 - share) * own + share * taught
+
+
+class Taught(Objective):
+    """The same, a share of which is the cross-entropy to what a teacher finds likely there."""
+
+    def __init__(self, model: Transformer, share: float, precision: torch.dtype | None = None) -> None:
+        """
+        Args:
+            share: of the teacher, 0 to 1.
+        """
+        super().__init__(model, precision)
+        self.share = share
+
+    def sums(self, x: Tensor, y: Tensor, chances: Tensor) -> Sums:  # type: ignore[override]
+        """Nats of the labels of (B, T) tokens, and of (B, T, V) chances."""
+        return Sums({"labels": taught_loss(self.model, x, y, chances, self.share)})

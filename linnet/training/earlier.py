@@ -57,12 +57,12 @@ def earlier_run(folder: Path, prepared: Prepared) -> Earlier | None:
 
 def _read_bytes(run: Run, text: str) -> int:
     """Bytes of the text that a run learned from; 0 where it did not finish, or does not know the letters of `text`."""
-    manifest = run.manifest()["data"]["manifest"]
-    if not run.checkpoints() or not run.checkpoint("last").state()["finished"]:
+    checkpoints = run.checkpoints()
+    if not checkpoints or not checkpoints[-1].finished:
         return 0
     tokenizer = run.tokenizer()
     ids = tokenizer.encode(text)
     lone = sum(1 for id in ids if len(piece := tokenizer.token_bytes(id)) == 1 and piece[0] >= 0x80)
     if lone > UNKNOWN_SHARE * len(text.encode()):
         return 0
-    return int(manifest["splits"]["train"]["bytes"])
+    return int(run.data_manifest()["splits"]["train"]["bytes"])

@@ -87,7 +87,7 @@ class Ending:
         temperature = self.run.temperature(self.run.checkpoint("best"))
         if temperature is not None:
             found = evaluate_run(self.run, source_documents=0)
-            write_json(self.run.path / "evaluation.json", found)
+            write_json(self.run.evaluation_file, found)
             yield (
                 f"calibrated: its logits are divided by {temperature:.2f}, which suits text that it has not read "
                 f"({bits:.3f} -> {found['bits_per_byte']:.3f} bits per byte of the validation text)"
@@ -99,7 +99,7 @@ class Ending:
             yield warning
 
     def _best_row(self) -> dict[str, Any] | None:
-        from linnet.training.log import read_rows
+        from linnet.run.rows import read_rows
 
         step = self.run.checkpoint("best").step
         rows = [row for row in read_rows(self.run.metrics_file) if row["kind"] == "eval" and row["step"] == step]

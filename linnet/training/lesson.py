@@ -1,4 +1,4 @@
-"""The prepared data of a run, opened: what its model learns from, and what it is scored on."""
+"""What a run learns from, what it is trained for and what it is scored on: all follow from its settings and data."""
 
 from __future__ import annotations
 
@@ -7,14 +7,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linnet.data import Prepared
-from linnet.training.next_token import windows_of
+from linnet.data import Batches, Prepared
+from linnet.errors import UserError
+from linnet.training.counted import Counted, Taught
+from linnet.training.next_token import NextToken, Windows
 
 if TYPE_CHECKING:
+    import torch
+
     from linnet.data import Split
+    from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
-    from linnet.training.next_token import Windows
+    from linnet.training.objective import Objective
     from linnet.training.recipe import Config
+
+
+MOST_TAUGHT_IDS = 8192
+"""of a vocabulary that a teacher has chances for: a batch holds one for each id at each place"""
 
 
 @dataclass(frozen=True)
@@ -52,3 +61,37 @@ class Lesson:
     def epochs_per_step(self) -> float:
         """The share of the training text that one step reads."""
         return self.config.train.batch_size * self.config.model.block_size / len(self.train.tokens)
+
+
+def windows_of(config: Config, split: Split, tokenizer: Tokenizer) -> Windows:
+    """The windows that a run learns from.
+
+    Raises:
+        UserError: the split has no window, or the vocabulary is too large for a teacher.
+    """
+    train, teacher = config.train, None
+    if train.counted:
+        if tokenizer.vocab_size > MOST_TAUGHT_IDS:
+            raise UserError(
+                f"train.counted is {train.counted}, which needs a vocabulary of at most {MOST_TAUGHT_IDS:,} ids, and "
+                f"this one has {tokenizer.vocab_size:,}; set --train.counted 0, or prepare the text with a smaller one"
+            )
+        teacher = Counted(split, tokenizer.vocab_size)
+    return Windows(
+        Batches(
+            split,
+            block_size=config.model.block_size,
+            seed=train.seed,
+            assistant_only=train.assistant_only,
+            noise=train.noise,
+            kept=tuple(tokenizer.special_ids.values()),
+            teacher=teacher,
+        )
+    )
+
+
+def objective_of(model: Transformer, config: Config, precision: torch.dtype | None = None) -> Objective:
+    """What a run trains its model for: both follow from its settings."""
+    if config.train.counted:
+        return Taught(model, config.train.counted, precision)
+    return NextToken(model, precision)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from linnet.errors import UserError
 from linnet.files import write_text
 from linnet.run import Run
+from linnet.run.rows import read_rows
 from linnet.training.trackers import Guarded, History
 
 if TYPE_CHECKING:
@@ -99,19 +100,6 @@ def evaluation_row(result: Evaluation, step: int, tokens: int, elapsed_s: float)
 def perplexity(loss: float) -> float:
     """e to the loss, as far as a float goes."""
     return math.exp(min(loss, 700.0))  # beyond lies overflow, and nothing meaningful
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; a last line that was cut off by a crash is left out. No file: no rows."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # splitlines() would also cut at U+2028 in samples
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
 
 
 def _line(row: dict[str, Any]) -> str:

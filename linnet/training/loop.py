@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,15 +14,15 @@ from torch import Tensor
 from linnet import runtime
 from linnet.console import say
 from linnet.errors import UserError
-from linnet.training.batch import Batch, Feed
 from linnet.training.micro_batch import WAY_OUT, drops, next_smaller, out_of_memory, same_result, windows
+from linnet.training.objective import Batch, OnPolicy, Source, Totals
 from linnet.training.optim import clip_gradients
 from linnet.training.ranks import ALONE, Ranks
-from linnet.training.row import Figures, Row, Totals, not_finite
+from linnet.training.row import Figures, Row, not_finite
 from linnet.training.schedule import lr_scale
 
 if TYPE_CHECKING:
-    from linnet.training.batch import OnPolicy, Source
+    from linnet.model.transformer import Transformer
     from linnet.training.budget import Budget
     from linnet.training.recipe import Config
     from linnet.training.state import State
@@ -38,6 +38,36 @@ class GivenUp(BaseException):
 def never() -> bool:
     """What asks for no stop."""
     return False
+
+
+class Feed:
+    """The batches of this rank, on its device; the next one can be fetched while the device is busy with another."""
+
+    def __init__(self, source: Source | OnPolicy, count: int, device: torch.device, ranks: Ranks = ALONE) -> None:
+        """
+        Args:
+            count: samples of a batch of all ranks together.
+        """
+        self.source, self.device = source, device
+        self.count = count // ranks.count
+        self.offset = ranks.rank * self.count
+        self.fetched: tuple[int, Batch] | None = None
+
+    def fetch(self, first_sample: int) -> None:
+        """Makes the batch ready that begins with `first_sample`, unless it is for the model to write."""
+        if isinstance(self.source, Source):
+            self.fetched = first_sample, self.source.batch(first_sample + self.offset, self.count).to(self.device)
+
+    def take(self, first_sample: int, policy: Transformer) -> Sequence[Batch]:
+        """The batches of the updates that begin with `first_sample`: one, or those of a round of `policy`."""
+        if not isinstance(self.source, Source):
+            found = self.source.round(policy, first_sample + self.offset, self.count)
+            return [batch.to(self.device) for batch in found]
+        if self.fetched is None or self.fetched[0] != first_sample:
+            self.fetch(first_sample)
+        assert self.fetched is not None
+        (_, batch), self.fetched = self.fetched, None
+        return [batch]
 
 
 class Loop:

@@ -5,7 +5,6 @@ Shapes: B batch, T positions, C n_embd.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linnet.data.batches import IGNORED
-from linnet.model.config import head_rows
 
 if TYPE_CHECKING:
-    from linnet.model.transformer import Transformer
+    pass
 
 
 def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
@@ -27,43 +25,6 @@ def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None,
     """
     total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
     return total
-
-
-def next_token_loss(
-    model: Transformer, x: Tensor, y: Tensor, in_pieces: Callable[..., Tensor] = cross_entropy_in_pieces
-) -> Tensor:
-    """The sum of -ln p(label) over all positions that have one, in nats.
-
-    A sum, not a mean: micro-batches with unequal label counts add up to exactly the whole batch's loss.
-
-    Args:
-        x: (B, T) token ids. y: (B, T) labels, IGNORED where none is learned.
-        in_pieces: `cross_entropy_in_pieces`, or what a compiler leaves alone.
-    Returns:
-        A float32 scalar; 0 when no position has a label.
-    """
-    hidden = model.hidden(x).flatten(0, 1)  # (B·T, C)
-    labels = y.flatten()
-    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
-    if rows >= labels.numel():
-        return cross_entropy_sum(model.head(hidden), labels)
-    return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
-
-
-def taught_loss(model: Transformer, x: Tensor, y: Tensor, chances: Tensor, share: float) -> Tensor:
-    """`next_token_loss`, a share of which is the cross-entropy to what a teacher finds likely at each label's place.
-
-    Args:
-        x: (B, T) token ids. y: (B, T) labels. chances: (B, T, V), a teacher's.
-        share: of the teacher, 0 to 1.
-    Returns:
-        A float32 scalar, nats. What is not learned from its label is not learned from the teacher.
-    """
-    log_probs = model.head(model.hidden(x).flatten(0, 1)).float().log_softmax(-1)  # (B·T, V)
-    labels = y.flatten()
-    own = F.nll_loss(log_probs, labels, ignore_index=IGNORED, reduction="sum")
-    taught = -(chances.flatten(0, 1) * log_probs).sum(-1)[labels != IGNORED].sum()
-    return (1 - share) * own + share * taught
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:

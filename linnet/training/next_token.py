@@ -1,4 +1,7 @@
-"""Pretraining: every position learns the token that follows it. Shapes: B samples, T positions, V vocabulary."""
+"""Pretraining: every position learns the token that follows it.
+
+Shapes: B samples, T positions, C n_embd, V vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,12 @@ import torch
 from torch import Tensor
 
 from linnet.data.batches import IGNORED, Batches
-from linnet.errors import UserError
-from linnet.training.batch import Batch
-from linnet.training.counted import Counted
-from linnet.training.losses import cross_entropy_in_pieces, next_token_loss, taught_loss
-from linnet.training.objective import Objective, Sums
+from linnet.model.config import head_rows
+from linnet.training.losses import cross_entropy_in_pieces, cross_entropy_sum
+from linnet.training.objective import Batch, Objective, Sums
 
 if TYPE_CHECKING:
-    from linnet.data import Split
     from linnet.model.transformer import Transformer
-    from linnet.tokenizers import Tokenizer
-    from linnet.training.recipe import Config
-
-MOST_TAUGHT_IDS = 8192
-"""of a vocabulary that a teacher has chances for: a batch holds one for each id at each place"""
 
 
 class Windows:
@@ -39,10 +34,31 @@ class Windows:
         return Batch(tensors, {"labels": int((tensors["y"] != IGNORED).sum())})
 
 
+def next_token_loss(
+    model: Transformer, x: Tensor, y: Tensor, in_pieces: Callable[..., Tensor] = cross_entropy_in_pieces
+) -> Tensor:
+    """The sum of -ln p(label) over all positions that have one, in nats.
+
+    A sum, not a mean: micro-batches with unequal label counts add up to exactly the whole batch's loss.
+
+    Args:
+        x: (B, T) token ids. y: (B, T) labels, IGNORED where none is learned.
+        in_pieces: `cross_entropy_in_pieces`, or what a compiler leaves alone.
+    Returns:
+        A float32 scalar; 0 when no position has a label.
+    """
+    hidden = model.hidden(x).flatten(0, 1)  # (B·T, C)
+    labels = y.flatten()
+    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
+    if rows >= labels.numel():
+        return cross_entropy_sum(model.head(hidden), labels)
+    return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
+
+
 class NextToken(Objective):
     """The cross-entropy to the label at each position that has one."""
 
-    def __init__(self, model: Transformer, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Transformer, precision: torch.dtype | None = None) -> None:
         super().__init__(model, precision)
         self.in_pieces: Callable[..., Tensor] = cross_entropy_in_pieces
 
@@ -53,53 +69,3 @@ class NextToken(Objective):
     def before_compiling(self, leave: Callable[..., Any]) -> None:
         """A compiler gains nothing in the pieces of a large head, and takes longer the more there are."""
         self.in_pieces = leave(cross_entropy_in_pieces)
-
-
-class Taught(Objective):
-    """The same, a share of which is the cross-entropy to what a teacher finds likely there."""
-
-    def __init__(self, model: Transformer, share: float, precision: torch.dtype = torch.float32) -> None:
-        """
-        Args:
-            share: of the teacher, 0 to 1.
-        """
-        super().__init__(model, precision)
-        self.share = share
-
-    def sums(self, x: Tensor, y: Tensor, chances: Tensor) -> Sums:  # type: ignore[override]
-        """Nats of the labels of (B, T) tokens, and of (B, T, V) chances."""
-        return Sums({"labels": taught_loss(self.model, x, y, chances, self.share)})
-
-
-def windows_of(config: Config, split: Split, tokenizer: Tokenizer) -> Windows:
-    """The windows that a run learns from.
-
-    Raises:
-        UserError: the split has no window, or the vocabulary is too large for a teacher.
-    """
-    train, teacher = config.train, None
-    if train.counted:
-        if tokenizer.vocab_size > MOST_TAUGHT_IDS:
-            raise UserError(
-                f"train.counted is {train.counted}, which needs a vocabulary of at most {MOST_TAUGHT_IDS:,} ids, and "
-                f"this one has {tokenizer.vocab_size:,}; set --train.counted 0, or prepare the text with a smaller one"
-            )
-        teacher = Counted(split, tokenizer.vocab_size)
-    return Windows(
-        Batches(
-            split,
-            block_size=config.model.block_size,
-            seed=train.seed,
-            assistant_only=train.assistant_only,
-            noise=train.noise,
-            kept=tuple(tokenizer.special_ids.values()),
-            teacher=teacher,
-        )
-    )
-
-
-def objective_of(model: Transformer, config: Config, precision: torch.dtype = torch.float32) -> Objective:
-    """What a run trains its model for: both follow from its settings."""
-    if config.train.counted:
-        return Taught(model, config.train.counted, precision)
-    return NextToken(model, precision)

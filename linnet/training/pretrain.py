@@ -22,9 +22,8 @@ from linnet.training.compilation import compiled
 from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
 from linnet.training.finished import begin_again, finish, is_finished, why_finished
-from linnet.training.lesson import Lesson
+from linnet.training.lesson import Lesson, objective_of
 from linnet.training.loop import Loop
-from linnet.training.next_token import objective_of
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
 from linnet.training.state import State
@@ -148,7 +147,7 @@ class Training:
             return
         begin_again(position)
         if self.spoken:
-            preflight(
+            estimate = preflight(
                 self.config.model,
                 self.timing.used.train,
                 len(self.lesson.train.tokens),
@@ -156,7 +155,8 @@ class Training:
                 on_gpu=self.state.device.type == "cuda",
                 available_bytes=self.memory,
                 fitting_steps=self.timing.fitting_steps,
-            ).announce()
+            )
+            estimate.announce()
         log = self.watch.log
         log.tracker = open_tracker(train.track, self.run, to_dict(self.config), log.history)
         try:

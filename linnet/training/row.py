@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.training.objective import Sums
+    from linnet.training.objective import Totals
 
 
 def not_finite(step: int) -> UserError:
@@ -22,32 +22,6 @@ def not_finite(step: int) -> UserError:
         f"the loss is not a finite number any more at step {step}; "
         "use a lower --optim.lr and --optim.matrix-lr, or more --schedule.warmup-steps"
     )
-
-
-class Totals:
-    """The sums of an objective, added up over micro-batches."""
-
-    def __init__(self, divisors: Mapping[str, int]) -> None:
-        """
-        Args:
-            divisors: what each sum is divided by, of all ranks together.
-        """
-        self.divisors = {name: max(count, 1) for name, count in divisors.items()}
-        self.losses: dict[str, Tensor] = {}
-        self.figures: dict[tuple[str, str], Tensor] = {}
-
-    def add(self, sums: Sums) -> None:
-        """Adds the sums of one micro-batch; their gradients have been used."""
-        for divisor, loss in sums.losses.items():
-            self.losses[divisor] = self.losses.get(divisor, 0.0) + loss.detach()
-        for divisor, named in sums.figures.items():
-            for name, figure in named.items():
-                self.figures[divisor, name] = self.figures.get((divisor, name), 0.0) + figure.detach()
-
-    def loss(self, sums: Sums, factor: float) -> Tensor:
-        """The share of one micro-batch in the mean loss of the whole step, times `factor`: a scalar with gradients."""
-        shares = [loss * (factor / self.divisors[divisor]) for divisor, loss in sums.losses.items()]
-        return shares[0] if len(shares) == 1 else torch.stack(shares).sum()
 
 
 class Measured(NamedTuple):

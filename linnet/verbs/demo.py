@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int | None:
     from linnet.verbs.eval import rows
 
     table("what it reached", rows(result))
-    from linnet.plots.writing import with_exam_notes
+    from linnet.report.writing import with_exam_notes
 
     tell(f"A story by this model\n\n{result['story'].strip()}\n\nA conversation with it\n")
     for message in with_exam_notes(result["conversation"], result.get("exam")):

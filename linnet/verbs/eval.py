@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
         )
     if result["loss"] is None:
         raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
-    write_json(run.path / "evaluation.json", result)
+    write_json(run.evaluation_file, result)
     if args.json:
         emit(result)
     else:

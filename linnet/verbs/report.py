@@ -31,7 +31,7 @@ class Report:
 def main(argv: Sequence[str]) -> None:
     """Writes the page, then names it."""
     args = parse_flags(Report, argv, "linnet report")
-    from linnet.plots import write_report
+    from linnet.report import write_report
     from linnet.run import Run
 
     run = Run.open(args.run)

@@ -15,8 +15,8 @@ from linnet.settings import parse_flags, suggestion
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from linnet.compare import Summary
     from linnet.run import Run
+    from linnet.run.summary import Summary
 
 NARROW = 100
 """columns of a terminal under which data and state move below the name"""
@@ -73,12 +73,12 @@ def draw(runs: "Sequence[Summary]", path: Path, against: Literal["time", "tokens
     Raises:
         UserError: none of them was evaluated, or the file cannot be written.
     """
-    from linnet.compare import facts_of
     from linnet.plots.comparison import comparison
     from linnet.plots.figures import save_png
     from linnet.run import Run
+    from linnet.run.facts import Facts
 
-    curves = {run.name: facts_of(Run(run.path)).evaluations for run in runs if run.val_loss is not None}
+    curves = {run.name: Facts.of(Run(run.path)).evaluations for run in runs if run.val_loss is not None}
     if not curves:
         raise UserError("none of the runs was evaluated, so there is no curve to draw")
     if left_out := [run.name for run in runs if run.name not in curves]:
@@ -238,7 +238,8 @@ def clock_text(seconds: float | None) -> str:
 
 def show_differences(folder: Path, names: tuple[str, str], as_json: bool) -> None:
     """The settings that two runs do not share."""
-    from linnet.compare import config_differences, summarise
+    from linnet.compare import config_differences
+    from linnet.run.summary import summarise
 
     first, second = (named(folder, name) for name in names)
     differing = config_differences(first, second)
@@ -279,8 +280,8 @@ def named(folder: Path, name: str) -> "Run":
     Raises:
         UserError: there is none, with the nearest name.
     """
-    from linnet.compare import find_runs
     from linnet.run import Run
+    from linnet.run.summary import find_runs
 
     for path in (folder / name, Path(name)):
         if (path / "config.toml").exists():

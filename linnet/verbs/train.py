@@ -256,7 +256,8 @@ def run(
         reserved: whether the settings were chosen for the time that is left, without that for the curves and the page;
             such a run always leaves a model.
     """
-    from linnet.plots import draw_run, write_report
+    from linnet.plots import draw_run
+    from linnet.report import write_report
     from linnet.training.data import with_data
     from linnet.training.pretrain import train
     from linnet.training.stop import Interrupted

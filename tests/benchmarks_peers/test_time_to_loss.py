@@ -15,7 +15,7 @@ from PIL import Image
 from linnet.__main__ import main
 from linnet.data import Prepared, prepare
 from linnet.errors import UserError
-from linnet.training.log import read_rows
+from linnet.run.rows import read_rows
 
 LOOKS = [{"seconds": 10.0, "nats": 3.0}, {"seconds": 20.0, "nats": 2.0}, {"seconds": 30.0, "nats": 2.1}]
 

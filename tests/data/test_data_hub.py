@@ -14,7 +14,7 @@ import pytest
 from linnet.data.hub import Dataset, dataset_of, spooled
 from linnet.data.options import DataConfig
 from linnet.errors import UserError
-from linnet.plots.page import data_card
+from linnet.report.page import data_card
 
 datasets = pytest.importorskip("datasets")
 pa = pytest.importorskip("pyarrow")
@@ -94,10 +94,10 @@ def test_the_licence_is_that_of_the_card(make, dataset, card):
 def test_the_data_card_of_the_report_names_licence_split_and_revision(make, dataset):
     source = dataset({"README.md": CARD, "data/train.parquet": table({"text": TALES})})
     manifest = make({}, sources=(source,)).manifest
-    rows = data_card(SimpleNamespace(data=manifest, splits=manifest["splits"]))["rows"]
+    rows = data_card(SimpleNamespace(data=manifest, splits=manifest["splits"], sources=manifest["sources"]))["rows"]
     assert ("licence of hf:tales", "mit; split train") in rows
     manifest["sources"][0] |= {"license": None, "revision": "0123456789abcdef"}
-    rows = data_card(SimpleNamespace(data=manifest, splits=manifest["splits"]))["rows"]
+    rows = data_card(SimpleNamespace(data=manifest, splits=manifest["splits"], sources=manifest["sources"]))["rows"]
     assert ("licence of hf:tales", "its card names none; split train, revision 0123456789ab") in rows
 
 

@@ -21,9 +21,11 @@ from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 from linnet.lab.desk import Desk
 from linnet.lab.kept import PLACES, Shelf
-from linnet.lab.runs import last_rows, list_runs, patience, run_card, state_of
+from linnet.lab.runs import facts_line, label, list_runs, run_card
 from linnet.lab.server import APP, arguments, free_port, wanted
 from linnet.run import Run
+from linnet.run.activity import patience, state_of
+from linnet.run.rows import last_rows
 
 
 def test_runs_are_listed_newest_first_and_those_without_a_checkpoint_last(runs: Path) -> None:
@@ -32,8 +34,8 @@ def test_runs_are_listed_newest_first_and_those_without_a_checkpoint_last(runs: 
         *("first", "damaged", "second", "stories", "empty", "marked *up* :red[x] $y$ _z_")
     ]
     assert [card.chats for card in cards] == [True, True, True, False, False, False]
-    assert [card.label for card in cards[:2]] == ["first · finished", "damaged · finished"]  # until it is loaded
-    assert cards[-2].label == "empty · stopped"
+    assert [label(card) for card in cards[:2]] == ["first · finished", "damaged · finished"]  # until it is loaded
+    assert label(cards[-2]) == "empty · stopped"
     assert "no checkpoint" in cards[-2].problem
     assert list_runs(runs / "first") == [cards[0]]
 
@@ -47,9 +49,9 @@ def test_runs_in_folders_are_found_and_named_by_their_place(runs: Path, tmp_path
 def test_a_card_tells_what_the_run_itself_tells(runs: Path) -> None:
     card, model = run_card(runs / "second"), Run.open(runs / "second").load_model()
     assert card.parameters == sum(parameter.numel() for parameter in model.parameters())
-    assert card.loss == Run.open(runs / "second").checkpoint().state()["val_loss"]
-    assert card.facts.startswith(f"finished · step {card.step} · validation loss {card.loss:.3f} · ")
-    assert " parameters · 2023-11-1" in card.facts
+    assert card.val_loss == Run.open(runs / "second").checkpoint().state()["val_loss"]
+    assert facts_line(card).startswith(f"finished · step {card.steps} · validation loss {card.val_loss:.3f} · ")
+    assert " parameters · 2023-11-1" in facts_line(card)
 
 
 def test_a_run_of_nonsense_is_a_card_with_a_problem(tmp_path: Path) -> None:
@@ -346,8 +348,8 @@ class TestState:
 
     def test_a_log_that_grows_is_a_training(self, run: Run) -> None:
         card = run_card(run.path)
-        assert card.label == "run · training"
-        assert card.facts.startswith(f"training · step {card.step} · training loss 6.500 · validation loss ")
+        assert label(card) == "run · training"
+        assert facts_line(card).startswith(f"training · step {card.steps} · training loss 6.500 · validation loss ")
 
     def test_a_log_that_grew_no_more_was_stopped(self, run: Run) -> None:
         assert state_of(run, last_rows(run.metrics_file), run.checkpoints()[-1], time.time() + 29) == "training"

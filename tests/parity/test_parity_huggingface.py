@@ -13,10 +13,11 @@ pytest.importorskip("transformers", reason="`pip install transformers` brings th
 
 from parity_huggingface import BLOCK, VOCAB, gpt2, llama, qwen3, same_weights
 
+from linnet.data.batches import IGNORED
 from linnet.generate.engine import generate
 from linnet.generate.sampling import Sampling
 from linnet.model.config import parameter_count
-from linnet.training.losses import IGNORE, next_token_loss
+from linnet.training.next_token import next_token_loss
 
 MODELS = {
     "gpt2": gpt2,
@@ -61,9 +62,9 @@ def test_logits_are_equal(pair):
 def test_losses_are_equal_where_some_labels_are_not_learned(pair):
     theirs, ours, _ = pair
     ids = tokens()
-    labels = ids.masked_fill(torch.rand(ids.shape) < 0.3, IGNORE)
+    labels = ids.masked_fill(torch.rand(ids.shape) < 0.3, IGNORED)
     expected = theirs(ids, labels=labels).loss  # shifts the labels itself, and divides by their number
-    count = (labels[:, 1:] != IGNORE).sum()
+    count = (labels[:, 1:] != IGNORED).sum()
     found = next_token_loss(ours, ids[:, :-1], labels[:, 1:]) / count
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from linnet.data.batches import IGNORED
 from linnet.insight import attention_maps
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.model.weights import weights_of
-from linnet.training.losses import IGNORE, next_token_loss
+from linnet.training.next_token import next_token_loss
 
 END = 22
 SMALL = ModelConfig(vocab_size=23, block_size=10, n_layer=2, n_head=4, n_embd=16, mlp_hidden=24)
@@ -59,7 +60,7 @@ def batch() -> tuple[Tensor, Tensor]:
     ids = torch.randint(0, END, (3, 11))
     ids[0, 4] = ids[1, 0] = ids[2, 3] = ids[2, 4] = ids[2, 10] = END
     labels = ids[:, 1:].clone()
-    labels[0, :3] = labels[2, 7] = IGNORE
+    labels[0, :3] = labels[2, 7] = IGNORED
     return ids[:, :-1], labels
 
 

@@ -14,18 +14,17 @@ from linnet.model.config import ModelConfig, parameter_count
 from linnet.plots import draw_run
 from linnet.plots.comparison import COLOURS
 from linnet.plots.curves import (
-    best_row,
     draw_loss,
     loss_perplexity_curves,
     plain,
-    points,
     step_label,
     training_curves,
 )
 from linnet.plots.diagram import WIDTH, after_parts, architecture_diagram, before_parts, block_parameters
 from linnet.plots.figures import LIGHT, PAGE, new_figure, png, step_ticks, svg
-from linnet.plots.sample import sample_statistics, scripts
 from linnet.plots.tokenizer import tokenizer_analysis, tokenizer_comparison
+from linnet.run.rows import best_row, points
+from linnet.run.text import sample_statistics, scripts
 from linnet.tokenizers.pieces import visible
 
 

@@ -15,13 +15,13 @@ from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluate.counting import split_baselines
 from linnet.files import write_json
-from linnet.plots import write_report
-from linnet.plots.facts import Facts
-from linnet.plots.limits import limits
-from linnet.plots.origin import settings
-from linnet.plots.page import headline
-from linnet.plots.report import PICTURE
-from linnet.plots.writing import spread, timeline, with_exam_notes
+from linnet.report import write_report
+from linnet.report.facts import PageFacts
+from linnet.report.limits import limits
+from linnet.report.origin import settings
+from linnet.report.page import headline
+from linnet.report.render import PICTURE
+from linnet.report.writing import spread, timeline, with_exam_notes
 from linnet.run import Run
 from linnet.settings import RECIPES
 
@@ -82,7 +82,7 @@ class Page(HTMLParser):
 def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take most of a page's time; they are drawn for the tests that are about them."""
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("linnet.plots.report._picture", lambda *ignored: "")
+        monkeypatch.setattr("linnet.report.render._picture", lambda *ignored: "")
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ BESIDE = {
 def test_the_loss_stands_beside_guessing_letters_and_counting(make_run: MakeRun):
     run = make_run()
     write_json(run.path / "evaluation.json", {**EVALUATION, "split": "val", "baselines": BESIDE})
-    facts = Facts.of(run)
+    facts = PageFacts.of(run)
     text = page_of(run).text
     bits = facts.reached["bits_per_byte"]
     assert "guessing 5.781 letter frequencies 4.610 counting 3.075 this model " + f"{bits:.3f}" in text
@@ -167,18 +167,18 @@ def test_the_loss_stands_beside_guessing_letters_and_counting(make_run: MakeRun)
 def test_what_stands_beside_a_loss_is_computed_where_no_evaluation_has_it(make_run: MakeRun, data: Prepared):
     expected = split_baselines(data.split("train"), data.split("val"), data.tokenizer())
     run = make_run()
-    assert Facts.of(run).baselines == expected
+    assert PageFacts.of(run).baselines == expected
     for evaluation in (
         {"split": "val", "baselines": {**BESIDE, "counting": "three"}},
         {"split": "test", "baselines": BESIDE},
         {"split": "val", "data": "others", "baselines": BESIDE},
     ):
         write_json(run.path / "evaluation.json", evaluation)
-        assert Facts.of(run).baselines == expected
+        assert PageFacts.of(run).baselines == expected
     manifest = run.manifest()
     manifest["data"]["path"] = "gone"
     write_json(run.manifest_file, manifest)
-    assert Facts.of(run).baselines is None
+    assert PageFacts.of(run).baselines is None
     assert "What that is worth" not in page_of(run).text
 
 
@@ -191,7 +191,7 @@ def test_a_perplexity_beyond_the_vocabulary_is_no_choice_among_its_tokens(make_r
 
 def test_the_limits_are_computed(make_run: MakeRun):
     run = make_run()
-    facts = Facts.of(run)
+    facts = PageFacts.of(run)
     said = dict(limits(facts))
     train = facts.splits["train"]
     epochs = 800 * BATCH * BLOCK / train["tokens"]
@@ -216,7 +216,7 @@ def test_the_limits_are_computed(make_run: MakeRun):
 )
 def test_epochs_in_words(make_run: MakeRun, steps: int, expected: str):
     run = make_run([{"kind": "eval", "step": steps, "tokens": steps * 64, "val_loss": 3.0}])
-    facts = Facts.of(run)
+    facts = PageFacts.of(run)
     facts.splits["train"]["tokens"] = 63 * BATCH * BLOCK
     assert expected in dict(limits(facts))["How often it read its text"]
 
@@ -236,7 +236,7 @@ def test_overfitting_is_told_from_the_evaluations(make_run: MakeRun, losses: lis
         {"kind": "eval", "step": step, "tokens": 64 * step, "val_loss": loss, "val_standard_error": 0.02}
         for step, loss in enumerate(losses, start=1)
     ]
-    assert expected in dict(limits(Facts.of(make_run(rows))))["Learning by heart"]
+    assert expected in dict(limits(PageFacts.of(make_run(rows))))["Learning by heart"]
 
 
 def test_what_a_user_or_a_model_wrote_is_only_text(make_run: MakeRun):
@@ -342,7 +342,7 @@ def test_samples_run_from_first_to_last_and_beyond_eight_they_are_folded(make_ru
 
 def test_the_page_shows_noise_turning_into_words(make_run: MakeRun):
     run = make_run(early_metrics(), samples=[{"step": 300, "prompt": "Once", "text": "Once the bird flew home."}])
-    shown = timeline(Facts.of(run))["shown"]
+    shown = timeline(PageFacts.of(run))["shown"]
     assert [row["when"][0] for row in shown] == [f"step {step}" for step in (0, 1, 3, 10, 30, 100, 300)]
     assert shown[0]["when"] == ["step 0", "validation loss 7.15", "0 of 2 words stand in its text"]  # xq, zk
     assert shown[-2]["when"][-1] == "4 of 4 words stand in its text"
@@ -352,7 +352,7 @@ def test_the_page_shows_noise_turning_into_words(make_run: MakeRun):
         "prompt": "Once",
         "rest": " the bird flew home.",
     }
-    assert [row["step"] for row in Facts.of(run).evaluations] == [150, 300]
+    assert [row["step"] for row in PageFacts.of(run).evaluations] == [150, 300]
     assert "How it learned to write" in page_of(run).text
 
 
@@ -386,7 +386,7 @@ def test_settings_are_folded_and_begin_with_what_differs_from_the_recipe(make_ru
     manifest = run.manifest()
     manifest["command"] = ["linnet", "train", "linnet-small"]
     write_json(run.manifest_file, manifest)
-    found = settings(Facts.of(run))
+    found = settings(PageFacts.of(run))
     assert (found.recipe, found.named) == ("linnet-small", True)
     assert ("train.seed", "7") in [row[:2] for row in found.differing]
     recipe = tomllib.loads((RECIPES / "linnet-small.toml").read_text(encoding="utf-8"))
@@ -399,13 +399,13 @@ def test_settings_are_folded_and_begin_with_what_differs_from_the_recipe(make_ru
     )
     manifest["command"] = ["linnet", "demo"]
     write_json(run.manifest_file, manifest)
-    assert settings(Facts.of(run)).named is False
+    assert settings(PageFacts.of(run)).named is False
     assert "What differs from the nearest recipe" in page_of(run).text
 
 
 def test_no_figure_at_the_top_stands_a_second_time(make_run: MakeRun):
     run = make_run()
-    facts = Facts.of(run)
+    facts = PageFacts.of(run)
     names = ("loss", "perplexity", "bits_per_byte", "accuracy")
     write_json(run.path / "evaluation.json", {"split": "val", **{name: facts.reached[name] for name in names}})
     page_of(run)
@@ -433,7 +433,7 @@ def test_tables_scroll_and_the_model_is_a_picture_without_a_fixed_width(make_run
     assert {fill for fill, *_ in boxes} == {"embedding", "norm", "attention", "mlp", "step"}
     # parts on the stream once, those of a block once for each of the two layers: the whole model
     total = sum(int(count.replace(",", "") or 0) * (1 if where else 2) for _, where, count in boxes)
-    assert total == Facts.of(run).parameters
+    assert total == PageFacts.of(run).parameters
     assert "token_embedding" in page.text
 
 
@@ -454,7 +454,7 @@ def test_labels_have_eleven_pixels_on_a_phone(make_run: MakeRun):
 
 
 def test_words_can_be_read_on_every_ground_of_the_page(make_run: MakeRun):
-    html = files("linnet.plots").joinpath("report.html").read_text(encoding="utf-8")
+    html = files("linnet.report").joinpath("templates/look.css").read_text(encoding="utf-8")
     light, dark = (
         dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", html, re.DOTALL)[:2]
     )
@@ -508,7 +508,7 @@ def test_the_two_figures_of_memory_are_told_apart(make_run: MakeRun):
 def test_a_run_that_was_shown_dialogues_chats(make_run: MakeRun):
     run = make_run()
     run.template_file.write_text("template")
-    assert "that chats" in headline(Facts.of(run))
+    assert "that chats" in headline(PageFacts.of(run))
     assert f"linnet chat {run.path}" in page_of(run).text
 
 

@@ -21,7 +21,7 @@ QUICK = (
 
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linnet.plots.report._picture", lambda *ignored: "")
+    monkeypatch.setattr("linnet.report.render._picture", lambda *ignored: "")
     monkeypatch.setattr("linnet.plots.draw_run", lambda run: None)
 
 

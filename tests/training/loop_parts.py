@@ -9,11 +9,10 @@ import torch
 from linnet.data.batches import IGNORED
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.training.batch import Batch
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken
-from linnet.training.objective import Objective
+from linnet.training.objective import Batch, Objective
 from linnet.training.optim import LossScaler
 from linnet.training.recipe import Config
 from linnet.training.row import Row

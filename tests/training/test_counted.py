@@ -11,8 +11,8 @@ from linnet.data.batches import IGNORED
 from linnet.evaluate.ngram import NGram
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
-from linnet.training.counted import FOLDS, Counted
-from linnet.training.losses import next_token_loss, taught_loss
+from linnet.training.counted import FOLDS, Counted, taught_loss
+from linnet.training.next_token import next_token_loss
 
 WORDS = np.random.default_rng(0).choice(["hen ", "sat ", "sang ", "on a wall ", "and "], 400)
 TEXT = np.frombuffer("".join(WORDS).encode(), np.uint8).astype(np.int64)

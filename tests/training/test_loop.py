@@ -14,15 +14,13 @@ from linnet.data.batches import IGNORED
 from linnet.errors import UserError
 from linnet.model.transformer import Transformer
 from linnet.training import optim
-from linnet.training.batch import Batch
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
-from linnet.training.losses import next_token_loss
-from linnet.training.next_token import NextToken
-from linnet.training.objective import Objective, Sums
+from linnet.training.next_token import NextToken, next_token_loss
+from linnet.training.objective import Batch, Objective, Sums, Totals
 from linnet.training.optim import LossScaler, Optimizer, clip_gradients, newton_schulz
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
-from linnet.training.row import Figures, Row, Totals
+from linnet.training.row import Figures, Row
 from linnet.training.schedule import lr_scale
 from linnet.training.state import Position, State
 
@@ -141,7 +139,7 @@ def test_a_large_head_is_computed_in_chunks_with_equal_loss_and_gradients(monkey
     x, y = RaggedBatches().batch(0, 5).tensors.values()
     results = []
     for rows in (1 << 30, 3):
-        monkeypatch.setattr("linnet.training.losses.head_rows", lambda vocab_size, rows=rows, **_: rows)
+        monkeypatch.setattr("linnet.training.next_token.head_rows", lambda vocab_size, rows=rows, **_: rows)
         model.zero_grad()
         loss = next_token_loss(model, x, y)
         loss.backward()

@@ -27,7 +27,7 @@ from linnet import runtime
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
 from linnet.training.recipe import OptimConfig
-from linnet.training.losses import next_token_loss
+from linnet.training.next_token import next_token_loss
 from linnet.training.optim import Optimizer, clip_gradients
 
 def steps(config, windows, count):

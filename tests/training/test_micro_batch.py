@@ -16,13 +16,12 @@ from linnet import runtime
 from linnet.errors import UserError
 from linnet.model.config import parameter_count, training_bytes
 from linnet.model.transformer import Transformer
-from linnet.training.batch import Batch
 from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
 from linnet.training.loop import Loop
 from linnet.training.micro_batch import fitting, next_smaller, out_of_memory
 from linnet.training.next_token import NextToken
-from linnet.training.objective import Objective, Sums
+from linnet.training.objective import Batch, Objective, Sums
 from linnet.training.optim import Optimizer
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.training.row import Row

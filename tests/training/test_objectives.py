@@ -20,12 +20,11 @@ from linnet import runtime
 from linnet.errors import UserError
 from linnet.model.transformer import Transformer
 from linnet.run import Run
-from linnet.training.batch import Batch
 from linnet.training.budget import Budget
 from linnet.training.checkpoint import restore, save
 from linnet.training.loop import Loop, mixed
 from linnet.training.next_token import NextToken
-from linnet.training.objective import Objective, Sums
+from linnet.training.objective import Batch, Objective, Sums
 from linnet.training.optim import Optimizer
 from linnet.training.ranks import ALONE, Processes, Ranks
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig

@@ -1,4 +1,4 @@
-"""ChatGPT's export: chats as trees of messages, of which the branch that stood last is read."""
+"""ChatGPT's export: each chat is a tree of messages, and the branch that was shown last is read."""
 
 from collections.abc import Iterator
 from typing import Any

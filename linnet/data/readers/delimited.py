@@ -85,7 +85,7 @@ def _rows(text: Iterable[str], separator: str, quoted: bool, skipped: int, readi
 
 
 def separator_of(start: list[str], name: str, config: DataConfig) -> str:
-    """What parts the fields: what makes known columns of the header, else what gives each row as many fields as it."""
+    """The character between the fields: one that makes the header known columns, otherwise one that suits every row."""
     usable = []
     for separator in SEPARATORS:
         try:

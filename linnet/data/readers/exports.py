@@ -19,7 +19,7 @@ _DISCORD_SAID = ("Default", "Reply", "0", "19", "ThreadStarterMessage", "ChatInp
 
 
 def kind_of(start: str) -> str | None:
-    """Which export JSON that begins with `start` is; None for neither."""
+    """The kind of export that JSON beginning with `start` is; None if it is none of them."""
     if not start.lstrip().startswith("{"):
         return None
     if '"guild"' in start and '"channel"' in start:

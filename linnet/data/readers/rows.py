@@ -21,7 +21,7 @@ class Rows:
         self.found = self.without_answer = 0
 
     def document(self, row: Mapping[str, Any], where: str, choice: Choice | None = None) -> Document | None:
-        """The text or dialogue of a row; None, counted, where it has none.
+        """The text or dialogue of a row; None, which is counted, if it has none.
 
         Args:
             choice: which fields are read, where that is known already.

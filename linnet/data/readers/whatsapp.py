@@ -132,7 +132,7 @@ def _name_and_text(line: str, stamp: re.Match[str]) -> re.Match[str] | None:
 
 
 def _speaker(said: str) -> re.Match[str] | None:
-    """Who says what, of all that stands behind a stamp; None for a notice of the app."""
+    """The speaker and the words in the text after a stamp; None for a notice of the app."""
     found = _NAMED.match(said)
     return None if found is None or _QUOTES & set(found["name"]) or not found["name"].strip("\u200e ") else found
 
@@ -179,7 +179,7 @@ def stamps(reading: Reading) -> Iterator[re.Match[str]]:
 
 
 def _messages(text: Iterable[str], order: Order, reading: Reading) -> Iterator[_Message]:
-    """The messages of an export; of dates that are none, `at` is unset."""
+    """The messages of an export; `at` is unset if a date does not exist."""
     held: _Message | None = None
     for line in text:
         line = line.removesuffix("\n")
@@ -233,7 +233,7 @@ def _kept(text: str, reading: Reading) -> str:
 
 
 def date_order(found: Iterable[re.Match[str]]) -> Order:
-    """In which order the dates are written: what no date and no step back in time speaks against."""
+    """The order in which dates are written: the one that the dates fit, and that steps back in time least often."""
     dates = Counter[tuple[int, int, int]]()
     steps = dict.fromkeys(("dmy", "mdy"), 0)
     before: tuple[int, int, int] | None = None
@@ -259,7 +259,7 @@ def date_order(found: Iterable[re.Match[str]]) -> Order:
 
 
 def seconds(stamp: re.Match[str], order: Order) -> float | None:
-    """When a stamp was made, in seconds; None where its date does not exist."""
+    """The time of a stamp in seconds; None if its date does not exist."""
     parts = dict(zip(order, (int(stamp["a"]), int(stamp["b"]), int(stamp["c"])), strict=True))
     year = parts["y"] + (2000 if parts["y"] < 100 else 0)
     hour = int(stamp["hour"])

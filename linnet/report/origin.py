@@ -10,8 +10,8 @@ from typing import Any
 
 from linnet.console import size_text
 from linnet.errors import UserError
-from linnet.plots.curves import number
-from linnet.plots.facts import Facts
+from linnet.report.facts import PageFacts
+from linnet.run.rows import number
 from linnet.settings import differences, from_dict, read_toml, recipe_names, recipe_path, to_dict
 from linnet.training.recipe import Config
 
@@ -30,7 +30,7 @@ class Settings:
     sections: list[tuple[str, list[Row]]]
 
 
-def settings(facts: Facts) -> Settings:
+def settings(facts: PageFacts) -> Settings:
     """The configuration, section by section, and in what it differs from the recipe."""
     sections = [
         (name, [(key, shown(value)) for key, value in values.items()]) for name, values in facts.sections().items()
@@ -69,7 +69,7 @@ def shown(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else repr(value).strip("'") or "(empty)"
 
 
-def provenance(facts: Facts) -> list[Row]:
+def provenance(facts: PageFacts) -> list[Row]:
     """Machine, versions, date and command line."""
     machine, versions = facts.manifest.get("machine") or {}, facts.manifest.get("versions") or {}
     choices = facts.manifest.get("choices") or {}
@@ -97,7 +97,7 @@ def provenance(facts: Facts) -> list[Row]:
     return rows
 
 
-def usage(facts: Facts) -> list[Row]:
+def usage(facts: PageFacts) -> list[Row]:
     """(what it does, command) of the next things to type."""
     where = shlex.quote(str(facts.run.path))
     found = [("write on from a beginning", f'linnet generate {where} --prompt "Once" --num-samples 3')]

@@ -9,9 +9,9 @@ from typing import Any
 from linnet.console import count_of, count_text, duration_text, size_text
 from linnet.evaluate.counting import verdict
 from linnet.model.config import flops_per_token, parameter_table
-from linnet.plots.curves import number
-from linnet.plots.facts import Facts, baselines_of
-from linnet.plots.writing import spread
+from linnet.report.facts import PageFacts, baselines_of
+from linnet.report.writing import spread
+from linnet.run.rows import number
 
 Row = tuple[str, str]
 
@@ -21,7 +21,7 @@ WRONG = 6
 """wrong answers of the exam that are shown"""
 
 
-def headline(facts: Facts) -> str:
+def headline(facts: PageFacts) -> str:
     """What the model is and what it learned from, in plain words; the figures stand below it, each once."""
     text = f"A small language model{' that chats' if facts.chats else ''}"
     size = number(facts.splits.get("train", {}), "bytes")
@@ -31,7 +31,7 @@ def headline(facts: Facts) -> str:
     return text + "."
 
 
-def worth(facts: Facts) -> dict[str, Any]:
+def worth(facts: PageFacts) -> dict[str, Any]:
     """`rows` of bits per byte, the model's last, and `verdict`; empty where nothing stands beside the model's."""
     found, bits = facts.baselines, facts.reached.get("bits_per_byte")
     if found is None or bits is None:
@@ -50,7 +50,7 @@ def worth(facts: Facts) -> dict[str, Any]:
     return {"rows": rows, "most": max(row["value"] for row in rows), "verdict": f"{said[0].upper()}{said[1:]}."}
 
 
-def key_figures(facts: Facts) -> list[dict[str, str]]:
+def key_figures(facts: PageFacts) -> list[dict[str, str]]:
     """value, unit, what, and a sentence on how to read it."""
     reached = facts.reached
     found: list[tuple[float | None, str, str, str, str]] = []
@@ -83,7 +83,7 @@ def key_figures(facts: Facts) -> list[dict[str, str]]:
     ]
 
 
-def evaluation_table(facts: Facts) -> list[dict[str, Any]]:
+def evaluation_table(facts: PageFacts) -> list[dict[str, Any]]:
     """Lines of the table of evaluations, the best one marked and always among them."""
     chosen = spread(facts.evaluations, EVALUATIONS)
     if facts.best is not None and all(row is not facts.best for row in chosen):
@@ -109,7 +109,7 @@ def _shown(row: Mapping[str, Any], name: str, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def next_tokens(facts: Facts) -> list[dict[str, Any]]:
+def next_tokens(facts: PageFacts) -> list[dict[str, Any]]:
     """Each prompt with its likeliest next tokens and their probabilities."""
     from linnet.tokenizers.pieces import visible
 
@@ -121,7 +121,7 @@ def next_tokens(facts: Facts) -> list[dict[str, Any]]:
     return found
 
 
-def evaluation(facts: Facts) -> dict[str, Any]:
+def evaluation(facts: PageFacts) -> dict[str, Any]:
     """`figures` as rows, without those that stand at the top of the page; `source`, the comparison with the built-in
     grammar; `exam`. Each empty if there is none."""
     found = facts.evaluation
@@ -149,7 +149,7 @@ def evaluation(facts: Facts) -> dict[str, Any]:
     return {"figures": rows, "source": _source(found), "exam": _exam(found.get("exam"))}
 
 
-def _said_above(facts: Facts, name: str, value: float) -> bool:
+def _said_above(facts: PageFacts, name: str, value: float) -> bool:
     """Whether the figure at the top of the page is this one, up to its last digit."""
     known = facts.reached.get(name)
     return known is not None and math.isclose(known, value, rel_tol=5e-4)
@@ -197,7 +197,7 @@ def _exam(given: object) -> dict[str, Any]:
     return {"accuracy": accuracy, "total": total, "rows": rows, "wrong": spread(wrong, WRONG)}
 
 
-def model_parts(facts: Facts) -> list[dict[str, Any]]:
+def model_parts(facts: PageFacts) -> list[dict[str, Any]]:
     """Parameters by part."""
     return [
         {"label": name, "count": count, "share": count / facts.parameters}
@@ -206,7 +206,7 @@ def model_parts(facts: Facts) -> list[dict[str, Any]]:
     ]
 
 
-def model_rows(facts: Facts) -> list[Row]:
+def model_rows(facts: PageFacts) -> list[Row]:
     """The model in a few lines."""
     model = facts.model
     heads = f"{model.n_head} of size {model.head_size}"
@@ -222,7 +222,7 @@ def model_rows(facts: Facts) -> list[Row]:
     ]
 
 
-def data_card(facts: Facts) -> dict[str, Any]:
+def data_card(facts: PageFacts) -> dict[str, Any]:
     """`sources`, `splits` and `rows` of the prepared data."""
     data = facts.data
     if not data:
@@ -254,9 +254,8 @@ def data_card(facts: Facts) -> dict[str, Any]:
         rows.append(("tokenizer", f"{kind + ', ' if kind else ''}{size:,.0f} tokens"))
     if (learned := number(tokenizer, "learned_from_characters")) is not None:
         rows.append(("learned from", f"{learned:,.0f} characters of training text"))
-    sources = [source for source in data.get("sources") or [] if isinstance(source, dict)]
-    rows += [(f"licence of {source.get('name')}", _origin(source)) for source in sources if source.get("dataset")]
-    return {"sources": [_source_row(source) for source in sources], "splits": _split_rows(facts), "rows": rows}
+    rows += [(f"licence of {source.get('name')}", _origin(source)) for source in facts.sources if source.get("dataset")]
+    return {"sources": [_source_row(source) for source in facts.sources], "splits": _split_rows(facts), "rows": rows}
 
 
 def _source_row(source: Mapping[str, Any]) -> dict[str, str]:
@@ -275,7 +274,7 @@ def _origin(source: Mapping[str, Any]) -> str:
     return f"{source.get('license') or 'its card names none'}; split {source.get('split')}{revision}"
 
 
-def _split_rows(facts: Facts) -> list[dict[str, str]]:
+def _split_rows(facts: PageFacts) -> list[dict[str, str]]:
     names = {"train": "training", "val": "validation", "test": "test"}
     forms = {"documents": "{:,.0f}", "bytes": "{:,.0f}", "characters": "{:,.0f}", "tokens": "{:,.0f}"}
     return [

@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from linnet.data.shards import Split
-    from linnet.run import Run
+    from linnet.run.folder import Run
     from linnet.tokenizers import Tokenizer
 
 SAMPLE_TOKENS = 100_000
 """enough for steady figures, read in about a second"""
 
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
 
 def sample_documents(run: Run) -> tuple[str, list[str]] | None:
     """The name of a split, and its documents up to `SAMPLE_TOKENS` tokens, the last one cut: of the validation
     split, or of the training split where there is no other. None where the data is gone or is not the run's."""
-    from linnet.data import Prepared
-
     try:
-        manifest = run.manifest()
-        prepared = Prepared.open(_folder(run, manifest))
-        prepared.check_tokenizer(manifest["tokenizer"])
+        prepared = run.data()
         name = "val" if prepared.has("val") else "train"
         return name, _texts(prepared.split(name), prepared.tokenizer())
     except (UserError, KeyError, TypeError):
         return None
-
-
-def _folder(run: Run, manifest: dict[str, Any]) -> Path:
-    """Where the data is: where it was, or in the run's own folder, which may have been moved."""
-    recorded = Path(manifest["data"]["path"])
-    return recorded if recorded.exists() else run.path / "data"
 
 
 def _texts(split: Split, tokenizer: Tokenizer) -> list[str]:
@@ -56,7 +49,6 @@ def sample_statistics(run: Run) -> dict[str, Any] | None:
     """`linnet.tokenizers.stats.statistics` of the run's tokenizer on that sample, every token that occurs listed by
     frequency; and `split`, `words` (runs without white space), `word_set` and `scripts`. None where
     there is no text to read."""
-    from linnet.plots.writing import words_of
     from linnet.tokenizers.stats import statistics
 
     sample = sample_documents(run)
@@ -69,10 +61,16 @@ def sample_statistics(run: Run) -> dict[str, Any] | None:
         return None
     found = statistics(tokenizer, ([text] for text in texts), top=tokenizer.vocab_size)
     words = sum(len(text.split()) for text in texts)
-    return {**found, "split": split, "words": words, "word_set": words_of(texts), "scripts": scripts(texts)}
+    known = frozenset(word for text in texts for word in words_in(text))
+    return {**found, "split": split, "words": words, "word_set": known, "scripts": scripts(texts)}
 
 
-def scripts(texts: list[str]) -> dict[str, float]:
+def words_in(text: str) -> list[str]:
+    """The words of two letters and more, in lower case, in their order."""
+    return _WORD.findall(text.lower())
+
+
+def scripts(texts: Sequence[str]) -> dict[str, float]:
     """Shares of the letters by writing system, as Unicode names them ("LATIN", "CYRILLIC", "CJK"), largest first."""
     counts: dict[str, int] = {}
     for text in texts:

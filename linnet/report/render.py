@@ -1,4 +1,4 @@
-"""One page about a run: `report.html`, which needs no other file, no network and no script.
+"""The facts of a run -> its page as HTML: what each template shows, and the pictures among it.
 
 Whatever a user or a model wrote is text to the template, which escapes it; only pictures drawn here are let through.
 """
@@ -6,19 +6,15 @@ Whatever a user or a model wrote is text to the template, which escapes it; only
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linnet import __version__
-from linnet.files import write_text
-from linnet.plots import origin, page, writing
-from linnet.plots.curves import probes
-from linnet.plots.facts import Facts
-from linnet.plots.limits import limits
-from linnet.run import Run
+from linnet.report import origin, page, writing
+from linnet.report.facts import PageFacts
+from linnet.report.limits import limits
+from linnet.run.rows import probes
 from linnet.tokenizers.pieces import visible
 
 if TYPE_CHECKING:
@@ -30,37 +26,20 @@ PICTURE = (3.7, 2.9)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
-def write_report(run: Run, extra: Mapping[str, Any] | None = None) -> Path:
-    """The run's `report.html`, written whole or not at all.
-
-    Args:
-        extra: what is not in the folder, each part optional:
-            `next_tokens`: {"prompt": text, "tokens": [(text, probability), ...]}, or a list of them;
-            `samples`: final samples, each a text or {"prompt", "text"} (text with its prompt);
-            `conversation`: messages with `role` and `content`;
-            `memorisation`: as `linnet.evaluate.memorisation.memorised` returns it;
-            `evaluation`: instead of the run's evaluation.json.
-    Raises:
-        UserError: config.toml cannot be read, or the page cannot be written.
-        ValueError: `extra` has an unknown key.
-    """
-    path = run.path / "report.html"
-    write_text(path, render(Facts.of(run, extra)))
-    return path
-
-
-def render(facts: Facts) -> str:
+def render(facts: PageFacts) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    template = files("linnet.plots").joinpath("report.html").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("linnet.report")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["percent"] = lambda share: f"{share:.1%}"
     # characters that no HTML may hold, and halves of pairs that no UTF-8 can
-    return _CONTROL.sub("�", environment.from_string(template).render(**content(facts)))
+    return _CONTROL.sub("�", environment.get_template("report.html").render(**content(facts)))
 
 
-def content(facts: Facts) -> dict[str, Any]:
+def content(facts: PageFacts) -> dict[str, Any]:
     """What the template shows."""
     from linnet.plots.diagram import drawing
 
@@ -101,7 +80,7 @@ def _picture(prefix: str, label: str, draw: Callable[..., None], *arguments: Any
     return Markup(svg(figure, prefix, label))
 
 
-def _curves(facts: Facts) -> list[Markup]:
+def _curves(facts: PageFacts) -> list[Markup]:
     from linnet.plots import curves
 
     if not facts.rows:
@@ -117,7 +96,7 @@ def _curves(facts: Facts) -> list[Markup]:
     return [_picture(prefix, label, draw, facts.rows) for prefix, label, draw in panels]
 
 
-def _tokenizer(facts: Facts) -> dict[str, Any]:
+def _tokenizer(facts: PageFacts) -> dict[str, Any]:
     from linnet.plots import tokenizer
 
     if facts.sample is None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from linnet.console import count_of
 from linnet.evaluate.counting import caution
-from linnet.plots.curves import number
-from linnet.plots.facts import Facts
+from linnet.report.facts import PageFacts
+from linnet.run.rows import number
 from linnet.training.preflight import proportion
 
 WORD = 6.0
@@ -17,7 +17,7 @@ STILL_FALLING = 1.005
 """from one evaluation to the next; both score the same tokens, so the error of each says little of their difference"""
 
 
-def limits(facts: Facts) -> list[tuple[str, str]]:
+def limits(facts: PageFacts) -> list[tuple[str, str]]:
     """(title, sentences) of each limit that is known or always holds."""
     found = [
         ("What it knows", _knowledge(facts)),
@@ -39,7 +39,7 @@ def times(value: float) -> str:
     return "once" if 0.95 <= value < 1.05 else f"{value:.1f} times"
 
 
-def _knowledge(facts: Facts) -> str:
+def _knowledge(facts: PageFacts) -> str:
     train = facts.splits.get("train", {})
     documents = number(train, "documents")
     text = "It knows nothing but the text that it was trained on"
@@ -62,7 +62,7 @@ def _script(name: str) -> str:
     return {"CJK": "Chinese characters", "OTHER": "of no named script"}.get(name, name.capitalize())
 
 
-def _seen(facts: Facts) -> str:
+def _seen(facts: PageFacts) -> str:
     row = facts.best
     epochs = facts.epochs(row)
     if epochs is None:
@@ -83,7 +83,7 @@ def _seen(facts: Facts) -> str:
     return text
 
 
-def _overfitting(facts: Facts) -> str:
+def _overfitting(facts: PageFacts) -> str:
     best, rows = facts.best, facts.evaluations
     if best is None:
         return (
@@ -120,7 +120,7 @@ def _step(row: Mapping[str, object]) -> str:
     return "?" if step is None else f"{step:,.0f}"
 
 
-def _train_loss_near(facts: Facts) -> float | None:
+def _train_loss_near(facts: PageFacts) -> float | None:
     """The training loss logged last before the best evaluation."""
     assert facts.best is not None
     step = number(facts.best, "step") or 0
@@ -128,7 +128,7 @@ def _train_loss_near(facts: Facts) -> float | None:
     return number(before[-1], "train_loss") if before else None
 
 
-def _copying(facts: Facts) -> str:
+def _copying(facts: PageFacts) -> str:
     found = facts.memorisation
     share, texts = number(found, "verbatim_share"), number(found, "texts")
     if share is None:
@@ -143,7 +143,7 @@ def _copying(facts: Facts) -> str:
     return text
 
 
-def _memory(facts: Facts) -> str:
+def _memory(facts: PageFacts) -> str:
     """The context in words, from the text's own length of words, or of English ones."""
     block = facts.model.block_size
     text = f"It sees {block:,} tokens at a time"
@@ -164,7 +164,7 @@ def _memory(facts: Facts) -> str:
     return text
 
 
-def characters_per_token(facts: Facts) -> float | None:
+def characters_per_token(facts: PageFacts) -> float | None:
     """How many characters of training text a token stands for."""
     train = facts.splits.get("train", {})
     characters, tokens = number(train, "characters"), number(train, "tokens")
@@ -177,7 +177,7 @@ def _round(value: float) -> int:
     return int(round(value, -digits))
 
 
-def _certainty(facts: Facts) -> str:
+def _certainty(facts: PageFacts) -> str:
     text = "They are of one run"
     seed = facts.config.get("train", {}).get("seed")
     if seed is not None:

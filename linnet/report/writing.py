@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from linnet.console import duration_text
-from linnet.plots.curves import number
-from linnet.plots.facts import Facts
+from linnet.report.facts import PageFacts
+from linnet.run.rows import number
+from linnet.run.text import words_in
 
 T = TypeVar("T")
 
@@ -16,7 +17,6 @@ SHOWN = 8
 """samples that stand open on the page; those between them are folded"""
 
 _NUMBER = re.compile(r"\d+")
-_WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
@@ -26,7 +26,7 @@ def spread(items: Sequence[T], most: int) -> list[T]:
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
 
 
-def timeline(facts: Facts) -> dict[str, list[dict[str, Any]]]:
+def timeline(facts: PageFacts) -> dict[str, list[dict[str, Any]]]:
     """`shown` and `folded` samples, each from the first to the last: when, prompt, rest, and how many of its words are
     words of the run's text."""
     found = _samples(facts)
@@ -38,7 +38,7 @@ def timeline(facts: Facts) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _samples(facts: Facts) -> list[Mapping[str, Any]]:
+def _samples(facts: PageFacts) -> list[Mapping[str, Any]]:
     """One sample for each step: of samples.jsonl, or of the log's own rows."""
     found: dict[Any, Mapping[str, Any]] = {}
     for row in facts.rows:
@@ -51,7 +51,7 @@ def _samples(facts: Facts) -> list[Mapping[str, Any]]:
     return [*without_step, *sorted(found.values(), key=lambda row: number(row, "step") or 0)]
 
 
-def _at(facts: Facts, row: Mapping[str, Any]) -> dict[str, Any]:
+def _at(facts: PageFacts, row: Mapping[str, Any]) -> dict[str, Any]:
     """A sample with where the model then stood."""
     step = row.get("step")
     at: Mapping[str, Any] = {}
@@ -69,18 +69,13 @@ def _at(facts: Facts, row: Mapping[str, Any]) -> dict[str, Any]:
     return {"when": parts, **sample}
 
 
-def _known_words(facts: Facts, text: str) -> str:
+def _known_words(facts: PageFacts, text: str) -> str:
     """How many of the words that the model wrote are words of its text, as far as a sample of that tells."""
     known = (facts.sample or {}).get("word_set")
-    words = _WORD.findall(text.lower())
+    words = words_in(text)
     if not known or len(words) < 2:
         return ""
     return f"{sum(word in known for word in words)} of {len(words)} words stand in its text"
-
-
-def words_of(texts: Sequence[str]) -> frozenset[str]:
-    """The words of two letters and more, in lower case."""
-    return frozenset(word for text in texts for word in _WORD.findall(text.lower()))
 
 
 def sample_text(row: Mapping[str, Any] | str) -> dict[str, str]:

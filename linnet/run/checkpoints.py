@@ -1,0 +1,126 @@
+"""Checkpoints: what is in each, which of them are whole, and which one is meant."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from linnet.errors import UserError
+from linnet.files import read_object, sha256
+from linnet.run.model_folder import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+"""version of the layout of run folders and checkpoints; a newer one is refused, an older one is read"""
+
+
+def check_format(found: dict[str, Any], path: Path) -> dict[str, Any]:
+    """`found`, the content of the manifest `path`, where this Linnet knows its layout.
+
+    Raises:
+        UserError: it was written by a newer Linnet.
+    """
+    version = found.get("version", 1)  # what has none was written before there were others
+    if not isinstance(version, int) or version > FORMAT:
+        raise UserError(
+            f"{path} has version {version!r}, which a newer Linnet wrote; this one reads versions up to {FORMAT}: "
+            "update Linnet to use it"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One `checkpoints/step-NNNNNN` folder: model.safetensors, optimizer.safetensors, state.json, manifest.json."""
+
+    path: Path
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps taken when it was written."""
+        return int(self.path.name.removeprefix("step-"))
+
+    @property
+    def manifest_file(self) -> Path:
+        """The hashes of the other files; it is written last, so a checkpoint without it is not whole."""
+        return self.path / "manifest.json"
+
+    def state(self) -> dict[str, Any]:
+        """Counters and losses at that step."""
+        return read_object(self.path / "state.json", "val_loss")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run had ended by its own plan when this was written."""
+        return bool(self.state().get("finished"))
+
+    @property
+    def saved(self) -> float:
+        """When it was written, in seconds since 1970."""
+        return self.manifest_file.stat().st_mtime
+
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file as it was written.
+
+        Raises:
+            UserError: the checkpoint's manifest is missing, damaged or of a newer Linnet.
+        """
+        hashes = check_format(read_object(self.manifest_file, "sha256"), self.manifest_file)["sha256"]
+        if not isinstance(hashes, dict):
+            raise UserError(f"{self.manifest_file} is damaged; use another --checkpoint")
+        return hashes
+
+    def verify(self, *names: str) -> None:
+        """Compares files with the hashes in the checkpoint's manifest; without names, all of them.
+
+        Raises:
+            UserError: a file is missing or differs from what was written.
+        """
+        hashes = self.hashes()
+        for name in names or hashes:
+            file = self.path / name
+            if not file.exists():
+                raise UserError(f"{file} is missing; use another --checkpoint")
+            if sha256(file) != hashes.get(name):
+                raise UserError(f"{file} is damaged: its hash is not the manifest's; use another --checkpoint")
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """The tensors of one verified .safetensors file; nothing in a checkpoint is ever unpickled."""
+        self.verify(name)
+        return read_tensors(self.path / name)
+
+
+def whole_checkpoints(folder: Path) -> list[Checkpoint]:
+    """The checkpoints in `folder` that were written to their end, earliest first."""
+    found = []
+    for path in folder.glob("step-*"):
+        with contextlib.suppress(ValueError):
+            checkpoint = Checkpoint(path)
+            if checkpoint.manifest_file.exists():
+                found.append((checkpoint.step, checkpoint))
+    return [checkpoint for _, checkpoint in sorted(found, key=lambda pair: pair[0])]
+
+
+def the_one_called(which: str, found: Sequence[Checkpoint], run: Path) -> Checkpoint:
+    """Of the checkpoints `found` in `run` the one called "best" (lowest validation loss), "last", or by its step.
+
+    Raises:
+        UserError: there is no such checkpoint.
+    """
+    if not found:
+        raise UserError(f"no checkpoint in {run}; `linnet train --run {run}` makes one")
+    if which == "last":
+        return found[-1]
+    if which == "best":
+        evaluated = [(state["val_loss"], c.step, c) for c in found if (state := c.state())["val_loss"] is not None]
+        return min(evaluated)[2] if evaluated else found[-1]
+    for checkpoint in found:
+        if str(checkpoint.step) == which:
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in found)
+    raise UserError(f"no checkpoint {which!r} in {run}; there are best, last and the steps {steps}")
