@@ -79,6 +79,23 @@ def train(
     return training.run
 
 
+def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ancestor | None) -> State:
+    """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one."""
+    config = lesson.config
+    precision = runtime.pick_precision(config.train.precision, device)
+    torch.manual_seed(config.train.seed)
+    model = Transformer(config.model)
+    if ancestor is not None:
+        ancestor.load_into(model)
+    objective = objective_of(model.to(device), config, precision)
+    state = State.new(objective, config.optim, scaled=precision == torch.float16)
+    checkpoint = latest_good(run)
+    if checkpoint is not None:
+        restore(checkpoint, state)
+        say(f"continuing {run.path} from step {state.position.step:,}")
+    return state
+
+
 class Training:
     """One stretch of training: what is built before the first step, and what happens between steps."""
 
@@ -108,29 +125,14 @@ class Training:
         self.opened = Opening(config, lesson.prepared, device, ancestor, command, notes).open(run)
         self.run = self.opened.run
         runtime.set_threads(self.opened.choices["threads"])
-        self.state = self._state(device, ancestor)
+        self.state = opened_state(lesson, self.run, device, ancestor)
+        if self.opened.choices["compile"]:
+            self.state.learn = compiled(self.state.objective, self._note_compiling)
         self.budget = Budget(config, self.state.position, clock, began)
         timer = Timer(lesson, self.opened, self.state, self.budget, after_s, always)
         self.timing = timer.timing(self.is_finished())
         lm = LM(self.state.objective.model, lesson.tokenizer, self.run.template(), name=self.run.path.name)
         self.watch = Watch(self.run, lm, lesson, self.state, self.budget, self.timing)
-
-    def _state(self, device: torch.device, ancestor: Ancestor | None) -> State:
-        """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one."""
-        precision = runtime.pick_precision(self.config.train.precision, device)
-        torch.manual_seed(self.config.train.seed)
-        model = Transformer(self.config.model)
-        if ancestor is not None:
-            ancestor.load_into(model)
-        objective = objective_of(model.to(device), self.config, precision)
-        state = State.new(objective, self.config.optim, scaled=precision == torch.float16)
-        checkpoint = latest_good(self.run)
-        if checkpoint is not None:
-            restore(checkpoint, state)
-            say(f"continuing {self.run.path} from step {state.position.step:,}")
-        if self.opened.choices["compile"]:
-            state.learn = compiled(objective, self._note_compiling)
-        return state
 
     def _note_compiling(self, compiling: bool) -> None:
         self.compiling = compiling
