@@ -162,9 +162,14 @@ def hash_of(file: Path) -> str:
     return sha256(json.dumps(rows).encode())
 
 
+def folder_of(name: str) -> str:
+    """The folder in which a case runs."""
+    return name.replace(" ", "_")
+
+
 def artifacts(side: Checkout, name: str) -> dict[str, str]:
     """Trains one case: what it left behind and what was said of it, as hashes by name."""
-    case, folder = CASES[name], name.replace(" ", "_")
+    case, folder = CASES[name], folder_of(name)
     recipe, *words = case.train.split()
     data = [] if "--prepare.tokenizer" in words else ["--prepare.vocab-size", "400"]
     side.linnet("train", recipe, "--run", "run", *SMALL.split(), *data, *words, folder=folder)
@@ -189,6 +194,20 @@ def compared(old: dict[str, str], new: dict[str, str]) -> list[str]:
     return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
 
 
+def first_difference(old: Path, new: Path) -> str:
+    """Where two logs part: the step, the kind of row, and each value that differs."""
+    both = [
+        [timeless(json.loads(line)) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        for file in (old, new)
+    ]
+    for one, other in zip(*both, strict=False):
+        if one != other:
+            keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+            values = ", ".join(f"{key} {one.get(key)} and {other.get(key)}" for key in keys)
+            return f"{one['kind']} at step {one['step']}: {values}"[:500]
+    return f"{len(both[0])} and {len(both[1])} rows"
+
+
 def same_bytes(sides: dict[str, Checkout], names: list[str]) -> dict[str, Any]:
     """Each case with both checkouts at a time; a line of the table is shown as soon as it is known."""
     found: dict[str, Any] = {}
@@ -208,6 +227,10 @@ def same_bytes(sides: dict[str, Checkout], names: list[str]) -> dict[str, Any]:
         print(f"{name:14}{case.what:50}{verdict} ({len(both[0])} artifacts)", flush=True)
         for artifact in different:
             print(f"{'':14}  differs: {artifact}", flush=True)
+        if "metrics.jsonl" in different:
+            logs = [sides[side].place / folder_of(name) / "run" / "metrics.jsonl" for side in SIDES]
+            found[name]["first"] = first_difference(*logs)
+            print(f"{'':14}  first {found[name]['first']}", flush=True)
     return found
 
 
@@ -223,7 +246,7 @@ rates = {}
 for name, settings in {"greedily": {"temperature": 0}, "sampled": {"temperature": 0.8, "top_k": 40, "seed": 1}}.items():
     lm.generate("Once", max_new_tokens=20, **settings)
     started, tokens = time.perf_counter(), 0
-    for round in range(6):
+    for round in range(3):
         tokens += len(lm.tokenizer.encode(lm.generate("Once" + " and" * round, max_new_tokens=100, **settings)))
     rates[name] = tokens / (time.perf_counter() - started)
 print(json.dumps(rates))
@@ -270,6 +293,8 @@ def speed(sides: dict[str, Checkout], rounds: int, threads: int) -> dict[str, An
     for number in range(rounds):
         for side in SIDES if number % 2 == 0 else reversed(SIDES):
             measured[side].append(speeds(sides[side], number, threads))
+            rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in measured[side][-1].items())
+            print(f"round {number + 1} {side}: {rates}", flush=True)
     found = {}
     for name in measured["old"][0]:
         old, new = ([one[name] for one in measured[side]] for side in SIDES)

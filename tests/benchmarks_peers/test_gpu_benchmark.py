@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from linnet.model.config import flops_per_token, parameter_count
+from linnet.model.costs import flops_per_token, parameter_count
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
 CPU = torch.device("cpu")

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from linnet.errors import UserError
-from linnet.model.config import ModelConfig, parameter_count
+from linnet.model.config import ModelConfig
+from linnet.model.costs import parameter_count
 
 
 @pytest.mark.parametrize("length", [2, 9, 17, 20], ids=lambda n: f"{n} ids")

@@ -33,6 +33,14 @@ def test_metrics_are_equal_whatever_their_times_and_different_by_the_last_digit_
     assert script.hash_of(first) == script.hash_of(quicker) != script.hash_of(other)
 
 
+def test_the_first_row_in_which_two_logs_part_is_named(script: ModuleType, tmp_path: Path):
+    row = {"kind": "train", "step": 1, "train_loss": 6.0, "elapsed_s": 1.0}
+    old = rows(tmp_path / "old.jsonl", row, row | {"step": 2, "train_loss": 5.5}, row | {"step": 3, "train_loss": 5.0})
+    new = rows(tmp_path / "new.jsonl", row | {"elapsed_s": 9.0}, row | {"step": 2, "train_loss": 5.25})
+    assert script.first_difference(old, new) == "train at step 2: train_loss 5.5 and 5.25"
+    assert script.first_difference(old, rows(tmp_path / "short.jsonl", row)) == "3 and 1 rows"
+
+
 def test_what_one_side_lacks_is_a_difference_too(script: ModuleType):
     old, new = {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "4", "d": "5"}
     assert script.compared(old, new) == ["b", "c", "d"]
@@ -51,7 +59,7 @@ def test_only_a_run_that_must_not_differ_makes_the_exit_code_1(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: str, code: int
 ):
     def artifacts(side: object, name: str) -> dict[str, str]:
-        return {"metrics.jsonl": str(side) if name == differs else "equal"}
+        return {"samples.jsonl": str(side) if name == differs else "equal"}
 
     def checkout(name: str, code: Path, place: Path) -> object:
         return type("Side", (), {"commit": lambda self: "no commit", "__repr__": lambda self: name})()

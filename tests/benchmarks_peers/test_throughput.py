@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from linnet.model.config import flops_per_token, parameter_count
+from linnet.model.costs import flops_per_token, parameter_count
 
 
 def test_products_and_attention_are_all_operations_that_are_stated(throughput: ModuleType):
