@@ -32,7 +32,7 @@ from linnet import runtime
 from linnet.console import emit, say
 from linnet.errors import UserError
 from linnet.files import sha256, write_json
-from linnet.model.config import flops_per_token
+from linnet.model.costs import flops_per_token
 
 if TYPE_CHECKING:
     import torch

@@ -247,10 +247,11 @@ def inference_figures(lm: Any) -> dict[str, Any]:
     from torch.nn.functional import scaled_dot_product_attention
 
     from linnet.evaluate.speed import measure as timed
-    from linnet.generate.engine import generate, prefill
+    from linnet.generate.engine import next_logits
     from linnet.generate.sampling import Sampling
+    from linnet.generate.together import generate
     from linnet.model.attention import manual_attention
-    from linnet.model.config import parameter_count
+    from linnet.model.costs import parameter_count
 
     config = lm.config
     window = [lm.tokenizer.end_of_text] * config.block_size
@@ -261,8 +262,7 @@ def inference_figures(lm: Any) -> dict[str, Any]:
         return sum(1 for _ in generate(lm.model, prompt, greedy))
 
     def full_context() -> int:
-        with torch.no_grad():
-            prefill(lm.model, [window], None)
+        next_logits(lm.model, [window])
         return 1
 
     q, k, v = torch.randn(3, 4, config.n_head, config.block_size, config.head_size)

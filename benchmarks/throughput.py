@@ -32,7 +32,8 @@ from linnet import runtime
 from linnet.console import emit, say
 from linnet.errors import UserError
 from linnet.files import sha256, write_json
-from linnet.model.config import ModelConfig, flops_per_token
+from linnet.model.config import ModelConfig
+from linnet.model.costs import flops_per_token
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 
 if TYPE_CHECKING:

@@ -117,7 +117,7 @@ class Runner:
         import numpy as np
         import torch
 
-        from linnet.model.config import parameter_count
+        from linnet.model.costs import parameter_count
         from linnet.model.modes import evaluating
 
         model, best = run.load_model("best"), run.checkpoint("best").step
@@ -172,7 +172,7 @@ def watched(command: list[str], metrics: Path, environment: dict[str, str]) -> l
 def check_size(config: Config, data: Path) -> None:
     """Raises UserError where Linnet's model is larger than the comparison allows."""
     from linnet.data import Prepared
-    from linnet.model.config import parameter_count
+    from linnet.model.costs import parameter_count
 
     vocab_size = Prepared.open(data).tokenizer().vocab_size
     count = parameter_count(dataclasses.replace(config.model, vocab_size=vocab_size))

@@ -365,8 +365,8 @@ def remembered(model: Transformer, ids: list[int]) -> dict[str, Any]:
     cache = StaticCache(1, model.config.block_size)
     pieces = []
     for id in ids:
-        pieces.append(model(torch.tensor([[id]]), cache=cache))
-        cache.advance(1)
+        pieces.append(model(torch.tensor([[id]]), cache=cache.part()))
+        cache.extend([[id]])
     torch.testing.assert_close(torch.cat(pieces, dim=1), model(torch.tensor([ids])), atol=1e-4, rtol=1e-4)
     return {"T": len(ids), "without": sum(range(1, len(ids) + 1)), "bytes": cache.n_bytes, "room": cache.capacity}
 

@@ -271,7 +271,7 @@ def write(model: Transformer, tokenizer: Tokenizer, prompt: str, length: int, T:
 
 def main(paths: list[str]) -> None:
     """Learns a text, then shows what the model writes."""
-    torch.set_num_threads(1)  # a model this small is hardly quicker with two, and much slower where others work as well
+    torch.set_num_threads(1)  # where other programs work too, threads that wait for each other are far slower than one
     settings, began = Settings(), time.monotonic()
     if not paths:
         print("No file was named, so the model learns a text that is made up; name a .txt file to have yours learned.")

@@ -48,7 +48,7 @@ from linnet.data import Batches
 from linnet.files import write_bytes
 from linnet.insight import attention_maps
 from linnet.lm import LM
-from linnet.model.config import parameter_count, parameter_table
+from linnet.model.costs import parameter_count, parameter_table
 from linnet.plots.figures import LIGHT, legend, new_figure, png, style
 from linnet.plots.insight import draw_attention
 from linnet.training.recipe import OptimConfig, ScheduleConfig

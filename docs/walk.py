@@ -28,15 +28,17 @@ BYTE = {
     "data/text.py": "bytes become characters, and every line end a line feed",
     "data/readers/__init__.py": "asks the reader for the shape that the file has",
     "data/readers/plain.py": "characters become documents",
-    "data/splitting.py": "hashes each document, to drop what is there twice and to choose what is held out",
+    "data/splitting.py": "reads each document once, to choose what is held out",
+    "data/records.py": "keeps a hash of it, by which what is there twice is found",
     "data/plan.py": "cuts the text where the part that is held out begins",
     "data/vocabulary.py": "counts the pieces of the training text",
     "tokenizers/pretokenize.py": "cuts characters into pieces: words, numbers, signs, white space",
-    "tokenizers/bpe_train.py": "learns from the counts which pairs of tokens to merge",
-    "data/preparation.py": "sends each document through the tokenizer into its split",
+    "tokenizers/core.py": "learns which pairs of tokens to merge, and merges the bytes of each piece to ids",
+    "tokenizers/pairs.py": "finds the places of each pair while they are learned",
+    "tokenizers/bpe.py": "the vocabulary that the merges make",
+    "data/preparation.py": "sends each document to its split",
+    "data/split_writer.py": "has it encoded, and puts the end of a text behind it",
     "tokenizers/piece_cache.py": "remembers the ids of pieces that it has met",
-    "tokenizers/bpe.py": "a piece becomes bytes, and its bytes become ids",
-    "tokenizers/bpe_merge.py": "merges them, the pair that was learned first before all others",
     "data/shards.py": "ids go to disk, and come back as a map of the file",
     "data/batches.py": "ids become windows, and windows a batch",
     "training/next_token.py": "names the tensors of a batch, and asks for the token that follows each position",
@@ -57,11 +59,11 @@ PROMPT = {
     "__main__.py": "finds the verb",
     "verbs/generate.py": "takes the prompt from the flags",
     "lm.py": "puts the end of a text before it and has it encoded",
-    "tokenizers/base.py": "encodes: joins what the vocabulary makes of the pieces",
-    "tokenizers/bpe.py": "a piece becomes bytes, and its bytes become ids",
-    "tokenizers/piece_cache.py": "remembers the ids of pieces that it has met",
+    "tokenizers/base.py": "what every vocabulary can do: encode a text",
+    "tokenizers/bpe.py": "hands the text to the merges",
     "tokenizers/pretokenize.py": "cuts characters into pieces",
-    "tokenizers/bpe_merge.py": "merges the bytes of a piece",
+    "tokenizers/core.py": "merges the bytes of a piece to ids",
+    "tokenizers/piece_cache.py": "remembers the ids of pieces that it has met",
     "generate/text.py": "asks the engine for ids, and makes text of them",
     "generate/engine.py": "reads the prompt, then one new id after the other",
     "generate/context.py": "what of a long text is still seen",
@@ -75,30 +77,31 @@ PROMPT = {
 
 BESIDE = {
     "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py settings.py data/options.py
-        model/config.py training/recipe.py generate/sampling.py""",
-    "which shape a file has, before it is read": """data/folders.py data/encodings.py data/sniff.py data/people.py
-        data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py data/readers/transcripts.py
-        data/readers/reading.py data/dialogues.py data/tally.py""",
+        model/config.py model/costs.py training/recipe.py generate/sampling.py""",
+    "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
+        data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
+        data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
-        run/model_folder.py run/rows.py training/data.py training/lesson.py
+        run/model_folder.py run/rows.py data/account.py training/data.py training/lesson.py
         training/opening.py training/checkpoint.py training/log.py training/step_log.py tokenizers/__init__.py
         tokenizers/loading.py tokenizers/hf_json.py model/weights.py""",
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
         training/pace.py training/micro_batch.py training/ranks.py training/stop.py training/finished.py""",
     "what is said, shown and looked at": """console.py training/trackers.py training/display.py training/preflight.py
-        training/watch.py training/looks.py training/coach.py training/sample.py generate/notes.py
+        training/watch.py training/looks.py training/coach.py training/sample.py evaluation.py generate/notes.py
         tokenizers/pieces.py""",
-    "what is made for later": """training/pretrain.py training/state.py tokenizers/base.py lm.py generate/single.py
+    "what is made for later": """training/pretrain.py training/state.py tokenizers/base.py lm.py
+        tokenizers/token_table.py tokenizers/long_pieces.py training/scaler.py
         generate/streaming.py model/modes.py""",
 }
 """what is met as well, by what it is for"""
 
 CORE = (
     "tokenizers/pretokenize.py",
-    "tokenizers/bpe_train.py",
-    "tokenizers/bpe_merge.py",
+    "tokenizers/core.py",
     "tokenizers/bpe.py",
     "data/batches.py",
+    "model/config.py",
     "model/layers.py",
     "model/attention.py",
     "model/transformer.py",
@@ -119,9 +122,12 @@ CORE_IMPORTS = {
     "runtime": "devices",
     "tokenizers.base": "what every vocabulary can do, however it cuts",
     "tokenizers.hf_json": "the file of a vocabulary",
+    "tokenizers.gpt2": "the file of one that was published",
+    "tokenizers.pairs": "speed",
+    "tokenizers.long_pieces": "speed",
     "tokenizers.piece_cache": "speed",
     "data.shards": "the file of the ids",
-    "model.config": "the shape of a model, in numbers",
+    "model.costs": "how large a head is computed whole",
     "model.fused": "speed",
     "model.modes": "no dropout while nothing is learned",
     "training.recipe": "the settings of a run",
@@ -129,6 +135,7 @@ CORE_IMPORTS = {
     "training.micro_batch": "less memory than a step would like",
     "training.ranks": "more machines than one",
     "training.row": "the figures of a step",
+    "evaluate.token_losses": "how a model is scored",
     "generate.cache": "speed",
     "generate.context": "texts longer than the context",
     "generate.single": "speed",
@@ -297,8 +304,9 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     stack = found["prompt_stack"]
     yield f"On the stack at that attention call: {len(stack)} files: {', '.join(stack)}."
     yield f"The text file is opened {found['opened']} times, and {found['read_to_its_end']} times read to its end."
-    sizes = [(Path(found["package"]) / file).read_text(encoding="utf-8").count("\n") for file in CORE]
-    yield f"The core is {len(sizes)} files of {sum(sizes):,} lines."
+    core = [file for file in map(Path(found["package"]).joinpath, CORE) if file.exists()]
+    size = sum(file.read_text(encoding="utf-8").count("\n") for file in core)
+    yield f"The core is {len(core)} files of {size:,} lines, and imports {len(CORE_IMPORTS)} others."
 
 
 def main() -> None:

@@ -4,17 +4,17 @@ import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linnet.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from linnet.data import DataConfig, prepare
     from linnet.errors import UserError
-    from linnet.lm import LM
+    from linnet.lm import LM, load
     from linnet.model.config import ModelConfig
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate, Tokenizer, WordTokenizer
     from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
     from linnet.training.stop import Interrupted, Stop
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "BPETokenizer": "linnet.tokenizers",
@@ -33,6 +33,7 @@ _HOMES = {
     "Transformer": "linnet.model.transformer",
     "UserError": "linnet.errors",
     "WordTokenizer": "linnet.tokenizers",
+    "load": "linnet.lm",
     "prepare": "linnet.data",
 }
 """public names, imported when first used: importing linnet imports no torch"""
@@ -60,25 +61,6 @@ __all__ = [
 ]
 
 
-def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") -> "LM":
-    """The model of a run, with its tokenizer and chat template.
-
-    Args:
-        path: a run folder.
-        checkpoint: "best" (lowest validation loss), "last", or a step.
-        device: "auto", "cpu", "cuda" or "mps".
-    Raises:
-        UserError: there is no run or no such checkpoint, or a file in it is damaged.
-    """
-    from linnet import runtime
-    from linnet.lm import LM
-    from linnet.run import Run
-
-    run = Run.open(path)
-    model = run.load_model(checkpoint, runtime.pick_device(device))
-    return LM(model, run.tokenizer(), run.template(), name=run.path.name)
-
-
 def train(
     config: "Config | None" = None,
     *,
@@ -97,6 +79,7 @@ def train(
         UserError: as the command line would say it.
         Interrupted: a stop was asked for. The last whole step is saved, and the same call goes on from it.
     """
+    from linnet.lm import load
     from linnet.training.data import with_data
     from linnet.training.pretrain import train
     from linnet.training.recipe import Config

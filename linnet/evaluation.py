@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import linnet
 from linnet import corpus
 from linnet.data import Prepared, Split
 from linnet.data.sources import builtin_share
@@ -17,10 +16,13 @@ from linnet.evaluate.counting import caution, run_baselines, worth_lines
 from linnet.evaluate.exam import take_exam
 from linnet.evaluate.loss import evaluate
 from linnet.evaluate.source import Content, compare_with_source
+from linnet.lm import load
 
 if TYPE_CHECKING:
     from linnet.lm import LM
     from linnet.run import Run
+
+T = TypeVar("T")
 
 ANSWER_TOKENS = 48
 """longest answer in the exam"""
@@ -49,7 +51,7 @@ def evaluate_run(
     """
     prepared = run.data(data)
     part = prepared.split(split)
-    lm = linnet.load(run.path, checkpoint=checkpoint, device=device)
+    lm = load(run.path, checkpoint=checkpoint, device=device)
     result = evaluate(lm.model, part, progress=advance)
     found = result.as_dict()
     found |= {"split": split, "checkpoint": checkpoint, "step": run.checkpoint(checkpoint).step, "run": str(run.path)}
@@ -114,11 +116,9 @@ def distance_to_source(lm: LM, prepared: Prepared, split: Split, limit: int) -> 
     return compare_with_source(lm.model, lm.tokenizer, lm.template, documents, source_nats)
 
 
-def evenly(documents: list[list[int]], count: int) -> list[list[int]]:
-    """`count` of the documents, at even distances: sources stand one after another in a split."""
-    if len(documents) <= count:
-        return documents
-    return [documents[index * len(documents) // count] for index in range(count)]
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """`count` of the items, or all of fewer, at even distances: sources stand one after another in a split."""
+    return [items[place * len(items) // count] for place in range(count)] if len(items) > count else list(items)
 
 
 def exam(lm: LM, settings: corpus.Settings, count: int) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linnet import runtime
 from linnet.errors import UserError
 from linnet.generate.sampling import Sampling
 
@@ -19,6 +21,23 @@ if TYPE_CHECKING:
     from linnet.model.config import ModelConfig
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import ChatTemplate, Tokenizer
+
+
+def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") -> LM:
+    """The model of a run, with its tokenizer and chat template.
+
+    Args:
+        path: a run folder.
+        checkpoint: "best" (lowest validation loss), "last", or a step.
+        device: "auto", "cpu", "cuda" or "mps".
+    Raises:
+        UserError: there is no run or no such checkpoint, or a file in it is damaged.
+    """
+    from linnet.run import Run
+
+    run = Run.open(path)
+    model = run.load_model(checkpoint, runtime.pick_device(device))
+    return LM(model, run.tokenizer(), run.template(), name=run.path.name)
 
 
 def sampling_from(options: Mapping[str, Any]) -> Sampling:

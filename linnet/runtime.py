@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet import __version__
 from linnet.errors import UserError
+from linnet.version import __version__
 
 if TYPE_CHECKING:
     import torch
@@ -139,41 +139,18 @@ def available_memory(device: torch.device) -> int | None:
 
 def _machine_memory() -> int | None:
     """What the machine has left: free, or held only as a cache of files."""
-    if sys.platform == "win32":
-        return _windows_memory()
-    if sys.platform == "darwin":
-        return _mac_memory()
+    told = _virtual_memory()
+    return None if told is None else int(told.available)
+
+
+def _virtual_memory() -> Any:
+    """psutil's figures for the machine's memory; None where the system does not say."""
+    import psutil
+
     try:
-        found = re.search(r"MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text())
-    except OSError:
+        return psutil.virtual_memory()
+    except (OSError, RuntimeError):  # a container may hide where psutil looks
         return None
-    return 1024 * int(found[1]) if found else None
-
-
-def _mac_memory() -> int | None:
-    try:
-        told = subprocess.run(["vm_stat"], capture_output=True, text=True, timeout=10, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    page = re.search(r"page size of (\d+) bytes", told)
-    pages = re.findall(r"Pages (?:free|inactive|speculative|purgeable):\s*(\d+)", told)
-    return int(page[1]) * sum(map(int, pages)) if page and pages else None
-
-
-def _windows_memory() -> int | None:
-    import ctypes
-
-    class Status(ctypes.Structure):  # MEMORYSTATUSEX
-        _fields_ = [
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "available", "page_total", "page_available")),
-            *((name, ctypes.c_ulonglong) for name in ("virtual_total", "virtual_available", "extended")),
-        ]
-
-    status = Status(length=ctypes.sizeof(Status))
-    read = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
-    return int(status.available) if read else None
 
 
 def _cgroup_memory(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> list[int]:
@@ -237,17 +214,18 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 def peak_resident_bytes() -> int:
     """The most memory this process has held at a time; 0 where the system does not say."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     try:
-        # not getrusage: there a process begins with the peak of the one that started it
+        # what psutil does not tell; and not getrusage: there a process begins with the peak of the one that started it
         return 1024 * int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())[1])  # type: ignore[index]
     except (OSError, TypeError):
-        pass
-    try:
         import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
 
 
 def versions() -> dict[str, str]:
@@ -279,8 +257,8 @@ def machine(device: torch.device | None = None) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
     }
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if (memory := _virtual_memory()) is not None:
+        found["memory_bytes"] = int(memory.total)
     if device is not None and device.type == "cuda":
         import torch
 

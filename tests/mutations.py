@@ -43,7 +43,7 @@ MUTATIONS = [
     # windows drawn with replacement
     (8, "data/batches.py", 'np.argsort(draws[:-1], kind="stable")', "(draws[:-1] % self.windows).astype(np.int64)"),
     # duplicates are not dropped
-    (10, "data/splitting.py", "self._drop_duplicates(fates)", "pass"),
+    (10, "data/splitting.py", "sides.drop_duplicates()", "pass"),
     # labels shifted once more
     (11, "training/next_token.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
     # padding counts
@@ -99,18 +99,20 @@ MUTATIONS = [
     (
         25,
         "generate/engine.py",
-        "known = min(common_prefix(memory.ids, window), len(window) - 1, memory.cache.length)",
-        "known = min(len(memory.ids), len(window) - 1, memory.cache.length)",
+        "held = [common_prefix(ids, window[:-1]) for",
+        "held = [min(len(ids), len(window) - 1) for",
     ),
-    # padding shifts positions
-    (26, "generate/engine.py", "return (query - padding).clamp(min=0), mask", "return (query + 0 * padding), mask"),
-    # padding is looked at
+    # a shorter row stands where the longest does
     (
         26,
-        "generate/engine.py",
-        "mask = (causal & real) | (key == query[:, None])",
-        "mask = causal.expand(len(pads), T, S)",
+        "generate/cache.py",
+        "return positions, mask[:, None, None]",
+        "return slice(self.start, self.end), mask[:, None, None]",
     ),
+    # a shorter row looks at what only the longer ones hold
+    (26, "generate/cache.py", "<= positions  # (B, S)", "<= positions.amax() + 0 * positions"),
+    # padding is what the first id follows
+    (26, "generate/engine.py", "[length - 1 for length in lengths]", "[longest - 1] * len(lengths)"),
     # combining marks count as letters
     (29, "tokenizers/pretokenize.py", r" ?\p{L}+", r" ?[\p{L}\p{M}]+"),
     # a word that is in the vocabulary is put together from characters

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "linnet"
 
 LAYERS = [
-    ["errors"],
+    ["errors", "version"],
     ["files", "settings", "runtime", "console"],
     ["tokenizers", "corpus"],
     ["data", "model"],
@@ -86,27 +86,27 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def imported_first(path: Path) -> set[str]:
-    """The modules of the package that are imported before the file `path` is through: at its top, not in functions and
-    not for type checking alone."""
+def imported(path: Path) -> set[str]:
+    """The modules of the package that the file `path` imports when it runs: at its top or in functions, but not for
+    type checking alone."""
     found: set[str] = set()
-    statements = list(ast.parse(path.read_text(encoding="utf-8")).body)
-    while statements:
-        node = statements.pop()
+    nodes: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while nodes:
+        node = nodes.pop()
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             within = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= within & MODULES.keys() or {node.module}
-        elif isinstance(node, ast.Try | ast.With):
-            statements += node.body
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" not in ast.dump(node.test):
-            statements += node.body + node.orelse
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            nodes += node.orelse
+        else:
+            nodes += ast.iter_child_nodes(node)
     return found & MODULES.keys()
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
-    graph = {name: imported_first(path) for name, path in MODULES.items()}
+    graph = {name: imported(path) for name, path in MODULES.items()}
     done: set[str] = set()
 
     def follow(name: str, way: tuple[str, ...]) -> None:
@@ -124,3 +124,13 @@ def test_files_stay_small_enough_to_read() -> None:
     scripts = [file for folder in ("benchmarks", "docs") for file in (PACKAGE.parent / folder).glob("*.py")]
     long = {p.name: n for p in [*FILES, *scripts] if (n := p.read_text(encoding="utf-8").count("\n")) > 400}
     assert not long
+
+
+def test_classes_stay_small_enough_to_read() -> None:
+    classes = {
+        f"{path.name}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    }
+    assert not {name: lines for name, lines in classes.items() if lines > 150}

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
     ("trap", "file", "right", "wrong"), MUTATIONS, ids=[f"{row[0]}-{n}" for n, row in enumerate(MUTATIONS)]
 )
 def test_the_traps_tests_fail_on_the_wrong_code(trap: int, file: str, right: str, wrong: str, tmp_path: Path) -> None:
-    for part in ("linnet", "tests", "benchmarks", "docs"):
+    for part in ("linnet", "tests", "benchmarks", "docs", "notebook"):
         shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)

@@ -19,7 +19,7 @@ QUICK = (
 )
 
 SMALLER = {
-    "make demo": "linnet demo --minutes 0.05 --documents 600",
+    "make demo": "linnet demo --minutes 0.2 --documents 600",
     "make test": None,  # this is what runs
     "source .venv/bin/activate": None,  # the shell's, not ours
     ".venv/bin/linnet demo": None,  # as `make demo` runs it

@@ -16,7 +16,7 @@ from linnet.errors import UserError
 from linnet.evaluate.source import document_content
 from linnet.evaluation import document_ids
 from linnet.lm import LM
-from linnet.model.config import parameter_count
+from linnet.model.costs import parameter_count
 from linnet.run import Run
 from linnet.settings import from_dict, read_toml, recipe_path
 from linnet.tokenizers import Tokenizer

@@ -33,6 +33,38 @@ Arrivals = list[tuple[State | None, float]]
 """(the state before, log-probability of the way from there); None is the start"""
 
 
+class Firsts:
+    """What each part of a grammar can begin with, found once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[frozenset[str], bool]] = {}
+
+    def of(self, node: Node) -> tuple[frozenset[str], bool]:
+        """The characters that `node` can begin with, and whether it can be empty."""
+        found = self._known.get(id(node))
+        if found is None:
+            found = self._known[id(node)] = self._find(node)
+        return found
+
+    def _find(self, node: Node) -> tuple[frozenset[str], bool]:
+        if isinstance(node, Text):
+            return frozenset(node.text[:1]), not node.text
+        if isinstance(node, Slot):
+            return frozenset(form[:1] for form in node.forms if form), "" in node.forms
+        if isinstance(node, Assign):
+            return frozenset(), True
+        if isinstance(node, Choice):
+            firsts = [self.of(option) for _, option in node.options]
+            return frozenset().union(*(found for found, _ in firsts)), any(empty for _, empty in firsts)
+        characters: frozenset[str] = frozenset()
+        for part in node.parts:
+            found, empty = self.of(part)
+            characters |= found
+            if not empty:
+                return characters, False
+        return characters, True
+
+
 class Parser:
     """Finds every derivation of a text from one rule of a grammar."""
 
@@ -40,7 +72,7 @@ class Parser:
         self._variables = grammar.variables
         self._unbound = (UNBOUND,) * len(grammar.variables)
         self._points: dict[tuple[int, int], Point] = {}
-        self._firsts: dict[int, tuple[frozenset[str], bool]] = {}
+        self._firsts = Firsts()
         self._end = Point(None, None)
         self._start = self._point(grammar.rules[rule], self._end)
 
@@ -143,7 +175,7 @@ class Parser:
         branches: dict[str, list[Branch]] = {"any": []}
         entries = []
         for log_probability, option in point.node.options:
-            characters, empty = self._first(option)
+            characters, empty = self._firsts.of(option)
             target = self._point(option, point.next)
             entries.append((characters, empty, (log_probability, target.text, target)))
             for character in characters:
@@ -164,31 +196,6 @@ class Parser:
         if point is None:
             point = self._points[key] = Point(node, after)
         return point
-
-    def _first(self, node: Node) -> tuple[frozenset[str], bool]:
-        """The characters that `node` can begin with, and whether it can be empty."""
-        found = self._firsts.get(id(node))
-        if found is None:
-            found = self._firsts[id(node)] = self._find_first(node)
-        return found
-
-    def _find_first(self, node: Node) -> tuple[frozenset[str], bool]:
-        if isinstance(node, Text):
-            return frozenset(node.text[:1]), not node.text
-        if isinstance(node, Slot):
-            return frozenset(form[:1] for form in node.forms if form), "" in node.forms
-        if isinstance(node, Assign):
-            return frozenset(), True
-        if isinstance(node, Choice):
-            firsts = [self._first(option) for _, option in node.options]
-            return frozenset().union(*(found for found, _ in firsts)), any(empty for _, empty in firsts)
-        characters: frozenset[str] = frozenset()
-        for part in node.parts:
-            found, empty = self._first(part)
-            characters |= found
-            if not empty:
-                return characters, False
-        return characters, True
 
 
 def _paths(arrivals: dict[State, Arrivals], accepted: list[State], limit: int) -> list[tuple[float, Values]]:

@@ -3,40 +3,33 @@
 The folder appears when everything in it is written and on disk; until then it does not exist, or is the old one.
 """
 
-import dataclasses
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from linnet import __version__
 from linnet.console import count_of, progress, say, size_text
+from linnet.data.account import Account
 from linnet.data.dialogues import identity_pairs
-from linnet.data.folders import unread_record
 from linnet.data.hub import PREFIX
 from linnet.data.options import DataConfig
 from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
-from linnet.data.readers import Document, Reader, personal_line
+from linnet.data.readers import Document, Reader
 from linnet.data.shards import (
     MANIFEST,
     MANIFEST_FORMAT,
-    MASK_DTYPE,
-    OFFSET_DTYPE,
     TEMPLATE,
     TOKENIZER,
-    VERSION,
     Prepared,
-    ShardWriter,
-    token_dtype,
 )
-from linnet.data.sources import STDIN, find, source_name
+from linnet.data.sources import STDIN, find
+from linnet.data.split_writer import Counted, SplitWriter
 from linnet.data.splitting import Survey
 from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
-from linnet.files import making_folder, read_json, sha256, write_json
+from linnet.files import making_folder, read_json, write_json
 from linnet.settings import shown
 from linnet.tokenizers import ChatTemplate, Tokenizer
 
@@ -122,9 +115,9 @@ class _Preparation:
         """Everything, the manifest last."""
         with progress("reading", self.bytes, "bytes") as bar:
             self.survey.read(self.reader.documents(bar.advance))
-        tally = self.reader.tally
         plan = self.survey.plan()
-        self._announce(plan)
+        account = Account(self.config, self.reader, self.unread, plan)
+        account.say()
         tokenizer, learned = self._tokenizer(plan)
         splits = self._encode(plan, tokenizer)
         records = [source.record() for source in self.sources]
@@ -132,87 +125,13 @@ class _Preparation:
         tokenizer.save(self.folder / TOKENIZER)
         if self.survey.dialogues:
             ChatTemplate.default().save(self.folder / TEMPLATE)
-        manifest = {
-            "format": MANIFEST_FORMAT,
-            "version": VERSION,
-            "linnet": __version__,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sources": records,
-            "options": self._options(),
-            "split": plan.split,
-            "documents": plan.documents - plan.empty,
-            "duplicates_dropped": plan.duplicates,
-            "empty_documents": plan.empty,
-            "rows_without_text": tally.total("rows_without_text"),
-            "invalid_bytes_replaced": tally.total("invalid_bytes_replaced"),
-            "changes": tally.record(),
-            "fields_not_read": tally.unread(),
-            "files_not_read": unread_record(self.unread),
-            "personal": self._personal(),
-            "first_questions": {
-                "in_training_only": plan.common,
-                "dialogues_held_out": plan.dialogues_held_out,
-                "opening_training_too": plan.shared_questions,
-            },
-            "identity_pairs": len(self.reader.identity),
-            "identity_repeats": self.reader.repeats,
-            "tokenizer": {
-                "fingerprint": tokenizer.fingerprint(),
-                "vocab_size": tokenizer.vocab_size,
-                "end_of_text": tokenizer.end_of_text,
-                "learned_from_characters": learned,
-            },
-            "splits": splits,
-        }
-        write_json(self.folder / MANIFEST, manifest)
-
-    def _options(self) -> dict[str, Any]:
-        """The config without paths of this machine."""
-        options = dataclasses.asdict(self.config)
-        options["sources"] = [source_name(spec) for spec in self.config.sources]
-        options["tokenizer"] = shown(Path(self.config.tokenizer).name)
-        return options
-
-    def _personal(self) -> dict[str, Any]:
-        """What the manifest says of personal data in dialogues; with placeholders, the counts are among the changes."""
-        counts = list(self.reader.personal.values())
-        return {
-            "phone_numbers": sum(phones for phones, _ in counts),
-            "mail_addresses": sum(mails for _, mails in counts),
-            "names_of_speakers": self.reader.names_of_speakers,
-            "placeholders": self.config.without_personal,
-        }
-
-    def _announce(self, plan: Plan) -> None:
-        dropped = f", {count_of(plan.duplicates, 'duplicate')} dropped" if plan.duplicates else ""
-        how = "the end of the text is held out" if plan.split == "tail" else "split by content"
-        if plan.split == "tail" and self.config.split is None:
-            how += ", because there are few documents"
-        say(f"{count_of(plan.documents - plan.empty, 'document')}{dropped}; {how}")
-        if plan.common:
-            dialogues = "dialogues begin" if plan.common != 1 else "dialogue begins"
-            say(f"{plan.common:,} {dialogues} with a question that opens many: all of them are in training")
-        if plan.shared_questions:
-            say(
-                f"{plan.shared_questions:,} of {count_of(plan.dialogues_held_out, 'held-out dialogue')} begin with a "
-                "question that opens a dialogue in training too"
-            )
-        if plan.empty:
-            say(f"{count_of(plan.empty, 'document')} without text left out")
-        if self.reader.repeats:
-            pairs = count_of(len(self.reader.identity), "question")
-            times = "once" if self.reader.repeats == 1 else f"{self.reader.repeats} times"
-            say(f"{pairs} and answers about the assistant itself stand in training, {times} each")
-        for line in self.reader.tally.lines():
-            say(line)
-        if personal := personal_line(self.reader):
-            say(personal)
+        write_json(self.folder / MANIFEST, account.manifest(records, tokenizer, learned, splits))
 
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
         """The tokenizer, and from how many characters it was learned, when it was."""
         if self.given is not None:
             return self.given.with_special_tokens() if self.survey.dialogues else self.given, None
-        counted = _Counted()
+        counted = Counted()
         texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
         return learned_tokenizer(self.config, texts), counted.characters
 
@@ -239,7 +158,7 @@ class _Preparation:
         template = ChatTemplate.default() if self.survey.dialogues else None
         names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
         with ExitStack() as stack, progress("encoding", self.bytes, "bytes") as bar:
-            writers = {name: _SplitWriter(self.folder, name, tokenizer, template, stack) for name in names}
+            writers = {name: SplitWriter(self.folder, name, tokenizer, template, stack) for name in names}
             count = 0
             for index, document in enumerate(self.reader.documents(bar.advance)):
                 count += 1
@@ -260,85 +179,3 @@ class _Preparation:
                 share = fact["unseen_characters"] / fact["characters"]
                 say(f"{name}: {fact['unseen_characters']:,} characters ({share:.2%}) have no id of their own")
         return facts
-
-
-class _Counted:
-    """Counts the characters of texts that pass."""
-
-    def __init__(self) -> None:
-        self.characters = 0
-        self.bytes = 0
-
-    def passing(self, chunks: Iterable[str]) -> Iterator[str]:
-        for chunk in chunks:
-            self.characters += len(chunk)
-            self.bytes += len(chunk.encode())
-            yield chunk
-
-
-class _SplitWriter:
-    """Writes the documents of one split: tokens, offsets, and the mask when there is a chat template."""
-
-    def __init__(
-        self, folder: Path, name: str, tokenizer: Tokenizer, template: ChatTemplate | None, stack: ExitStack
-    ) -> None:
-        self.name, self.tokenizer, self.template = name, tokenizer, template
-        dtypes = {"bin": token_dtype(tokenizer.vocab_size), "idx": OFFSET_DTYPE}
-        if template is not None:
-            dtypes["mask"] = MASK_DTYPE
-        size, fingerprint = tokenizer.vocab_size, tokenizer.fingerprint()
-        self.shards = {
-            kind: stack.enter_context(ShardWriter(folder / f"{name}.{kind}", dtype, size, fingerprint))
-            for kind, dtype in dtypes.items()
-        }
-        self.shards["idx"].write((0,))
-        self.documents = self.unseen = 0
-        self.counted = _Counted()
-        self.source_nats: float | None = 0.0
-
-    def text(self, chunks: Iterable[str], document: Document) -> None:
-        """Appends a text and the end token; all of it is to be learned."""
-        for ids in self.tokenizer.encode_iter(self.counted.passing(chunks)):
-            self._write(ids, (1,) * len(ids))
-        self._write((self.tokenizer.end_of_text,), (1,))
-        self._end(document)
-
-    def dialogue(self, document: Document) -> None:
-        """Appends a dialogue in the form of the chat template; what the assistant says is to be learned."""
-        assert document.messages is not None
-        assert self.template is not None
-        ids, mask = self.template.encode(document.messages, self.tokenizer)
-        self._write(ids, mask)
-        if not ids or ids[-1] != self.tokenizer.end_of_text:
-            self._write((self.tokenizer.end_of_text,), (0,))
-        for message in document.messages:
-            for _ in self.counted.passing((message["content"],)):
-                pass
-        self._end(document)
-
-    def _write(self, ids: Sequence[int], mask: Sequence[int]) -> None:
-        self.shards["bin"].write(ids)
-        if self.tokenizer.unseen_ids:
-            self.unseen += sum(map(self.tokenizer.unseen_ids.__contains__, ids))
-        if "mask" in self.shards:
-            self.shards["mask"].write(mask)
-
-    def _end(self, document: Document) -> None:
-        self.documents += 1
-        self.shards["idx"].write((self.shards["bin"].length,))
-        if self.source_nats is not None and document.log_probability is not None:
-            self.source_nats -= document.log_probability
-        else:
-            self.source_nats = None
-
-    def facts(self) -> dict[str, Any]:
-        """What the manifest says of the split, once its shards are closed."""
-        return {
-            "documents": self.documents,
-            "tokens": self.shards["bin"].length,
-            "bytes": self.counted.bytes,
-            "characters": self.counted.characters,
-            "unseen_characters": self.unseen,
-            "source_nats": self.source_nats,
-            "files": {shard.path.name: sha256(shard.path) for shard in self.shards.values()},
-        }

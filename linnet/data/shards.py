@@ -57,14 +57,18 @@ class ShardWriter:
         self.path, self.dtype = path, dtype
         self.vocab_size, self.fingerprint = vocab_size, fingerprint
         self.count = 0
-        self.held = array(_TYPE_CODES[dtype.itemsize])
-        """values not written yet; a list would take five times the memory"""
+        self.held_as = np.dtype("<u4") if dtype.itemsize == 2 else dtype  # as tokenizers give them
+        self.held = array(_TYPE_CODES[self.held_as.itemsize])
+        """values not written yet; a list would take several times the memory"""
         self.file = open(path, "wb")  # noqa: SIM115 - closed by __exit__
         self.file.write(bytes(HEADER_BYTES))
 
-    def write(self, values: Iterable[int]) -> None:
-        """Appends `values`; a value that does not fit the type is an OverflowError, never another value."""
-        self.held.extend(values)
+    def write(self, values: Iterable[int] | np.ndarray) -> None:
+        """Appends `values`; one that does not fit the type is an OverflowError sooner or later, never another value."""
+        if isinstance(values, np.ndarray):  # many times faster than value by value
+            self.held.frombytes(values.astype(self.held_as, casting="safe", copy=False).tobytes())
+        else:
+            self.held.extend(values)
         if len(self.held) >= _BUFFER_VALUES:
             self._flush()
 
@@ -74,8 +78,12 @@ class ShardWriter:
         return self.count + len(self.held)
 
     def _flush(self) -> None:
-        self.file.write(np.array(self.held, self.dtype).tobytes())
-        self.count += len(self.held)
+        values = np.frombuffer(self.held, self.held_as)
+        written = values.astype(self.dtype, copy=False)
+        if not np.array_equal(written, values):
+            raise OverflowError(f"a value does not fit into the {self.dtype.itemsize} bytes that it has in {self.path}")
+        self.file.write(written.tobytes())
+        self.count += len(values)
         self.held = array(self.held.typecode)
 
     def __enter__(self) -> "ShardWriter":

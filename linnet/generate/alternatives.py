@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from linnet.generate.context import visible
-from linnet.generate.engine import Chooser, Memory, extend
+from linnet.generate.engine import Cached
 from linnet.generate.sampling import filtered
-from linnet.generate.text import beginnings
+from linnet.generate.text import request_of
 from linnet.tokenizers import pieces
 
 if TYPE_CHECKING:
@@ -49,14 +49,15 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
 
     The reply is read again as it was written, token by token and with the same windows: the cost is that of the reply.
     """
-    sampling, stops = drawn.sampling, frozenset(tokenizer.special_ids.values())
-    row, memory = list(drawn.prompt), Memory()
-    chooser = Chooser(sampling, [row], stops, tokenizer.vocab_size, frozenset(beginnings([row], tokenizer)))
-    for step, token in enumerate(drawn.ids):
+    sampling, row, path = drawn.sampling, list(drawn.prompt), Cached(model)
+    processes = request_of(tokenizer, drawn.prompt, sampling).processes()
+    for token in drawn.ids:
         window = visible(row, drawn.system_length, model.config.block_size)
-        logits = extend(model, window, memory)[:, : tokenizer.vocab_size]  # (1, V)
-        expected = logits[0].softmax(dim=-1)
-        allowed = filtered(chooser.possible(logits, [0], step), sampling, chooser.seen)[0]
+        logits = path.logits([window])[0, : tokenizer.vocab_size]  # (V,)
+        expected = logits.softmax(dim=-1)
+        for process in processes:
+            logits = process(row, logits)
+        allowed = filtered(logits[None], sampling)[0]
         drawable = allowed.softmax(dim=-1)
         if sampling.greedy:
             drawable = torch.zeros_like(drawable).index_fill(0, allowed.argmax(), 1.0)
@@ -66,8 +67,6 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
         ]
         yield Place(candidates[0], candidates[1:])
         row.append(token)
-        if chooser.seen is not None:
-            chooser.seen[0, token] = True
 
 
 def table_of(places: list[Place], width: int | None = None) -> str:

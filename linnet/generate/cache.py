@@ -1,84 +1,71 @@
 """Ids, keys and values of what was read, in memory allocated once.
 
-Shapes: L layers, B rows, Hkv key/value heads, S positions held, T new positions, D head size.
+Shapes: B rows of a pass, Hkv key/value heads, S positions held, T new positions, D head size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from linnet.model.attention import Positions, causal_mask
 
 
 class StaticCache:
-    """Implements `linnet.model.attention.Cache`.
+    """What several rows have read, each as far as it has come.
 
-    Every layer of one pass writes at the same place, after `length` positions; whoever runs the pass calls `advance`
-    once when it is done. No layer moves the cache.
+    A pass reads into some of them through `part`, and says with `extend` what it has read when it is done: no layer
+    moves the cache, and what a pass that failed has written counts for nothing.
     """
 
     def __init__(self, rows: int, capacity: int) -> None:
         """Room for `capacity` positions of `rows` rows; memory is taken at the first write, in the dtype written."""
-        self.rows, self.capacity = rows, capacity
-        self.length = 0
+        self.capacity = capacity
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+        """of each row those whose keys and values are held"""
         self._layers: list[tuple[Tensor, Tensor]] = []
-        self._ids: Tensor | None = None
-        """(rows, capacity), where the model reads them"""
+        self._arrays: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def read(self, tokens: Tensor, reach: int) -> Tensor:
-        """Writes (B, T) ids in place; returns the `reach` before them, (B, reach), with zeros before the first."""
-        B, T = tokens.shape
-        if self._ids is None:
-            self._ids = tokens.new_zeros(B, self.capacity)
-        self._ids[:B, self.length : self.length + T] = tokens
-        return F.pad(self._ids[:B, max(0, self.length - reach) : self.length], (max(0, reach - self.length), 0))
+    def part(self, first: int = 0, last: int | None = None) -> Part:
+        """Rows `first` to `last`, `last` left out, as one pass reads into them; None: all from `first` on."""
+        return Part(self, slice(first, len(self.ids) if last is None else last))
 
-    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Writes (B, Hkv, T, D) keys and values of `layer` in place; returns views of all, (B, Hkv, S, D)."""
-        B, heads, T, D = keys.shape
-        end = self.length + T
-        assert self.rows == B, f"{B} rows for a cache of {self.rows}"
-        assert end <= self.capacity, f"{end} positions for a cache of {self.capacity}"
-        if layer == len(self._layers):  # the first pass: layers come in order
-            shape = (B, heads, self.capacity, D)
-            self._layers.append((keys.new_empty(shape), values.new_empty(shape)))
-        held_keys, held_values = self._layers[layer]
-        held_keys[:B, :, self.length : end] = keys
-        held_values[:B, :, self.length : end] = values
-        return held_keys[:B, :, :end], held_values[:B, :, :end]
+    def extend(self, pieces: Sequence[Sequence[int]], first: int = 0) -> None:
+        """Counts `pieces` as held, the first of them by row `first`; called once after each pass."""
+        for row, piece in enumerate(pieces, first):
+            self.ids[row].extend(piece)
 
-    def arrays(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values of the first row, two (Hkv, capacity, D) arrays over the cache's own memory."""
-        keys, values = self._layers[layer]
-        return keys[0].numpy(), values[0].numpy()
+    def rewind(self, row: int, length: int) -> None:
+        """Forgets all positions of a row from `length` on."""
+        if length < len(self.ids[row]):
+            del self.ids[row][length:]
 
-    def advance(self, positions: int) -> None:
-        """Counts `positions` more as held; called once after each pass."""
-        self.length += positions
-
-    def rewind(self, length: int) -> None:
-        """Forgets all positions from `length` on."""
-        assert 0 <= length <= self.length
-        self.length = length
-
-    def remove(self, row: int) -> None:
-        """Forgets a row; the last one takes its place, so that one row at most is copied."""
-        self.rows -= 1
-        if row == self.rows:
-            return
+    @torch.inference_mode()
+    def copy(self, source: int, target: int) -> None:
+        """Makes row `target` hold what row `source` holds."""
+        length = len(self.ids[source])
         for pair in self._layers:
             for held in pair:
-                held[row, :, : self.length] = held[self.rows, :, : self.length]
-        if self._ids is not None:
-            self._ids[row] = self._ids[self.rows]
+                held[target, :, :length] = held[source, :, :length]
+        self.ids[target] = list(self.ids[source])
 
-    def earlier(self, token: int, reach: int) -> list[int]:
-        """Writes one id of the first row; returns up to `reach` ids before it, the latest first."""
-        assert self._ids is not None
-        ids = self._ids[0].numpy()  # over the cache's own memory
-        ids[self.length] = token
-        before: list[int] = ids[max(0, self.length - reach) : self.length][::-1].tolist()
-        return before
+    def memory(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Where keys and values of `layer` are held, two (rows, Hkv, capacity, D), for such as are to be written."""
+        if layer == len(self._layers):  # the first pass: layers come in order
+            heads, D = keys.shape[1], keys.shape[3]
+            shape = len(self.ids), heads, self.capacity, D
+            # zeros: what a longer row makes a shorter one look past has a weight of zero, and must be a number
+            self._layers.append((keys.new_zeros(shape), values.new_zeros(shape)))
+        return self._layers[layer]
+
+    def arrays(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Keys and values of the first row by layer, two (Hkv, capacity, D) arrays over the cache's own memory."""
+        if not self._arrays:
+            self._arrays = [(keys[0].numpy(), values[0].numpy()) for keys, values in self._layers]
+        return self._arrays
 
     @property
     def n_bytes(self) -> int:
@@ -86,9 +73,58 @@ class StaticCache:
         return sum(held.nbytes for pair in self._layers for held in pair)
 
 
+class Part:
+    """Neighbouring rows of a cache in one pass; implements `linnet.model.attention.Cache`.
+
+    Rows that hold equally many positions read any number of ids at once, as side by side in memory as they are. Rows
+    of different lengths read one id each, and a mask hides from the shorter ones what only the longer ones hold.
+    """
+
+    def __init__(self, cache: StaticCache, rows: slice) -> None:
+        self.cache, self.rows = cache, rows
+        self.lengths = [len(ids) for ids in cache.ids[rows]]
+        self.start = max(self.lengths)
+        self.even = min(self.lengths) == self.start
+        self.end = self.start
+        """positions of the longest row, those of this pass included"""
+        self._at: Tensor | None = None
+        """(B, 1, 1, 1), where rows of different lengths write"""
+
+    def place(self, tokens: Tensor) -> tuple[Positions, Tensor | None]:
+        """The positions at which `tokens` (B, T) go on, and the mask that they need."""
+        T = tokens.shape[1]
+        self.end = self.start + T
+        assert tokens.shape[0] == len(self.lengths), f"{tokens.shape[0]} rows for {len(self.lengths)} of a cache"
+        assert self.end <= self.cache.capacity, f"{self.end} positions for a cache of {self.cache.capacity}"
+        if self.even:
+            # queries are the last T of S positions; the plain triangle would line them up with the first T
+            mask = causal_mask(T, self.end, tokens.device) if self.start and T > 1 else None
+            return slice(self.start, self.end), mask
+        assert T == 1, "rows of different lengths read one id at a time"
+        positions = torch.tensor(self.lengths, device=tokens.device)[:, None]  # (B, 1)
+        self._at = positions[:, None, None]
+        mask = torch.arange(self.end, device=tokens.device) <= positions  # (B, S)
+        return positions, mask[:, None, None]  # (B, 1, 1, S)
+
+    def before(self, tokens: Tensor, reach: int) -> Tensor:
+        """The `reach` ids before `tokens`, (B, reach) where those are, with zeros before the first."""
+        ids = [([0] * reach + held[-reach:])[-reach:] for held in self.cache.ids[self.rows]]
+        return torch.tensor(ids, device=tokens.device)
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Writes (B, Hkv, T, D) keys and values of `layer` in place; returns views of all, (B, Hkv, S, D)."""
+        held_keys, held_values = self.cache.memory(layer, keys, values)
+        for held, new in ((held_keys, keys), (held_values, values)):
+            if self._at is None:
+                held[self.rows, :, self.start : self.end] = new
+            else:
+                held[self.rows].scatter_(2, self._at.expand_as(new), new)
+        return held_keys[self.rows, :, : self.end], held_values[self.rows, :, : self.end]
+
+
 def common_prefix(first: list[int], second: list[int]) -> int:
     """How many ids the two lists share from their start."""
-    for index, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return index
-    return min(len(first), len(second))
+    shorter = min(len(first), len(second))
+    if first[:shorter] == second[:shorter]:  # mostly so, and much quicker to tell
+        return shorter
+    return next(index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.generate.cache import common_prefix
-from linnet.generate.engine import Memory
+from linnet.generate.engine import Engine
 from linnet.generate.text import Drawn, kept, stream_text
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def as_document(ids: list[int], tokenizer: Tokenizer) -> list[int]:
 
 
 class Conversation:
-    """A dialogue that goes on: its messages, and a memory of what the model has read of them.
+    """A dialogue that goes on: its messages, and an engine that keeps what the model has read of them.
 
-    Every turn is encoded from the messages anew, as in training; `Memory` sees to it that what has not changed is not
+    Every turn is encoded from the messages anew, as in training; the engine sees to it that what has not changed is not
     read again. So a turn says the same as it would in a fresh conversation, before and after the context overflows.
     """
 
@@ -61,7 +61,7 @@ class Conversation:
         """the sampling may be replaced between turns"""
         self.messages: list[Message] = list(messages)
         """everything said so far; may be edited between turns"""
-        self.memory = Memory()
+        self.engine = Engine(model, vocab_size=tokenizer.vocab_size)
         self.drawn: Drawn | None = None
         """the last reply, id by id; None before the first"""
 
@@ -80,7 +80,7 @@ class Conversation:
             prompt,
             self.sampling,
             system_length=system_length,
-            memory=self.memory,
+            engine=self.engine,
             drawn=drawn.ids,
         )
         yield from kept(coming, lambda reply: self._keep(asked, reply, drawn))

@@ -11,7 +11,7 @@ from linnet.console import count_of
 from linnet.errors import UserError
 from linnet.files import read_text, write_text
 from linnet.generate.commands import DRAWING, Command, Commanded, ending, file_of, number
-from linnet.generate.engine import Memory
+from linnet.generate.engine import Engine
 from linnet.generate.text import Drawn, kept, stream_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Passage:
 
 
 class Draft:
-    """A text that goes on: its passages, and a memory of what the model has read of them.
+    """A text that goes on: its passages, and an engine that keeps what the model has read of them.
 
     Every passage is drawn from the whole text, encoded anew as the beginning of a document: it says the same as a text
     continued for the first time. Of a text that outgrew the context the model sees what `visible` says.
@@ -43,7 +43,7 @@ class Draft:
         """the sampling may be replaced between passages"""
         self.passages: list[Passage] = [Passage(text, "")] if text else []
         """everything written so far; may be edited between passages"""
-        self.memory = Memory()
+        self.engine = Engine(model, vocab_size=tokenizer.vocab_size)
         self.drawn: Drawn | None = None
         """what was drawn last, id by id; None before the first"""
         self.ended = False
@@ -70,7 +70,7 @@ class Draft:
         """
         prompt = self.prompt(typed)
         drawn = Drawn(prompt, 0, self.sampling)
-        coming = stream_text(self.model, self.tokenizer, prompt, self.sampling, memory=self.memory, drawn=drawn.ids)
+        coming = stream_text(self.model, self.tokenizer, prompt, self.sampling, engine=self.engine, drawn=drawn.ids)
         self.ended = False
         yield from kept(coming, lambda written: self._keep(typed, written, drawn))
         stopped = any(stop in self.tokenizer.decode(drawn.ids) for stop in self.sampling.stop)

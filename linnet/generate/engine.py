@@ -1,310 +1,394 @@
-"""Prompts -> token ids, one step at a time. Shapes: B rows, T new positions, S positions held, C n_embd, V vocabulary.
+"""Requests -> token ids, one step at a time. Shapes: B rows, T new positions, C n_embd, V vocabulary.
 
-The model's passes are plain functions (`prefill`, `decode`, `next_logits`); `Cached` and `Uncached` say which of them
-run at a step, and `generate` is the loop. Both paths see what `visible` says, so they choose the same tokens.
+`Engine` holds the rows that grow and chooses their next ids; `Cached` and `Uncached` say what follows each of their
+windows, the one from keys and values that it keeps, the other by reading everything again. Both are shown what
+`visible` says, so the same ids are chosen.
 
-Tokens are chosen on the CPU in float32, whatever the model runs on: their ids have to come there anyway.
+Ids are chosen on the CPU in float32, whatever the model runs on: they have to come there anyway.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from linnet.errors import UserError
-from linnet.generate.cache import StaticCache, common_prefix
+from linnet.generate.cache import Part, StaticCache, common_prefix
 from linnet.generate.context import visible
-from linnet.generate.sampling import Sampling, choose
+from linnet.generate.sampling import Sampling, Uniforms, choose, repetition_penalty
 from linnet.generate.single import SingleRow, can_step
 from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
 
-LARGEST_UNIFORM = 1.0 - 2.0**-52
-"""what `sampling.pick` asks for"""
+Process = Callable[[list[int], Tensor], Tensor]
+"""(ids, logits) -> logits: the ids so far, which it must not change, and the (V,) float32 logits of what follows them;
+returns what to draw from instead. It depends on these two alone, for rows are forked and rewound."""
 
 
-def right_aligned(windows: Sequence[list[int]]) -> tuple[Tensor, list[int]]:
-    """(B, T) int64 tokens, every row ending at the last column, and how much padding is at each row's start."""
-    longest = max(len(window) for window in windows)
-    pads = [longest - len(window) for window in windows]
-    return torch.tensor([[0] * pad + window for pad, window in zip(pads, windows, strict=True)]), pads
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A text to go on with. The same request gets the same ids, alone and among others, whenever it joins."""
+
+    ids: list[int]
+    """the prompt; not empty"""
+    sampling: Sampling
+    """how ids are drawn and how many at most; its `stop` texts are up to whoever turns ids into text"""
+    stop_ids: frozenset[int] = frozenset()
+    """ids that end the answer; the repetition penalty does not touch them"""
+    never_empty: bool = False
+    """whether the first id is not drawn from `stop_ids`"""
+    system_length: int = 0
+    """how many ids at the start stay visible when the context overflows"""
+    stream: int = 0
+    """which of the random streams of `sampling.seed` it draws from, so that many requests may share a seed"""
+    process: Process | None = None
+    """what bends the logits last, after the repetition penalty and before temperature and filters"""
+    log_probabilities: bool = False
+    """whether each id comes with its log-probability"""
+
+    def processes(self) -> list[Process]:
+        """All that bends the logits, in order."""
+        found: list[Process] = []
+        if self.never_empty:
+            found.append(_not_first(self.stop_ids, len(self.ids)))
+        if self.sampling.repetition_penalty != 1.0:
+            found.append(_penalty(self.sampling.repetition_penalty, self.stop_ids))
+        if self.process is not None:
+            found.append(self.process)
+        return found
 
 
-def ragged_view(pads: list[int], T: int, S: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Positions (B, T) and mask (B, 1, T, S) for the last T of S columns of right-aligned rows.
+def _not_first(banned: frozenset[int], length: int) -> Process:
+    """None of `banned` follows a prompt of `length` ids."""
 
-    A row's positions count from its first real token; padding is never looked at, except by itself: a query that may
-    look at nothing would be NaN, and NaN values spread even through weights of zero.
+    def process(ids: list[int], logits: Tensor) -> Tensor:
+        if len(ids) > length:
+            return logits
+        bent = logits.clone()
+        bent[[id for id in banned if id < len(logits)]] = -math.inf
+        return bent
+
+    return process
+
+
+def _penalty(penalty: float, spared: frozenset[int]) -> Process:
+    """What stands in the text is less likely; but for ends, which earlier documents in it must not make rarer."""
+    counted: list[int] = []
+    seen = np.zeros(0, dtype=bool)  # of `counted`, so that a step counts its one new id
+
+    def process(ids: list[int], logits: Tensor) -> Tensor:
+        nonlocal counted, seen
+        if len(seen) != len(logits) or ids[: len(counted)] != counted:
+            counted, seen = [], np.zeros(len(logits), dtype=bool)
+        for id in ids[len(counted) :]:
+            if id < len(seen) and id not in spared:
+                seen[id] = True
+        counted = list(ids)
+        return repetition_penalty(logits, torch.from_numpy(seen), penalty)
+
+    return process
+
+
+ONE_MORE = -1
+"""in the place of what a row holds: whatever that is, one id more is read"""
+
+
+def next_logits(model: Transformer, pieces: Sequence[list[int]], part: Part | None = None) -> Tensor:
+    """Logits (B, V), float32 on the CPU, for what follows each of `pieces`, B lists of ids.
+
+    Args:
+        part: rows of a cache that hold what stands before the pieces; `pieces` are added to them.
     """
-    padding = torch.tensor(pads, device=device)[:, None]  # (B, 1)
-    query = torch.arange(S - T, S, device=device)
-    key = torch.arange(S, device=device)
-    causal = key <= query[:, None]  # (T, S)
-    real = (key >= padding)[:, None]  # (B, 1, S)
-    mask = (causal & real) | (key == query[:, None])  # (B, T, S)
-    return (query - padding).clamp(min=0), mask[:, None]
+    lengths = [len(piece) for piece in pieces]
+    longest, ragged = max(lengths), min(lengths) < max(lengths)
+    # padding comes last, where no position that counts can see it
+    padded = [[*piece, *[0] * (longest - len(piece))] for piece in pieces] if ragged else pieces
+    with evaluating(model):
+        tokens = torch.tensor(padded).to(model.token_embedding.weight.device)  # (B, T)
+        hidden = model.hidden(tokens, cache=part)  # (B, T, C)
+        if part is not None:
+            part.cache.extend(pieces, part.rows.start)
+        last = hidden[range(len(pieces)), [length - 1 for length in lengths]] if ragged else hidden[:, -1]
+        return model.head(last).float().cpu()
 
 
-def check_finite(logits: Tensor) -> None:
-    """
+def checked(logits: Tensor) -> Tensor:
+    """`logits` as they are.
+
     Raises:
-        UserError: the logits are not numbers.
+        UserError: they are not numbers.
     """
     if not torch.isfinite(logits).all():
         raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
-
-
-def prefill(model: Transformer, windows: Sequence[list[int]], cache: StaticCache | None) -> tuple[Tensor, list[int]]:
-    """Logits (B, V) for what follows each of `windows`, and each row's padding; fills an empty `cache` if given."""
-    device = next(model.parameters()).device
-    tokens, pads = right_aligned(windows)
-    tokens = tokens.to(device)
-    T = tokens.shape[1]
-    positions, mask = ragged_view(pads, T, T, device) if any(pads) else (None, None)
-    logits = next_logits(model, tokens, positions, mask, cache)
-    check_finite(logits)
-    return logits, pads
-
-
-def decode(model: Transformer, tokens: list[int], pads: list[int], cache: StaticCache) -> Tensor:
-    """Logits (B, V) after one more token in each row of `cache`."""
-    device = next(model.parameters()).device
-    positions, mask = ragged_view(pads, 1, cache.length + 1, device) if any(pads) else (None, None)
-    return next_logits(model, torch.tensor(tokens, device=device)[:, None], positions, mask, cache)
-
-
-def next_logits(
-    model: Transformer,
-    tokens: Tensor,
-    positions: Tensor | None = None,
-    mask: Tensor | None = None,
-    cache: StaticCache | None = None,
-) -> Tensor:
-    """Logits (B, V), float32 on the CPU, for the token after the last of `tokens` (B, T); `cache` grows by T."""
-    with evaluating(model):
-        hidden = model.hidden(tokens, positions, mask, cache)  # (B, T, C)
-        if cache is not None:
-            cache.advance(tokens.shape[1])
-        return model.head(hidden[:, -1]).float().cpu()
-
-
-@dataclass(slots=True)
-class Memory:
-    """What a conversation keeps between turns: a cache of one row, and the ids whose keys and values it holds."""
-
-    cache: StaticCache | None = None
-    ids: list[int] = field(default_factory=list)
+    return logits
 
 
 class Uncached:
     """The plain path: every step reads the whole window of every row again. Slow, and right by inspection."""
 
-    def __init__(self, model: Transformer, rows: list[list[int]], system_lengths: Sequence[int]) -> None:
-        self.model, self.rows, self.system_lengths = model, rows, system_lengths
-        self.members = list(range(len(rows)))
-        """the rows that still grow, in the order of the logits"""
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
 
-    def logits(self) -> Tensor:
-        """(B, V) for the members."""
-        block_size = self.model.config.block_size
-        windows = [visible(self.rows[row], self.system_lengths[row], block_size) for row in self.members]
-        return prefill(self.model, windows, None)[0]
+    def logits(self, windows: Sequence[list[int]]) -> Tensor:
+        """(B, V) for what follows each window."""
+        return checked(next_logits(self.model, windows))
 
-    def drop(self, row: int) -> None:
-        """Ends a row."""
-        self.members.remove(row)
+    def drop(self, row: int, last: int) -> None:
+        """Forgets a row; row `last` takes its place."""
+
+    def fork(self, row: int, window: list[int], new: int) -> None:
+        """Row `new` is to hold what row `row` does, whose window is given."""
 
 
 class Cached:
-    """The fast path: a step reads one new token of each row, or everything again when the cache is full."""
+    """The fast path: reads what of each window its row of the cache does not hold yet.
+
+    That is one new id at most steps; all of it for a row that has joined, and after the context overflowed; and what
+    differs where a row follows another in its place, as the next turn of a chat does.
+    """
+
+    def __init__(self, model: Transformer, rows: int = 1, positions: int | None = None) -> None:
+        """
+        Args:
+            positions: length of the longest window there will be; None: as many as the model reads at once.
+        """
+        block_size = model.config.block_size
+        self.model, self.cache = model, StaticCache(rows, min(block_size, positions or block_size))
+        self.single: SingleRow | None = None
+        """the steps of one row, while one row steps"""
+
+    def logits(self, windows: Sequence[list[int]]) -> Tensor:
+        """(B, V) for what follows each window."""
+        if all(len(window) > 1 and ids == window[:-1] for ids, window in zip(self.cache.ids, windows, strict=False)):
+            return self._step([window[-1] for window in windows])
+        self.single = None  # another text will see the weights as they are then
+        return self._read(windows)
+
+    def _step(self, newest: list[int]) -> Tensor:
+        """One more id in each row."""
+        if len(newest) == 1:
+            self.single = self.single or (SingleRow(self.model) if can_step(self.model) else None)
+            if self.single is not None:
+                return self.single.step(newest[0], self.cache)
+        return next_logits(self.model, [[id] for id in newest], self.cache.part(0, len(newest)))
+
+    def _read(self, windows: Sequence[list[int]]) -> Tensor:
+        """What of each window is not held yet: in one pass where neighbours hold equally much, or lack one id each."""
+        held = [common_prefix(ids, window[:-1]) for ids, window in zip(self.cache.ids, windows, strict=False)]
+        for row, length in enumerate(held):
+            self.cache.rewind(row, length)
+        news = [window[length:] for window, length in zip(windows, held, strict=True)]
+        alike = [ONE_MORE if length and len(new) == 1 else length for length, new in zip(held, news, strict=True)]
+        found: list[Tensor] = []
+        for _, group in groupby(range(len(news)), alike.__getitem__):
+            rows = list(group)
+            first, last = rows[0], rows[-1] + 1
+            found.append(checked(next_logits(self.model, news[first:last], self.cache.part(first, last))))
+        return torch.cat(found)
+
+    def drop(self, row: int, last: int) -> None:
+        """Forgets a row; row `last` takes its place. What the last itself held is there for whoever comes next."""
+        if row != last:
+            self.cache.copy(last, row)
+
+    def fork(self, row: int, window: list[int], new: int) -> None:
+        """Row `new` is to hold what row `row` does, whose window is given: so it is read once, not twice."""
+        length = common_prefix(self.cache.ids[row], window[:-1])
+        if length < len(window) - 1:
+            self.cache.rewind(row, length)
+            next_logits(self.model, [window[length:-1]], self.cache.part(row, row + 1))
+        self.cache.copy(row, new)
+
+
+class Token(NamedTuple):
+    """One step of one row."""
+
+    id: int
+    """what was drawn; one of the request's `stop_ids` is no part of the answer"""
+    log_probability: float | None
+    """in nats, as the model itself predicts it: of the plain softmax over all of its logits, at temperature 1, before
+    penalties, filters and whatever else bent what it was drawn from; None where the request does not ask for it"""
+    finished: Literal["stop", "length"] | None
+    """why the row ends with this id: it is a stop id, or the answer has all the ids it may have"""
+
+
+@dataclass(eq=False, slots=True)
+class Row:
+    """A request that is being answered."""
+
+    request: Request
+    ids: list[int]
+    """the prompt and what was drawn, without a stop id"""
+    seed: int
+    uniforms: Uniforms
+    """its own random stream; the n-th new id takes the n-th number"""
+    processes: list[Process]
+    alike: tuple[float | None, ...]
+    """equal in rows whose ids can be drawn at once"""
+    finished: Literal["stop", "length", "cancelled"] | None = None
+    """why it has ended; None while it grows"""
+
+    @classmethod
+    def of(cls, request: Request, ids: list[int], seed: int, uniforms: Uniforms | None = None) -> Row:
+        """A row of `request` that has come to `ids`."""
+        how, stream = request.sampling, uniforms or Uniforms(seed, request.stream)
+        alike = how.temperature, how.top_k, how.top_p, how.min_p
+        return cls(request, ids, seed, stream, request.processes(), alike)
+
+    @property
+    def drawn(self) -> int:
+        """How many ids are new."""
+        return len(self.ids) - len(self.request.ids)
+
+    def bent(self, logits: Tensor) -> Tensor:
+        """What it draws from instead of the model's own (V,) logits."""
+        for process in self.processes:
+            logits = process(self.ids, logits)
+        return logits
+
+
+class Engine:
+    """Rows that grow together, each by its own request. They may come, go and change between steps.
+
+    The ids of a row do not depend on the others (as far as a matrix product of many rows rounds like that of one).
+    """
 
     def __init__(
         self,
         model: Transformer,
-        rows: list[list[int]],
-        system_lengths: Sequence[int],
-        longest: int,
-        memory: Memory | None = None,
+        rows: int = 1,
+        *,
+        positions: int | None = None,
+        vocab_size: int | None = None,
+        cached: bool = True,
     ) -> None:
-        """`longest`: how many ids the longest row can reach; `memory`: for one row only, what is known of its start."""
-        assert memory is None or len(rows) == 1
-        self.model, self.rows, self.system_lengths, self.memory = model, rows, system_lengths, memory
-        self.members = list(range(len(rows)))
-        self.capacity = min(model.config.block_size, longest)
-        self.cache: StaticCache | None = None
-        self.pads: list[int] = []
-        self.single = SingleRow(model) if len(rows) == 1 and can_step(model) else None
+        """
+        Args:
+            rows: how many there can be at a time.
+            positions: ids of the longest row there will be, its answer included; None: any number.
+            vocab_size: ids from here on are never chosen (a model's table may be padded beyond its tokenizer).
+            cached: False takes the slow path that reads everything again, for comparison.
+        """
+        self.model, self.size = model, rows
+        self.vocab_size = vocab_size or model.config.vocab_size
+        self.path: Cached | Uncached = Cached(model, rows, positions) if cached else Uncached(model)
+        self.rows: list[Row] = []
+        """those that grow"""
 
-    def logits(self) -> Tensor:
-        """(B, V) for the members."""
-        # no row's window moves before the cache is full: the longest window is as long as the cache, and moves first
-        if self.cache is None or self.cache.length == self.cache.capacity:
-            return self._read_again()
-        newest = [self.rows[row][-1] for row in self.members]
-        if self.memory is not None:
-            self.memory.ids.append(newest[0])
-        if self.single is not None:
-            return self.single.step(newest[0], self.cache)
-        return decode(self.model, newest, self.pads, self.cache)
+    def add(self, request: Request) -> Row:
+        """A row for `request`, which grows from the next step on.
 
-    def drop(self, row: int) -> None:
-        """Ends a row; the last member takes its place."""
-        place = self.members.index(row)
-        for values in (self.members, self.pads):
-            values[place] = values[-1]
-            values.pop()
-        if self.cache is not None and self.memory is None:  # a conversation goes on with the row that has ended
-            with torch.inference_mode():
-                self.cache.remove(place)
+        Raises:
+            UserError: an empty prompt, or a system prompt too long for the context.
+        """
+        if not request.ids:
+            raise UserError("a prompt has no token; begin it with the end-of-text token")
+        visible(request.ids, request.system_length, self.model.config.block_size)
+        seed = request.sampling.seed
+        return self._join(Row.of(request, list(request.ids), secrets.randbits(63) if seed is None else seed))
 
-    def _read_again(self) -> Tensor:
-        block_size = self.model.config.block_size
-        windows = [visible(self.rows[row], self.system_lengths[row], block_size) for row in self.members]
-        if self.memory is None:
-            self.cache = StaticCache(len(windows), self.capacity)
-            logits, self.pads = prefill(self.model, windows, self.cache)
-            return logits
-        logits = extend(self.model, windows[0], self.memory)
-        self.cache, self.pads = self.memory.cache, [0]
-        return logits
+    def step(self) -> list[tuple[Row, Token]]:
+        """One more id for each row; rows that end with it are gone afterwards.
 
+        Raises:
+            UserError: predictions that are not numbers.
+        """
+        rows = list(self.rows)
+        if not rows:
+            return []
+        logits = self.path.logits([self._window(row) for row in rows])
+        found: list[tuple[Row, Token]] = []
+        for place, (row, id) in enumerate(zip(rows, self._choose(logits), strict=True)):
+            log_probability = None
+            if row.request.log_probabilities:
+                log_probability = float(logits[place].log_softmax(dim=-1)[id])
+            if id in row.request.stop_ids:
+                row.finished = "stop"
+            else:
+                row.ids.append(id)
+                row.finished = "length" if row.drawn >= row.request.sampling.max_new_tokens else None
+            found.append((row, Token(id, log_probability, row.finished)))
+        for row in rows:
+            if row.finished is not None:
+                self._leave(row)
+        return found
 
-def extend(model: Transformer, window: list[int], memory: Memory) -> Tensor:
-    """Logits (1, V) after `window`, of which only what `memory` does not hold yet is read."""
-    if memory.cache is None:
-        memory.cache = StaticCache(1, model.config.block_size)
-    known = min(common_prefix(memory.ids, window), len(window) - 1, memory.cache.length)
-    memory.cache.rewind(known)
-    memory.ids = window[:known]
-    device = next(model.parameters()).device
-    logits = next_logits(model, torch.tensor([window[known:]], device=device), cache=memory.cache)
-    check_finite(logits)
-    memory.ids = list(window)
-    return logits
+    def cancel(self, row: Row) -> None:
+        """Ends a row, if it has not ended by itself."""
+        if row.finished is None:
+            row.finished = "cancelled"
+            self._leave(row)
 
+    def fork(self, row: Row, **changes: Any) -> Row:
+        """Another row that goes on from where `row` is, with `changes` in its request; what was read is not read again.
 
-def generate(
-    model: Transformer,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    *,
-    stop_ids: Collection[int] = (),
-    never_empty: Collection[int] = (),
-    vocab_size: int | None = None,
-    system_lengths: Sequence[int] | None = None,
-    finished: Callable[[int, int], bool] | None = None,
-    memory: Memory | None = None,
-    cached: bool = True,
-) -> Iterator[list[int | None]]:
-    """New ids, step by step: each item has one entry per prompt, None where that row has ended.
+        It draws the same numbers, unless its `stream` or its `sampling` has another.
+        """
+        request = replace(row.request, **changes)
+        seed = row.seed if request.sampling.seed is None else request.sampling.seed
+        same = seed == row.seed and request.stream == row.request.stream
+        child = self._join(Row.of(request, list(row.ids), seed, row.uniforms if same else None))
+        self.path.fork(self.rows.index(row), self._window(row), len(self.rows) - 1)
+        return child
 
-    Row i draws from its own random stream, made from (seed, i): it says the same whether it is alone or one of many (as
-    far as a matrix product of many rows rounds like that of one).
+    def rewind(self, row: Row, length: int) -> None:
+        """Takes a growing row back to its first `length` ids, at least one. It goes on as if it had just come there.
 
-    Args:
-        prompts: ids of any lengths, none empty.
-        stop_ids: ids that end a row; they are not yielded, nor does the repetition penalty touch them.
-        never_empty: rows whose first id is not drawn from `stop_ids`.
-        vocab_size: ids from here on are never chosen (a model's table may be padded beyond its tokenizer).
-        system_lengths: how many ids at each prompt's start stay visible when the context overflows.
-        finished: asked with (row, id) after each new id; True ends that row after it.
-        memory: for a single prompt, what an earlier call left behind; the shared start is not read again.
-        cached: False takes the slow path that re-reads everything, for comparison.
-    Raises:
-        UserError: an empty prompt, a system prompt too long for the context, predictions that are not numbers.
-    """
-    if not prompts:
-        return
-    rows = [list(prompt) for prompt in prompts]
-    if not all(rows):
-        raise UserError("a prompt has no token; begin it with the end-of-text token")
-    systems = [0] * len(rows) if system_lengths is None else list(system_lengths)
-    path: Cached | Uncached
-    if cached:
-        longest = max(len(row) for row in rows) + sampling.max_new_tokens
-        path = Cached(model, rows, systems, longest, memory)
-    else:
-        path = Uncached(model, rows, systems)
-    ids = vocab_size or model.config.vocab_size
-    chooser = Chooser(sampling, rows, frozenset(stop_ids), ids, frozenset(never_empty))
-    for step in range(sampling.max_new_tokens):
-        members = list(path.members)
-        chosen = chooser.choose(path.logits(), members, step)
-        new: list[int | None] = [None] * len(rows)
-        for row, token in zip(members, chosen, strict=True):
-            if token in chooser.stop_ids:
-                path.drop(row)
-                continue
-            rows[row].append(token)
-            new[row] = token
-            if finished is not None and finished(row, token):
-                path.drop(row)
-        if any(token is not None for token in new):
-            yield new
-        if not path.members:
-            return
+        Of a shorter prompt, the rest of it is gone for good, and the answer begins anew after what is left.
+        """
+        assert row in self.rows, "the row has ended"
+        assert 0 < length <= len(row.ids), f"{length} of {len(row.ids)} ids"
+        del row.ids[length:]
+        if length < len(row.request.ids):
+            row.request = replace(row.request, ids=list(row.ids))
+            row.processes = row.request.processes()
 
+    def _join(self, row: Row) -> Row:
+        assert len(self.rows) < self.size, f"there are {self.size} rows already"
+        self.rows.append(row)
+        return row
 
-class Chooser:
-    """Chooses the next token of each row: the filters, the random streams, and what each row has said already."""
+    def _leave(self, row: Row) -> None:
+        place, last = self.rows.index(row), len(self.rows) - 1
+        self.path.drop(place, last)
+        self.rows[place] = self.rows[last]
+        self.rows.pop()
 
-    def __init__(
-        self,
-        sampling: Sampling,
-        rows: list[list[int]],
-        stop_ids: frozenset[int],
-        vocab_size: int,
-        never_empty: frozenset[int] = frozenset(),
-    ) -> None:
-        self.sampling, self.stop_ids, self.vocab_size, self.never_empty = sampling, stop_ids, vocab_size, never_empty
-        self.uniforms = uniform_streams(sampling.seed, len(rows), 0 if sampling.greedy else sampling.max_new_tokens)
-        self.seen: Tensor | None = None
-        if sampling.repetition_penalty != 1.0:
-            self.seen = torch.zeros(len(rows), vocab_size, dtype=torch.bool)
-            for row, ids in enumerate(rows):
-                # ending must not become less likely because documents have ended before
-                self.seen[row, [id for id in ids if id < vocab_size and id not in stop_ids]] = True
+    def _window(self, row: Row) -> list[int]:
+        return visible(row.ids, row.request.system_length, self.model.config.block_size)
 
-    def possible(self, logits: Tensor, members: list[int], step: int) -> Tensor:
-        """(B, V) `logits` of the vocabulary's ids, -inf for what can not be the first of a row."""
+    def _choose(self, logits: Tensor) -> list[int]:
+        """The next id of each row, from the (B, V) logits."""
         logits = logits[:, : self.vocab_size]
-        first = [place for place, row in enumerate(members) if row in self.never_empty] if step == 0 else []
-        if not first:
-            return logits
-        logits = logits.clone()
-        logits[torch.tensor(first)[:, None], torch.tensor(sorted(self.stop_ids))] = -math.inf
-        return logits
-
-    def choose(self, logits: Tensor, members: list[int], step: int) -> list[int]:
-        """The next id of each of `members`, from their (B, V) logits."""
-        logits = self.possible(logits, members, step)
-        if self.sampling.greedy and self.seen is None:
-            return logits.argmax(dim=-1).tolist()
-        uniforms = self.uniforms[members, step] if not self.sampling.greedy else self.uniforms
-        seen = None if self.seen is None else self.seen[members]
-        chosen: list[int] = choose(logits, self.sampling, uniforms, seen).tolist()
-        if self.seen is not None:
-            for row, token in zip(members, chosen, strict=True):
-                self.seen[row, token] = token not in self.stop_ids
+        if any(row.processes for row in self.rows):
+            with torch.inference_mode():
+                logits = torch.stack([row.bent(own) for row, own in zip(self.rows, logits, strict=True)])
+        groups: dict[tuple[float | None, ...], list[int]] = {}
+        for place, row in enumerate(self.rows):
+            groups.setdefault(row.alike, []).append(place)
+        if len(groups) == 1:
+            return drawn(logits, self.rows)
+        chosen = [0] * len(self.rows)
+        for places in groups.values():
+            for place, id in zip(places, drawn(logits[places], [self.rows[place] for place in places]), strict=True):
+                chosen[place] = id
         return chosen
 
 
-def uniform_streams(seed: int | None, rows: int, steps: int) -> Tensor:
-    """(rows, steps) float64 in [0, 1): row i from a generator of its own, made from (seed, i).
-
-    Drawn ahead, so that a step costs no call per row; the first steps of a longer stream are those of a shorter one.
-    """
-    if seed is None:
-        seed = secrets.randbits(63)
-    streams = []
-    for row in range(rows):
-        digest = hashlib.blake2b(f"{seed}/{row}".encode(), digest_size=8).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-        streams.append(torch.rand(steps, generator=generator, dtype=torch.float64))
-    return torch.stack(streams).clamp_(max=LARGEST_UNIFORM)
+def drawn(logits: Tensor, rows: list[Row]) -> list[int]:
+    """The next id of each of `rows`, which draw alike, from their (B, V) logits."""
+    sampling = rows[0].request.sampling
+    if sampling.greedy:
+        ids = logits.argmax(dim=-1)
+    else:
+        ids = choose(logits, sampling, torch.tensor([row.uniforms[row.drawn] for row in rows], dtype=torch.float64))
+    found: list[int] = ids.tolist()
+    return found

@@ -11,8 +11,10 @@ Importing this module imports no torch: the functions use methods of the tensors
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
@@ -175,3 +177,28 @@ def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor, seen: Tensor | 
     """(B,) int64 ids of the next tokens; with temperature 0 the likeliest, ties going to the lowest id."""
     logits = filtered(logits, sampling, seen)
     return logits.argmax(dim=-1) if sampling.greedy else pick(logits, uniforms)
+
+
+LARGEST_UNIFORM = 1.0 - 2.0**-52
+"""what `pick` asks for"""
+
+AT_ONCE = 64
+"""random numbers drawn at a time"""
+
+
+class Uniforms:
+    """The random stream (seed, stream): float64 numbers in [0, 1), each a function of its place alone."""
+
+    def __init__(self, seed: int, stream: int) -> None:
+        import torch
+
+        digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+        self._more = partial(torch.rand, AT_ONCE, generator=generator, dtype=torch.float64)
+        self._drawn: list[float] = []
+
+    def __getitem__(self, place: int) -> float:
+        """The number at `place`, from 0."""
+        while place >= len(self._drawn):
+            self._drawn += self._more().clamp_(max=LARGEST_UNIFORM).tolist()
+        return self._drawn[place]

@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from linnet.model.attention import Attention
+from linnet.model.layers import MLP, RMSNorm
+from linnet.model.transformer import Block, Transformer
+
 if TYPE_CHECKING:
     from linnet.generate.cache import StaticCache
-    from linnet.model.attention import Attention
-    from linnet.model.layers import MLP
-    from linnet.model.transformer import Block, Transformer
 
 BLAS_ALONE = 9216
 """elements from which OpenBLAS, under NumPy, splits a product over all cores; handing over costs more than a small
@@ -34,10 +35,26 @@ Vector = np.ndarray
 Map = Callable[[Vector], Vector]
 
 
+KNOWN = {
+    Transformer, Block, Attention, MLP, RMSNorm,
+    nn.LayerNorm, nn.Linear, nn.Embedding, nn.Dropout, nn.ModuleList,
+}  # fmt: skip
+"""what this file computes as the model does. Whatever else a model is made of, it may add something of its own: a layer
+with an adapter is a kind of linear layer, but more than its weight"""
+
+
 def can_step(model: Transformer) -> bool:
-    """Whether `SingleRow` works for `model`: float32 weights on a CPU, and no autocast to another type."""
-    weight = next(model.parameters())
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    """Whether `SingleRow` says what `model` says: float32 on a CPU, not cast to another type, of known layers alone."""
+    return not torch.is_autocast_enabled("cpu") and all(map(_is_known, model.modules()))
+
+
+def _is_known(module: nn.Module) -> bool:
+    weights = (weight for weight in module._parameters.values() if weight is not None)
+    return (
+        type(module) in KNOWN
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in weights)
+    )
 
 
 class SingleRow:
@@ -68,24 +85,25 @@ class SingleRow:
 
     def step(self, token: int, cache: StaticCache) -> torch.Tensor:
         """Logits (1, V) after one more token, read into `cache`."""
-        position = cache.length
+        held = cache.ids[0]
+        position = len(held)
         x = self.embedding[token]  # (C,)
         if len(self.shares):
-            before = cache.earlier(token, len(self.shares))
-            x = x + sum(share * self.embedding[id] for share, id in zip(self.shares, before, strict=False))
+            latest_first = reversed(held[-len(self.shares) :])
+            x = x + sum(share * self.embedding[id] for share, id in zip(self.shares, latest_first, strict=False))
         if self.positions is not None:
             x = x + self.positions[position]
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        for layer, (attention_norm, attention, mlp_norm, mlp) in enumerate(self.layers):
-            keys, values = cache.arrays(layer)
+        layers = zip(self.layers, cache.arrays(), strict=True)
+        for (attention_norm, attention, mlp_norm, mlp), (keys, values) in layers:
             if self.post_norm:
                 x = attention_norm(x + attention(x, token, position, keys, values))
                 x = mlp_norm(x + mlp(x))
             else:
                 x = x + attention(attention_norm(x), token, position, keys, values)
                 x = x + mlp(mlp_norm(x))
-        cache.advance(1)
+        held.append(token)
         return torch.from_numpy(self.head(self.final_norm(x)))[None]
 
 

@@ -1,4 +1,4 @@
-"""Prompts of ids -> text: engine and streams put together. Every special token ends a text; none is ever shown.
+"""Prompts of ids -> text: the engine draws ids, streams make text of them. Special tokens end a text; none is shown.
 
 A prompt of the end-of-text token alone begins a document, and a document begins with text: no special token is drawn
 there, such as that of a role, which would end it before its first word.
@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
-from linnet.generate.engine import Memory, generate
+from linnet.generate.engine import Engine, Request
 from linnet.generate.streaming import TextStream
+from linnet.generate.together import together
 
 if TYPE_CHECKING:
+    from linnet.generate.engine import Row
     from linnet.generate.sampling import Sampling
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
@@ -31,9 +33,18 @@ class Drawn:
     ids: list[int] = field(default_factory=list)
 
 
-def beginnings(prompts: Sequence[Sequence[int]], tokenizer: Tokenizer) -> list[int]:
-    """Which of `prompts` are empty: nothing but the token before a document."""
-    return [row for row, prompt in enumerate(prompts) if list(prompt) == [tokenizer.end_of_text]]
+def request_of(
+    tokenizer: Tokenizer, prompt: Sequence[int], sampling: Sampling, system_length: int = 0, stream: int = 0
+) -> Request:
+    """What the engine is asked for a text that goes on after `prompt`; the other arguments as in `Request`."""
+    return Request(
+        ids=list(prompt),
+        sampling=sampling,
+        stop_ids=frozenset(tokenizer.special_ids.values()),
+        never_empty=list(prompt) == [tokenizer.end_of_text],
+        system_length=system_length,
+        stream=stream,
+    )
 
 
 def stream_text(
@@ -43,40 +54,39 @@ def stream_text(
     sampling: Sampling,
     *,
     system_length: int = 0,
-    memory: Memory | None = None,
+    engine: Engine | None = None,
     drawn: list[int] | None = None,
 ) -> Iterator[str]:
     """Pieces of the continuation of `prompt`, none empty, as soon as they are certain.
 
     Args:
-        system_length, memory: as in `generate`, for its only row.
+        system_length: how many ids at the prompt's start stay visible when the context overflows.
+        engine: what wrote earlier texts and writes no other now; the start that they share is not read again.
         drawn: gets each id as it is drawn, also those whose text is held back or cut off.
     """
-    stream = TextStream(tokenizer, sampling.stop)
-    fed: list[str] = []
-
-    def finished(_row: int, token: int) -> bool:
-        if drawn is not None:
-            drawn.append(token)
-        fed.append(stream.feed(token))
-        return stream.stopped
-
-    steps = generate(
-        model,
-        [prompt],
-        sampling,
-        stop_ids=tokenizer.special_ids.values(),
-        never_empty=beginnings([prompt], tokenizer),
-        vocab_size=tokenizer.vocab_size,
-        system_lengths=[system_length],
-        finished=finished,
-        memory=memory,
-    )
-    for _ in steps:
-        if piece := fed[-1]:
-            yield piece
-    if rest := stream.finish():
-        yield rest
+    request, stream = request_of(tokenizer, prompt, sampling, system_length), TextStream(tokenizer, sampling.stop)
+    if engine is None:
+        longest = len(prompt) + sampling.max_new_tokens
+        engine = Engine(model, positions=longest, vocab_size=tokenizer.vocab_size)
+    for left in list(engine.rows):  # a text that nobody read to its end
+        engine.cancel(left)
+    row = engine.add(request)
+    try:
+        while row.finished is None:
+            for _, token in engine.step():
+                if token.finished == "stop":
+                    continue
+                if drawn is not None:
+                    drawn.append(token.id)
+                piece = stream.feed(token.id)
+                if stream.stopped:
+                    engine.cancel(row)
+                if piece:
+                    yield piece
+        if rest := stream.finish():
+            yield rest
+    finally:
+        engine.cancel(row)
 
 
 def texts(
@@ -88,26 +98,21 @@ def texts(
     system_lengths: Sequence[int] | None = None,
 ) -> list[str]:
     """The continuation of each of `prompts`, generated together."""
-    streams = [TextStream(tokenizer, sampling.stop) for _ in prompts]
-    pieces: list[list[str]] = [[] for _ in prompts]
-
-    def finished(row: int, token: int) -> bool:
-        pieces[row].append(streams[row].feed(token))
-        return streams[row].stopped
-
-    steps = generate(
-        model,
-        prompts,
-        sampling,
-        stop_ids=tokenizer.special_ids.values(),
-        never_empty=beginnings(prompts, tokenizer),
-        vocab_size=tokenizer.vocab_size,
-        system_lengths=system_lengths,
-        finished=finished,
-    )
-    for _ in steps:
-        pass
-    return ["".join(row) + stream.finish() for row, stream in zip(pieces, streams, strict=True)]
+    systems = system_lengths or [0] * len(prompts)
+    requests = [
+        request_of(tokenizer, prompt, sampling, system_length, stream)
+        for stream, (prompt, system_length) in enumerate(zip(prompts, systems, strict=True))
+    ]
+    engine, rows = together(model, requests, vocab_size=tokenizer.vocab_size)
+    streams = {row: TextStream(tokenizer, sampling.stop) for row in rows}
+    pieces: dict[Row, list[str]] = {row: [] for row in rows}
+    while engine.rows:
+        for row, token in engine.step():
+            if token.finished != "stop":
+                pieces[row].append(streams[row].feed(token.id))
+            if streams[row].stopped:
+                engine.cancel(row)
+    return ["".join(pieces[row]) + streams[row].finish() for row in rows]
 
 
 def kept(pieces: Iterator[str], keep: Callable[[str], None]) -> Generator[str, None, None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linnet.console import count_text
 from linnet.errors import UserError
-from linnet.model.config import parameter_count
+from linnet.model.costs import parameter_count
 from linnet.run import Run
 from linnet.run.activity import state_of
 from linnet.run.rows import last_rows, number

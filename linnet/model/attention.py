@@ -1,4 +1,4 @@
-"""Causal self-attention.
+"""Causal self-attention, and what a pass tells it beside the stream.
 
 Shapes: B batch, T positions, S keys (cache included), C n_embd, H heads, Hkv key/value heads, D head size.
 """
@@ -6,6 +6,7 @@ Shapes: B batch, T positions, S keys (cache included), C n_embd, H heads, Hkv ke
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -18,17 +19,41 @@ if TYPE_CHECKING:
     from linnet.model.config import ModelConfig
 
 
+Positions = slice | Tensor
+"""where tokens stand: a slice where that is the same in every row, else (T,) or (B, T) int64"""
+
+
 class Cache(Protocol):
-    """Ids, keys and values of the positions read so far. State is passed, never hidden in a module."""
+    """Ids, keys and values of what was read before. State is passed, never hidden in a module."""
 
-    length: int
-    """positions held by every layer before this pass"""
+    def place(self, tokens: Tensor) -> tuple[Positions, Tensor | None]:
+        """The positions at which `tokens` (B, T) go on, and the mask that they need: (T, S) or (B, 1, T, S) bool."""
 
-    def read(self, tokens: Tensor, reach: int) -> Tensor:
-        """Appends (B, T) ids; returns the `reach` ids before them, (B, reach), with zeros before the first."""
+    def before(self, tokens: Tensor, reach: int) -> Tensor:
+        """The `reach` ids before `tokens`, (B, reach) where those are, with zeros before the first."""
 
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Appends (B, Hkv, T, D) keys and values of `layer`; returns all of them, (B, Hkv, S, D)."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What every layer of one pass is told. `Transformer.hidden` makes it once."""
+
+    tokens: Tensor
+    """(B, T) int64"""
+    positions: Positions
+    """of `tokens`"""
+    rope: tuple[Tensor, Tensor] | None
+    """cosines and sines of those positions, (T, 1, D/2) or (B, T, 1, D/2); None where positions are learned"""
+    mask: Tensor | None
+    """(B, 1, T, S) or (T, S) bool, True where a query may look; None is the plain causal triangle"""
+    document_token: int | None
+    """the id beyond which no position looks back, where this pass tells documents apart"""
+    cache: Cache | None
+    """what was read before"""
+    weights_to: list[Tensor] | None
+    """gets each layer's (B, H, T, S) attention weights, if given; attention is then written out"""
 
 
 class Attention(nn.Module):
@@ -50,51 +75,33 @@ class Attention(nn.Module):
         if config.has_value_embedding(layer):
             self.value_embedding = nn.Embedding(config.vocab_size, kv_size)
 
-    def forward(
-        self,
-        x: Tensor,
-        tokens: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
-        cache: Cache | None,
-        weights_to: list[Tensor] | None = None,
-    ) -> Tensor:
-        """(B, T, C) -> (B, T, C).
-
-        Args:
-            tokens: (B, T), read by value embeddings only.
-            rope: cosines and sines of the positions of `x`, (T, 1, D/2) or (B, T, 1, D/2).
-            mask: (B, 1, T, S) or (T, S), True where a query may look; None is the plain causal triangle.
-            weights_to: if given, this layer's (B, H, T, S) attention weights are appended; the manual path is taken.
-        """
+    def forward(self, x: Tensor, view: View) -> Tensor:
+        """(B, T, C) -> (B, T, C)."""
         B, T, C = x.shape
         kv_size = self.kv_heads * self.head_size
         qk, v = self.qkv_proj(x).split((C + kv_size, kv_size), dim=-1)
         if hasattr(self, "value_embedding"):
-            v = v + self.value_embedding(tokens).to(v.dtype)
+            v = v + self.value_embedding(view.tokens).to(v.dtype)
         qk = qk.view(B, T, self.n_head + self.kv_heads, self.head_size)  # what follows is the same for q and k
         if self.qk_norm:
             qk = unit_rms(qk)
-        if rope is not None:
-            qk = apply_rope(qk, *rope)
+        if view.rope is not None:
+            qk = apply_rope(qk, *view.rope)
         q, k = qk.transpose(1, 2).split((self.n_head, self.kv_heads), dim=1)  # (B, H, T, D), (B, Hkv, T, D)
         v = v.view(B, T, self.kv_heads, self.head_size).transpose(1, 2)
-        if cache is not None:
-            k, v = cache.update(self.layer, k, v)  # (B, Hkv, S, D)
+        if view.cache is not None:
+            k, v = view.cache.update(self.layer, k, v)  # (B, Hkv, S, D)
         if self.kv_heads != self.n_head:
             k = k.repeat_interleave(self.n_head // self.kv_heads, dim=1)  # (B, H, S, D)
             v = v.repeat_interleave(self.n_head // self.kv_heads, dim=1)
         dropout = self.dropout if self.training else 0.0
-        if self.attention == "manual" or weights_to is not None:
-            y, weights = manual_attention(q, k, v, mask, dropout, self.scale)
-            if weights_to is not None:
-                weights_to.append(weights)
+        if self.attention == "manual" or view.weights_to is not None:
+            y, weights = manual_attention(q, k, v, view.mask, dropout, self.scale)
+            if view.weights_to is not None:
+                view.weights_to.append(weights)
         else:
-            if mask is None and k.shape[2] != T and T > 1:
-                # queries are the last T of S positions; is_causal would line them up with the first T
-                mask = causal_mask(T, k.shape[2], x.device)
-            is_causal = mask is None and T > 1
-            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, scale=self.scale)
+            is_causal = view.mask is None and T > 1
+            y = F.scaled_dot_product_attention(q, k, v, view.mask, dropout, is_causal, scale=self.scale)
         y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
         return self.output_dropout(self.o_proj(y))
 
@@ -102,6 +109,17 @@ class Attention(nn.Module):
 def causal_mask(T: int, S: int, device: torch.device) -> Tensor:
     """(T, S), True where the last T of S positions may look: at themselves and before."""
     return torch.ones(T, S, dtype=torch.bool, device=device).tril(S - T)
+
+
+def document_mask(tokens: Tensor, document_token: int) -> Tensor:
+    """(B, 1, T, T), True where a position may look: at itself and back to the start of its document.
+
+    A window that crosses documents then teaches the same as each document by itself; what stands in one says nothing
+    about the next, and need not be learned to be ignored.
+    """
+    documents = (tokens == document_token).cumsum(1)  # (B, T)
+    same = documents[:, :, None] == documents[:, None, :]
+    return same.tril()[:, None]
 
 
 def manual_attention(

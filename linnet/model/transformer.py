@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linnet.model.attention import Attention, Cache
+from linnet.model.attention import Attention, Cache, Positions, View, document_mask
 from linnet.model.layers import MLP, make_norm, rope_tables
 
 if TYPE_CHECKING:
@@ -27,20 +27,12 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(config)
         self.mlp = MLP(config)
 
-    def forward(
-        self,
-        x: Tensor,
-        tokens: Tensor,
-        rope: tuple[Tensor, Tensor] | None,
-        mask: Tensor | None,
-        cache: Cache | None,
-        weights_to: list[Tensor] | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, view: View) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
         if self.post_norm:
-            x = self.attention_norm(x + self.attention(x, tokens, rope, mask, cache, weights_to))
+            x = self.attention_norm(x + self.attention(x, view))
             return self.mlp_norm(x + self.mlp(x))
-        x = x + self.attention(self.attention_norm(x), tokens, rope, mask, cache, weights_to)
+        x = x + self.attention(self.attention_norm(x), view)
         return x + self.mlp(self.mlp_norm(x))
 
 
@@ -84,48 +76,60 @@ class Transformer(nn.Module):
 
         Args:
             tokens: (B, T) int64.
-            positions: (T,) or (B, T) int64; None counts on from the cache's length, or from 0.
+            positions: (T,) or (B, T) int64; None counts on from what `cache` holds, or from 0.
             mask: (B, 1, T, S) or (T, S) bool, True where a query may look; None is causal.
-            cache: ids, keys and values of earlier positions; grows by T.
+            cache: ids, keys and values of earlier positions; gets those of `tokens`.
             weights_to: a list that receives each layer's (B, H, T, S) attention weights.
         Returns:
             (B, T, C).
         """
-        start = 0 if cache is None else cache.length
-        T = tokens.shape[1]
-        where = slice(start, start + T) if positions is None else positions
-        documents = self.config.document_token if mask is None and cache is None else None
+        view = self.view(tokens, positions, mask, cache, weights_to)
         x = self.token_embedding(tokens)  # (B, T, C)
         if self.config.token_shift:
-            x = self._shifted_in(x, tokens, positions, documents, cache)
-        rope = None
+            x = self._shifted_in(x, view)
         if self.config.position == "learned":
-            x = x + self.position_embedding.weight[where]
-        else:
-            # (T, 1, D/2), or (B, T, 1, D/2) with positions for each row; the same for all heads
-            rope = self.rope_cos[where].unsqueeze(-2), self.rope_sin[where].unsqueeze(-2)
+            x = x + self.position_embedding.weight[view.positions]
         if self.config.embedding_norm:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x)
-        if documents is not None:
-            mask = document_mask(tokens, documents)
         for block in self.blocks:
-            x = block(x, tokens, rope, mask, cache, weights_to)
+            x = block(x, view)
         return self.final_norm(x)
 
-    def _shifted_in(
-        self, x: Tensor, tokens: Tensor, positions: Tensor | None, documents: int | None, cache: Cache | None
-    ) -> Tensor:
-        """Embeddings (B, T, C) of `tokens`, each with its shares of those before it in its text or document."""
-        reach, T = len(self.token_shift), tokens.shape[1]
-        if cache is None:
-            earlier, start = F.pad(x, (0, 0, reach, 0)), 0  # (B, reach + T, C)
+    def view(
+        self,
+        tokens: Tensor,
+        positions: Positions | None = None,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        weights_to: list[Tensor] | None = None,
+    ) -> View:
+        """What every layer is told of a pass; arguments as in `hidden`."""
+        document_token = self.config.document_token if mask is None and cache is None else None
+        if document_token is not None:
+            mask = document_mask(tokens, document_token)
+        following: Positions = slice(0, tokens.shape[1])
+        if cache is not None:
+            following, needed = cache.place(tokens)
+            mask = needed if mask is None else mask
+        where = following if positions is None else positions
+        rope = None
+        if self.config.position == "rotary":
+            # (T, 1, D/2), or (B, T, 1, D/2) with positions for each row; the same for all heads
+            rope = self.rope_cos[where].unsqueeze(-2), self.rope_sin[where].unsqueeze(-2)
+        return View(tokens, where, rope, mask, document_token, cache, weights_to)
+
+    def _shifted_in(self, x: Tensor, view: View) -> Tensor:
+        """Embeddings (B, T, C), each with its shares of those before it in its text or document."""
+        reach, T, positions = len(self.token_shift), x.shape[1], view.positions
+        if view.cache is None:
+            earlier = F.pad(x, (0, 0, reach, 0))  # (B, reach + T, C)
         else:
-            earlier, start = torch.cat((self.token_embedding(cache.read(tokens, reach)), x), dim=1), cache.length
-        if positions is None:
-            positions = torch.arange(start, start + T, device=x.device)
-        if documents is not None:  # count from the beginning of the document
-            begins = torch.where(tokens == documents, positions, 0)
+            earlier = torch.cat((self.token_embedding(view.cache.before(view.tokens, reach)), x), dim=1)
+        if isinstance(positions, slice):
+            positions = torch.arange(positions.start, positions.stop, device=x.device)
+        if view.document_token is not None:  # count from the beginning of the document
+            begins = torch.where(view.tokens == view.document_token, positions, 0)
             positions = positions - begins.cummax(dim=-1).values  # (B, T)
         for distance, share in enumerate(self.token_shift, 1):
             there = (positions >= distance).unsqueeze(-1).to(x.dtype)  # (T, 1) or (B, T, 1)
@@ -145,17 +149,6 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Logits (B, T, V) for the token that follows each position; arguments as in `hidden`."""
         return self.head(self.hidden(tokens, positions, mask, cache))
-
-
-def document_mask(tokens: Tensor, document_token: int) -> Tensor:
-    """(B, 1, T, T), True where a position may look: at itself and back to the start of its document.
-
-    A window that crosses documents then teaches the same as each document by itself; what stands in one says nothing
-    about the next, and need not be learned to be ignored.
-    """
-    documents = (tokens == document_token).cumsum(1)  # (B, T)
-    same = documents[:, :, None] == documents[:, None, :]
-    return same.tril()[:, None]
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from linnet.model.config import ModelConfig, flops_per_token, parameter_count
+from linnet.model.config import ModelConfig
+from linnet.model.costs import flops_per_token, parameter_count
 from linnet.plots.figures import LIGHT, Palette, heading, new_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 
 from linnet.console import count_of, count_text, duration_text, size_text
 from linnet.evaluate.counting import verdict
-from linnet.model.config import flops_per_token, parameter_table
+from linnet.model.costs import flops_per_token, parameter_table
 from linnet.report.facts import PageFacts, baselines_of
 from linnet.report.writing import spread
 from linnet.run.rows import number

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
-from linnet.model.config import ModelConfig, parameter_count
+from linnet.model.config import ModelConfig
+from linnet.model.costs import parameter_count
 from linnet.run.folder import Run
 from linnet.run.rows import best_row, number, points, read_rows, whole_evaluations
 from linnet.settings import to_dict

@@ -1,28 +1,25 @@
-"""Text to token ids and back: the room's public names, imported when first used."""
+"""Text to token ids and back: the room's public names."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from linnet.tokenizers.base import SPECIALS, Tokenizer
+from linnet.tokenizers.bpe import BPETokenizer
+from linnet.tokenizers.char import CharTokenizer
+from linnet.tokenizers.loading import load_tokenizer
+from linnet.tokenizers.word import WordTokenizer
 
 if TYPE_CHECKING:
-    from linnet.tokenizers.bpe import BPETokenizer
-    from linnet.tokenizers.char import CharTokenizer
     from linnet.tokenizers.template import ChatTemplate
-    from linnet.tokenizers.word import WordTokenizer
 
 __all__ = ["SPECIALS", "BPETokenizer", "CharTokenizer", "ChatTemplate", "Tokenizer", "WordTokenizer"]
 
-_HOMES = {
-    "BPETokenizer": "linnet.tokenizers.bpe",
-    "CharTokenizer": "linnet.tokenizers.char",
-    "ChatTemplate": "linnet.tokenizers.template",
-    "WordTokenizer": "linnet.tokenizers.word",
-}
+# the one function that knows every class can belong to their common base only here, where all of them are known
+Tokenizer.load = staticmethod(load_tokenizer)
 
 
 def __getattr__(name: str) -> Any:
-    # `regex` and `jinja2` take longer to import than everything else here; `linnet --help` needs neither
-    if name not in _HOMES:
+    if name != "ChatTemplate":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from linnet.tokenizers.template import ChatTemplate  # `jinja2` takes a moment, and most texts are no dialogues
+
+    return ChatTemplate

@@ -3,20 +3,19 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from linnet.errors import UserError
 from linnet.files import write_json
-from linnet.tokenizers.pieces import piece_text
+from linnet.tokenizers.pretokenize import BLOCK, settled
+from linnet.tokenizers.token_table import END_OF_TEXT, SPECIALS, TokenTable
 
-END_OF_TEXT = "<|endoftext|>"
-"""the token that ends a document"""
-
-SPECIALS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
-"""special tokens in the order of their ids; a vocabulary trained here has all five, after its merges"""
+__all__ = ["END_OF_TEXT", "FILE_NAME", "SPECIALS", "Tokenizer", "surrogate_error"]
 
 FILE_NAME = "tokenizer.json"
 
@@ -29,25 +28,29 @@ def surrogate_error(error: UnicodeEncodeError) -> UserError:
     )
 
 
-class Tokenizer(ABC):
+class Tokenizer(TokenTable, ABC):
     """A vocabulary: text -> ids -> bytes -> text.
 
-    The ids are 0 .. vocab_size - 1, special tokens included. A subclass says how text becomes ids and how the
-    vocabulary is written down; everything else follows from the table of each token's bytes.
+    A subclass says how text becomes ids and how the vocabulary is written down; everything else follows from the table
+    of each token's bytes.
 
     Args:
         tokens: each token's bytes, by id; a special token's are those of its own name.
         special_ids: names of the special tokens -> ids.
     Raises:
-        ValueError: a special id is outside the table, or there is no `<|endoftext|>`.
+        ValueError: see `TokenTable`.
     """
 
     AT_LEAST: ClassVar[tuple[int, str]] = 256, "256 bytes"
     """how many ids a learned vocabulary has besides the special tokens, and what they are"""
 
+    load: ClassVar[Callable[[str | Path], "Tokenizer"]]
+    """`Tokenizer.load(path)`: the tokenizer that lies at `path`, of the class that the file says. It is
+    `loading.load_tokenizer`, which knows the subclasses; the room's `__init__.py` puts it here."""
+
     @classmethod
     def check_vocab_size(cls, vocab_size: int) -> None:
-        """Nothing, for a size that a learned vocabulary of this kind can have.
+        """Refuses a size that is too small for a learned vocabulary of this kind.
 
         Raises:
             UserError: no vocabulary of this kind is so small.
@@ -60,38 +63,44 @@ class Tokenizer(ABC):
             )
 
     def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
-        for name, special in special_ids.items():
-            if not 0 <= special < len(tokens) or tokens[special] != name.encode():
-                raise ValueError(f"the special token {name} has the id {special}, which is not its own")
-        if END_OF_TEXT not in special_ids:
-            raise ValueError(f"there is no special token {END_OF_TEXT}")
-        self.special_ids = dict(special_ids)
-        self._tokens = tuple(tokens)
-        # a dict where a list would do: a negative id must be an error, not a token from the other end
-        self._bytes_of = dict(enumerate(self._tokens))
+        super().__init__(tokens, special_ids)
         self._fingerprint = ""
         self.unseen_ids: frozenset[int] = frozenset()
         """Ids of which each stands for, or begins, a character without an id of its own: so many of them in a list
         of ids, so many unseen characters in its text. Empty where bytes are tokens like any others."""
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of ids, special tokens included."""
-        return len(self._tokens)
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, never a special one: `<|end|>` in a text is seven characters like any others.
 
-    @property
-    def end_of_text(self) -> int:
-        """The id of `<|endoftext|>`."""
-        return self.special_ids[END_OF_TEXT]
+        Raises:
+            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
+        """
+        if len(text) > BLOCK:
+            return np.concatenate(list(self.encode_iter((text,)))).tolist()
+        try:
+            return self._ids_of(text).tolist()  # most texts are short, and need not be cut
+        except UnicodeEncodeError as error:
+            raise surrogate_error(error) from None
 
-    @abstractmethod
-    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks.
+    def encode_iter(self, chunks: Iterable[str]) -> Iterator[NDArray[np.uint32]]:
+        """Arrays of ids, uint32, that join to `encode("".join(chunks))`, wherever the text was cut into chunks.
 
         For text too long to hold: memory follows the longest piece (a word), not the text.
 
         Raises:
             UserError: the text holds a lone surrogate, which no UTF-8 can spell.
+        """
+        try:
+            yield from map(self._ids_of, settled(chunks))
+        except UnicodeEncodeError as error:
+            raise surrogate_error(error) from None
+
+    @abstractmethod
+    def _ids_of(self, text: str) -> NDArray[np.uint32]:
+        """The ids of a text that no piece reaches into or out of.
+
+        Raises:
+            UnicodeEncodeError: the text holds a lone surrogate.
         """
 
     def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "Tokenizer":
@@ -108,54 +117,6 @@ class Tokenizer(ABC):
     @abstractmethod
     def document(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: Hugging Face `tokenizers` format, no key of our own."""
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of `text`, never a special one: `<|end|>` in a text is seven characters like any others.
-
-        Raises:
-            UserError: the text holds a lone surrogate, which no UTF-8 can spell.
-        """
-        return list(chain.from_iterable(self.encode_iter((text,))))
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of `ids`, joined; a special token gives the bytes of its name.
-
-        Raises:
-            UserError: an id outside the vocabulary, by its number.
-        """
-        ids = list(ids)
-        try:
-            return b"".join(map(self._bytes_of.__getitem__, ids))
-        except (KeyError, TypeError):
-            return b"".join([self.token_bytes(id) for id in ids])
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; bytes that are not UTF-8 (half a character) become U+FFFD.
-
-        Raises:
-            UserError: an id outside the vocabulary, by its number.
-        """
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def piece(self, id: int) -> str:
-        """The text of one token, a special one's name; bytes that are no whole character as numbers, `<E2 82>`.
-
-        Raises:
-            UserError: the id is outside the vocabulary.
-        """
-        return piece_text(self.token_bytes(id))
-
-    def token_bytes(self, id: int) -> bytes:
-        """The bytes of one token.
-
-        Raises:
-            UserError: the id is outside the vocabulary.
-        """
-        found = self._bytes_of.get(int(id))
-        if found is None:
-            last = self.vocab_size - 1
-            raise UserError(f"token id {int(id)} is not in this vocabulary; its ids are 0 to {last}")
-        return found
 
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of all that decides how this tokenizer works; saving and loading keep it."""
@@ -174,20 +135,6 @@ class Tokenizer(ABC):
         file = path / FILE_NAME if path.is_dir() else path
         write_json(file, self.document())
         return file
-
-    @staticmethod
-    def load(path: str | Path) -> "Tokenizer":
-        """The tokenizer at `path`, of the class that the file says.
-
-        Args:
-            path: a `tokenizer.json`, a tiktoken rank file, or a folder that holds `tokenizer.json`, else GPT-2's
-                `vocab.json` and `merges.txt`.
-        Raises:
-            UserError: no such file, damaged, or of a kind that Linnet does not read.
-        """
-        from linnet.tokenizers.loading import load_tokenizer  # the subclasses import this module
-
-        return load_tokenizer(Path(path))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):

@@ -1,17 +1,28 @@
-"""Byte-level BPE: every text has ids, and every list of ids has bytes."""
+"""Byte-level BPE: every text has ids, and every list of ids has bytes.
+
+To learn a vocabulary, begin with the bytes; make a new token of the pair of neighbours that occurs most often, and go
+on until there are as many as wanted (`Core.learn`). To encode, merge the same pairs in the order in which they were
+learned (`core.merge`). "aaabdaaabac" teaches three merges, as Wikipedia's example does:
+
+    aaabdaaabac -> ZabdZabac   Z = aa
+                -> ZYdZYac     Y = ab
+                -> XdXac       X = ZY
+"""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnet.errors import UserError
 from linnet.settings import shown
 from linnet.tokenizers import hf_json
 from linnet.tokenizers.base import SPECIALS, Tokenizer, surrogate_error
-from linnet.tokenizers.bpe_merge import Merges
-from linnet.tokenizers.bpe_train import Progress, learn_merges
-from linnet.tokenizers.piece_cache import PieceCache
+from linnet.tokenizers.core import Core, Progress
+from linnet.tokenizers.gpt2 import read_gpt2
 from linnet.tokenizers.pretokenize import count_pieces
 
 log = logging.getLogger(__name__)
@@ -45,9 +56,9 @@ class BPETokenizer(Tokenizer):
         missing = [byte for byte in range(256) if bytes([byte]) not in id_of]
         if missing:
             raise ValueError(f"it is not byte-level: {len(missing)} of the 256 bytes have no token")
-        self._byte_ids = [id_of[bytes([byte])] for byte in range(256)]
+        byte_ids = [id_of[bytes([byte])] for byte in range(256)]
         made: list[int] = []
-        ready = set(self._byte_ids)
+        ready = set(byte_ids)
         for left, right in merges:
             if not {left, right} <= ready:
                 raise ValueError(f"merge {len(made) + 1} uses a token that no earlier merge makes")
@@ -57,17 +68,16 @@ class BPETokenizer(Tokenizer):
                 raise ValueError(f"merge {len(made) + 1} makes a token that is {fault}")
             made.append(product)
             ready.add(product)
-        self._merges = Merges(list(merges), made, [len(token) for token in tokens])
-        self._cache = PieceCache(self._ids_of_piece)
+        self._core = Core(byte_ids, merges, made, [len(token) for token in tokens])
 
     @property
     def merges(self) -> list[tuple[int, int]]:
         """The merges as pairs of ids, in order of rank."""
-        return list(self._merges.pairs)
+        return list(self._core.merges)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int = 4096, progress: Progress | None = None) -> "BPETokenizer":
-        """A vocabulary learned from `texts`, the same for any order of them; see `learn_merges` for the rule.
+        """A vocabulary learned from `texts`, the same for any order of them; see `Core.learn` for the rule.
 
         It has fewer than `vocab_size` ids, and a warning is logged, where the text does not hold enough repeated
         pairs. Special tokens that the text spells are learned from as the plain characters they are.
@@ -93,7 +103,7 @@ class BPETokenizer(Tokenizer):
             raise UserError("there is no text to learn a vocabulary from")
         wanted = vocab_size - MIN_VOCAB_SIZE
         try:
-            merges = learn_merges(counts, wanted, progress)
+            merges = Core.learn(counts, wanted, progress)
         except UnicodeEncodeError as error:
             raise surrogate_error(error) from None
         tokens = [bytes([byte]) for byte in range(256)]
@@ -129,28 +139,21 @@ class BPETokenizer(Tokenizer):
         Raises:
             UserError: a file is missing or damaged.
         """
-        from linnet.tokenizers.gpt2 import read_gpt2
-
         try:
             return cls(*read_gpt2(Path(path)))
         except ValueError as error:
             raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {shown(error)}") from None
 
     def _extended(self, added: Sequence[str], special_ids: Mapping[str, int]) -> "BPETokenizer":
-        return type(self)([*self._tokens, *(name.encode() for name in added)], self._merges.pairs, special_ids)
+        return type(self)([*self._tokens, *(name.encode() for name in added)], self._core.merges, special_ids)
 
-    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
-        return self._cache.encode_iter(chunks)
-
-    def _ids_of_piece(self, piece: str) -> tuple[int, ...]:
-        byte_ids = self._byte_ids
-        return tuple(self._merges.apply([byte_ids[byte] for byte in piece.encode("utf-8")]))
+    def _ids_of(self, text: str) -> NDArray[np.uint32]:
+        return self._core.encode(text)
 
     def document(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: Hugging Face `tokenizers` format, no key of our own."""
-        return hf_json.to_document(self._tokens, self._merges.pairs, self.special_ids)
+        return hf_json.to_document(self._tokens, self._core.merges, self.special_ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # without the cache, which may be large
-        return type(self), (self._tokens, self._merges.pairs, self.special_ids)
+        return type(self), (self._tokens, self._core.merges, self.special_ids)

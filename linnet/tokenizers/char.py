@@ -2,9 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnet.errors import UserError
 from linnet.tokenizers.base import SPECIALS, surrogate_error
@@ -16,7 +18,6 @@ from linnet.tokenizers.plain import (
     complete,
     most_frequent,
 )
-from linnet.tokenizers.pretokenize import BLOCK
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +96,7 @@ class CharTokenizer(PlainTokenizer):
             log.warning("%d rare characters have no id of their own", len(wanted) - room)
         return tokenizer
 
-    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
-        ids_of = self._characters.__getitem__
-        try:
-            for chunk in chunks:
-                for start in range(0, len(chunk), BLOCK):
-                    part = chunk[start : start + BLOCK]
-                    if self._ascii_is_bytes and part.isascii():
-                        yield list(part.encode())  # several times faster, and most text
-                    else:
-                        yield list(chain.from_iterable(map(ids_of, part)))
-        except UnicodeEncodeError as error:
-            raise surrogate_error(error) from None
+    def _ids_of(self, text: str) -> NDArray[np.uint32]:
+        if self._ascii_is_bytes and text.isascii():
+            return np.frombuffer(text.encode(), np.uint8).astype(np.uint32)  # many times faster, and most text
+        return self._characters.encode(text)

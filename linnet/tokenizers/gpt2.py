@@ -6,9 +6,9 @@ from pathlib import Path
 
 from linnet.errors import UserError
 from linnet.files import read_json, regular
-from linnet.tokenizers.base import END_OF_TEXT
-from linnet.tokenizers.bpe_merge import Merges
+from linnet.tokenizers.core import merge
 from linnet.tokenizers.hf_json import Vocabulary, table_of
+from linnet.tokenizers.token_table import END_OF_TEXT
 
 _OTHER_RANKS = {100_256: "cl100k_base", 199_998: "o200k_base"}
 """published rank files by their number of tokens. Source: openai/tiktoken, tiktoken_ext/openai_public.py"""
@@ -57,20 +57,20 @@ def _from_ranks(file: Path) -> Vocabulary:
     if len(tokens) in _OTHER_RANKS:
         raise ValueError(f"it is {_OTHER_RANKS[len(tokens)]}, which splits text otherwise than GPT-2")
     id_of = {token: id for id, token in enumerate(tokens)}
-    known = Merges([], [], [])
-    pairs: list[tuple[int, int]] = []
+    ranks: dict[tuple[int, int], int] = {}  # in order of rank, which is their order here
+    made: list[int] = []
     for id, token in enumerate(tokens):
         if len(token) < 2:
             continue
         singles = [bytes([byte]) for byte in token]
         if not all(single in id_of for single in singles):
             raise ValueError(f"token {id} holds a byte that has no token of its own")
-        parts = known.apply_short([id_of[single] for single in singles])
+        parts = merge([id_of[single] for single in singles], ranks, made)
         if len(parts) != 2:
             raise ValueError(f"token {id} is not made of two earlier tokens")
-        known.add((parts[0], parts[1]), id)
-        pairs.append((parts[0], parts[1]))
-    return Vocabulary([*tokens, END_OF_TEXT.encode()], pairs, {END_OF_TEXT: len(tokens)})
+        ranks[parts[0], parts[1]] = len(made)
+        made.append(id)
+    return Vocabulary([*tokens, END_OF_TEXT.encode()], list(ranks), {END_OF_TEXT: len(tokens)})
 
 
 def _read_text(file: Path) -> str:

@@ -12,12 +12,16 @@ from linnet.tokenizers.plain import PlainTokenizer
 from linnet.tokenizers.word import WordTokenizer
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """The tokenizer at `path`; see `Tokenizer.load`.
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer at `path`, of the class that the file says.
 
+    Args:
+        path: a `tokenizer.json`, a tiktoken rank file, or a folder that holds `tokenizer.json`, else GPT-2's
+            `vocab.json` and `merges.txt`.
     Raises:
         UserError: no such file, damaged, or of a kind that Linnet does not read.
     """
+    path = Path(path)
     folder = os.path.isdir(path)  # unlike a Path's, it knows no names that are errors
     file = path / FILE_NAME if folder else path
     if folder and not file.exists() and (path / "vocab.json").exists():

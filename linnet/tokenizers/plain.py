@@ -8,6 +8,7 @@ from linnet.errors import UserError
 from linnet.settings import shown
 from linnet.tokenizers.base import SPECIALS, Tokenizer
 from linnet.tokenizers.hf_json import OPTIONS, file_document, names_of, refuse_what_changes_text, special_ids_of
+from linnet.tokenizers.piece_cache import PackedIds, packed
 from linnet.tokenizers.pretokenize import split
 
 REPLACEMENT = "\ufffd"
@@ -61,9 +62,9 @@ class PlainTokenizer(Tokenizer):
             self.unseen_ids = frozenset({self._id_of[REPLACEMENT]})
         else:
             raise ValueError("it has no ids for characters that it does not know: neither 256 bytes nor U+FFFD")
-        known = {name: (id,) for name, id in self._id_of.items() if len(name) == 1}
+        known = {name: packed((id,)) for name, id in self._id_of.items() if len(name) == 1}
         self._characters = _Characters(known, byte_ids, self._id_of.get(REPLACEMENT, -1))
-        self._ascii_is_bytes = all(self._characters[chr(byte)] == (byte,) for byte in range(128))
+        self._ascii_is_bytes = all(self._characters[chr(byte)] == packed((byte,)) for byte in range(128))
 
     def _find_bytes(self) -> list[int]:
         found = [self._id_of.get(byte_name(byte)) for byte in range(256)]
@@ -121,17 +122,17 @@ class PlainTokenizer(Tokenizer):
         return type(self), (self._names, self.special_ids)
 
 
-class _Characters(dict[str, tuple[int, ...]]):
+class _Characters(PackedIds):
     """Ids of each character; a lookup of any character succeeds."""
 
-    def __init__(self, known: Mapping[str, tuple[int, ...]], byte_ids: list[int], unknown: int) -> None:
+    def __init__(self, known: Mapping[str, bytes], byte_ids: list[int], unknown: int) -> None:
         super().__init__(known)
         self.byte_ids = byte_ids
         self.unknown = unknown
 
-    def __missing__(self, character: str) -> tuple[int, ...]:
+    def __missing__(self, character: str) -> bytes:
         data = character.encode("utf-8")
-        self[character] = tuple(self.byte_ids[byte] for byte in data) if self.byte_ids else (self.unknown,)
+        self[character] = packed([self.byte_ids[byte] for byte in data] if self.byte_ids else (self.unknown,))
         return self[character]
 
 

@@ -14,9 +14,9 @@ _find_pieces = regex.compile(PATTERN).findall
 BLOCK = 1 << 18
 """characters that are split at a time; the pieces do not depend on it"""
 
-LOOKAHEAD = 2
-"""A piece is settled once this many characters after it are known: the first shows that a run has ended, and a lone `'`
-may still become `'re`, `'ve` or `'ll`, which takes a second."""
+_last_border = regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=\s)").search
+"""Finds the last place where a piece must end, whatever stands before and after: no piece goes on after its letters or
+numbers, nor has white space after anything else."""
 
 
 def split(text: str) -> list[str]:
@@ -24,10 +24,10 @@ def split(text: str) -> list[str]:
     return _find_pieces(text)
 
 
-def split_stream(chunks: Iterable[str], block: int = BLOCK) -> Iterator[list[str]]:
-    """Lists of pieces that together are `split("".join(chunks))`, wherever the chunks were cut.
+def settled(chunks: Iterable[str], block: int = BLOCK) -> Iterator[str]:
+    """The text of `chunks` in parts whose pieces together are `split("".join(chunks))`, wherever the chunks were cut.
 
-    Holds one block of text and its pieces, or a few times the longest piece if that is longer.
+    Holds one block of text, or a few times the longest piece if that is longer.
     """
     held: list[str] = []
     size, wanted = 0, block
@@ -37,23 +37,21 @@ def split_stream(chunks: Iterable[str], block: int = BLOCK) -> Iterator[list[str
             held.append(part)
             size += len(part)
             if size >= wanted:
-                pieces, rest = _settled("".join(held))
-                if pieces:
-                    yield pieces
-                held, size = [rest], len(rest)
-                # a piece longer than a block is scanned again only when twice as long: linear, not quadratic
+                text = "".join(held)
+                border = _last_border(text)
+                end = border.start() if border else 0
+                if end:
+                    yield text[:end]
+                held, size = [text[end:]], len(text) - end
+                # a piece longer than a block is looked at again only when twice as long: linear, not quadratic
                 wanted = max(block, 2 * size)
     if size:
-        yield split("".join(held))
+        yield "".join(held)
 
 
-def _settled(text: str) -> tuple[list[str], str]:
-    """The first pieces of `text` that no text after it can change, and the rest of it."""
-    pieces = split(text)
-    end = len(text)
-    while pieces and end > len(text) - LOOKAHEAD:
-        end -= len(pieces.pop())
-    return pieces, text[end:]
+def split_stream(chunks: Iterable[str], block: int = BLOCK) -> Iterator[list[str]]:
+    """Lists of pieces that together are `split("".join(chunks))`, wherever the chunks were cut."""
+    return map(split, settled(chunks, block))
 
 
 def count_pieces(texts: Iterable[str], counts: Counter[str] | None = None) -> Counter[str]:

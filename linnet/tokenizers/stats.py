@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from linnet.tokenizers.base import Tokenizer
 from linnet.tokenizers.pieces import only_unseen, piece_text
 
@@ -33,10 +35,11 @@ def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: in
                 characters.update(chunk)
             yield chunk
 
-    counts: Counter[int] = Counter()
+    counted = np.zeros(tokenizer.vocab_size, np.int64)
     for chunks in documents:
         for ids in tokenizer.encode_iter(measured(chunks)):
-            counts.update(ids)
+            np.add.at(counted, ids, 1)  # unlike bincount, no work over the whole vocabulary for each short document
+    counts = Counter({id: int(counted[id]) for id in np.flatnonzero(counted).tolist()})
     tokens = counts.total()
     lengths: Counter[int] = Counter()
     for id, count in counts.items():

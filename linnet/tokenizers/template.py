@@ -235,7 +235,7 @@ def _encode_own_text(text: str, tokenizer: Tokenizer, answered: bool) -> tuple[l
     names = sorted({*SPECIALS, *tokenizer.special_ids}, key=len, reverse=True)
     for part in re.split("(" + "|".join(map(re.escape, names)) + ")", text):
         if part not in names:
-            ids += tokenizer.encode(part)
+            ids += tokenizer.encode(part) if part else []
             continue
         if part not in tokenizer.special_ids:
             raise UserError(

@@ -2,15 +2,17 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnet.errors import UserError
 from linnet.tokenizers.base import surrogate_error
-from linnet.tokenizers.piece_cache import PieceCache
+from linnet.tokenizers.piece_cache import PieceCache, packed
 from linnet.tokenizers.plain import BYTES_AND_SPECIALS, PlainTokenizer, byte_names, complete, most_frequent
-from linnet.tokenizers.pretokenize import PATTERN, count_pieces
+from linnet.tokenizers.pretokenize import PATTERN, count_pieces, split
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +98,9 @@ class WordTokenizer(PlainTokenizer):
             )
         return tokenizer
 
-    def encode_iter(self, chunks: Iterable[str]) -> Iterator[list[int]]:
-        """Lists of ids that join to `encode("".join(chunks))`, wherever the text was cut into chunks."""
-        return self._cache.encode_iter(chunks)
+    def _ids_of(self, text: str) -> NDArray[np.uint32]:
+        return self._cache.encode(split(text))
 
-    def _ids_of_piece(self, piece: str) -> tuple[int, ...]:
+    def _ids_of_piece(self, piece: str) -> bytes:
         word = self._id_of.get(piece)
-        if word is not None:
-            return (word,)
-        return tuple(chain.from_iterable(map(self._characters.__getitem__, piece)))
+        return packed((word,)) if word is not None else b"".join(map(self._characters.__getitem__, piece))

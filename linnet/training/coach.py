@@ -66,6 +66,12 @@ class Point:
     train_loss: float | None
     """mean of the last line of the log, which may be some steps old"""
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any], train_loss: float | None) -> Point:
+        """The evaluation in a row of metrics.jsonl."""
+        error = row.get("val_standard_error")
+        return cls(row["step"], row["val_loss"], math.nan if error is None else error, train_loss)
+
     @property
     def gap(self) -> float:
         """By how much text is harder that the model did not learn from, in nats per token."""
@@ -77,36 +83,46 @@ class Point:
         return CLEAR_SHARE * self.val_loss if math.isnan(self.error) else ERRORS * self.error
 
 
-class Coach:
-    """Watches evaluations, one after another."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """What a run does against learning by heart."""
 
-    def __init__(
-        self,
-        *,
-        patience: int | None,
-        epochs_per_step: float,
-        vocab_size: int,
-        warmup_steps: int = 0,
-        dropout: float = 0.0,
-        weight_decay: float = 0.0,
-        noise: float = 0.0,
-        counted: float = 0.0,
-    ) -> None:
-        """
-        Args:
-            patience: evaluations without a better one that end the run; None never does.
-            epochs_per_step: the share of the training text that one step reads.
-            vocab_size: a model that knows nothing has the loss ln(vocab_size); the first evaluation is held to that.
-            warmup_steps: steps in which the learning rate still rises.
-            dropout, weight_decay, noise, counted: what the run does against learning by heart.
-        """
-        self.patience = patience
-        self.epochs_per_step = epochs_per_step
-        self.warmup_steps, self.dropout = warmup_steps, dropout
-        self.measures = {"dropout": dropout, "weight decay": weight_decay, "noise": noise}
-        self.measures["counting as a teacher"] = counted
-        blind = math.log(max(vocab_size, 2))
-        self.blind = Point(0, blind, 0.0, blind)
+    dropout: float = 0.0
+    weight_decay: float = 0.0
+    noise: float = 0.0
+    counted: float = 0.0
+    """the weight of counting as a teacher"""
+
+    @property
+    def in_spite(self) -> str:
+        """ " in spite of ..." what is done, where that was not enough; empty where nothing is."""
+        named = {"dropout": self.dropout, "weight decay": self.weight_decay, "noise": self.noise}
+        named["counting as a teacher"] = self.counted
+        taken = [f"{name} {value:g}" for name, value in named.items() if value]
+        if not taken:
+            return ""
+        *others, last = taken
+        return f" in spite of {', '.join(others)} and {last}" if others else f" in spite of {last}"
+
+    @property
+    def cure(self) -> str:
+        """What helps against overfitting, beyond what is done already."""
+        smaller = "More text helps most; else a smaller model"
+        if self.dropout >= MOST_DROPOUT:
+            return smaller
+        return f"{smaller}, or --model.dropout {f'above {self.dropout:g}' if self.dropout else '0.1 or more'}"
+
+
+class History:
+    """What the evaluations of a run come to, one after another.
+
+    Args:
+        epochs_per_step: the share of the training text that one step reads.
+        warmup_steps: steps in which the learning rate still rises.
+    """
+
+    def __init__(self, epochs_per_step: float, warmup_steps: int) -> None:
+        self.epochs_per_step, self.warmup_steps = epochs_per_step, warmup_steps
         self.best: Point | None = None
         """the lowest validation loss"""
         self.clear: Point | None = None
@@ -116,6 +132,61 @@ class Coach:
         """evaluations after the warmup"""
         self.first_gap: float | None = None
         """how much harder new text was before any was read twice, or as nearly as that is known"""
+
+    def epochs(self, now: Point) -> float:
+        """How often the training text has been read."""
+        return now.step * self.epochs_per_step
+
+    def meet(self, now: Point) -> None:
+        """Counts `now`, which is still to be compared with what was before."""
+        self.evaluations += 1
+        self.warm += now.step > self.warmup_steps
+        early = self.epochs(now) <= 1
+        if now.train_loss is not None and (self.first_gap is None or early):
+            self.first_gap = min(max(0.0, now.gap), math.inf if early else HARDER_SHARE * now.val_loss)
+
+    def place(self, now: Point) -> tuple[bool, bool]:
+        """Gives `now` its place; whether it is better than the best before it, and whether it is clear progress."""
+        was_first = self.best is None
+        better = self.best is None or now.val_loss < self.best.val_loss
+        if better:
+            self.best, self.since_best = now, 0
+        else:
+            self.since_best += 1
+        error = 0.0 if math.isnan(now.error) else now.error
+        clearly = self.clear is None or self.warm == 0 or now.val_loss < self.clear.val_loss - error
+        if clearly:
+            self.clear, self.since_clear = now, 0
+        else:
+            self.since_clear += 1
+        return better and not was_first, clearly
+
+    def memorising(self, now: Point) -> bool:
+        """Whether text that was read more than once has become easier than new text, and more so than at the start."""
+        if self.epochs(now) <= 1 or self.first_gap is None:
+            return False
+        return now.gap - self.first_gap > max(now.chance, CLEAR_SHARE * now.val_loss)
+
+
+class Coach:
+    """Watches evaluations, one after another.
+
+    Args:
+        patience: evaluations without a better one that end the run; None never does.
+        epochs_per_step: the share of the training text that one step reads.
+        vocab_size: a model that knows nothing has the loss ln(vocab_size); the first evaluation is held to that.
+        warmup_steps: steps in which the learning rate still rises.
+        measures: what the run does against learning by heart, as the fields of `Measures`.
+    """
+
+    def __init__(
+        self, *, patience: int | None, epochs_per_step: float, vocab_size: int, warmup_steps: int = 0, **measures: float
+    ) -> None:
+        self.patience = patience
+        self.measures = Measures(**measures)
+        self.seen = History(epochs_per_step, warmup_steps)
+        blind = math.log(max(vocab_size, 2))
+        self.blind = Point(0, blind, 0.0, blind)
         self.epochs_said = 0
         self.said: set[str] = set()
         self.train_loss: float | None = None
@@ -132,67 +203,46 @@ class Coach:
             self.train_loss = row["train_loss"]
         if row.get("kind") != "eval":
             return []
-        error = row.get("val_standard_error")
-        return self.evaluated(
-            Point(row["step"], row["val_loss"], math.nan if error is None else error, self.train_loss)
-        )
+        return self.evaluated(Point.of(row, self.train_loss))
 
     def evaluated(self, now: Point) -> list[Advice]:
         """What an evaluation calls for: mostly nothing."""
-        epochs = now.step * self.epochs_per_step
-        self.evaluations += 1
-        self.warm += now.step > self.warmup_steps
-        if now.train_loss is not None and (self.first_gap is None or epochs <= 1):
-            self.first_gap = min(max(0.0, now.gap), math.inf if epochs <= 1 else HARDER_SHARE * now.val_loss)
+        self.seen.meet(now)
+        epochs = self.seen.epochs(now)
         found = [self._learning_rate(now, epochs), self._overfitting(now, epochs)]
-        self._place(now)
+        # what is true of worse evaluations may be said again after a better one
+        better, clearly = self.seen.place(now)
+        if better:
+            self.said.discard("overfitting")
+        if clearly:
+            self.said.discard("progress")
         found += [self._repetition(now, epochs), self._progress(now)]
         return [advice for advice in found if advice is not None]
 
     def ending(self, step: int, stopped_early: bool) -> str | None:
         """Which weights the run leaves behind, where those of its last `step` are not the best."""
-        if self.best is None or self.best.step == step:
+        best = self.seen.best
+        if best is None or best.step == step:
             return None
         how = "stopped early" if stopped_early else "ended"
-        ago = count_of(self.since_best, "evaluation")
+        ago = count_of(self.seen.since_best, "evaluation")
         return (
-            f"{how} at step {step:,}: the best was step {self.best.step:,} with loss {self.best.val_loss:.4f}, {ago} "
+            f"{how} at step {step:,}: the best was step {best.step:,} with loss {best.val_loss:.4f}, {ago} "
             "ago; `eval`, `generate` and `chat` use that one"
         )
-
-    def _place(self, now: Point) -> None:
-        """Counts `now`; what is true of worse evaluations may be said again after a better one."""
-        if self.best is None or now.val_loss < self.best.val_loss:
-            if self.best is not None:
-                self.said.discard("overfitting")
-            self.best, self.since_best = now, 0
-        else:
-            self.since_best += 1
-        error = 0.0 if math.isnan(now.error) else now.error
-        if self.clear is None or self.warm == 0 or now.val_loss < self.clear.val_loss - error:
-            self.clear, self.since_clear = now, 0
-            self.said.discard("progress")
-        else:
-            self.since_clear += 1
-
-    def _memorising(self, now: Point, epochs: float) -> bool:
-        """Whether text that was read more than once has become easier than new text, and more so than at the start."""
-        if epochs <= 1 or self.first_gap is None:
-            return False
-        return now.gap - self.first_gap > max(now.chance, CLEAR_SHARE * now.val_loss)
 
     def _learning_rate(self, now: Point, epochs: float) -> Advice | None:
         """The loss rises as soon as the learning rate has its full height, that of the training text as well.
 
         While it still rises, it is not too high yet; and where the text is learned by heart, it is not to blame.
         """
-        before = self.best or self.blind
-        if not 0 < self.warm <= FIRST or self._memorising(now, epochs):
+        before = self.seen.best or self.blind
+        if not 0 < self.seen.warm <= FIRST or self.seen.memorising(now):
             return None
         large = now.val_loss - before.val_loss > max(now.chance, CLEAR_SHARE * before.val_loss)
         if not large or not _unlearned(before, now, epochs):
             return None
-        what = "a blind guess" if self.best is None else f"step {before.step:,}"
+        what = "a blind guess" if self.seen.best is None else f"step {before.step:,}"
         return self._once(
             "learning-rate",
             f"the loss rises from the start: {now.val_loss:.3f} at step {now.step:,}, after {before.val_loss:.3f} for "
@@ -201,9 +251,9 @@ class Coach:
 
     def _overfitting(self, now: Point, epochs: float) -> Advice | None:
         """New text becomes harder while the training text is learned by heart, maybe since before the first look."""
-        best = self.best
+        best, in_spite, cure = self.seen.best, self.measures.in_spite, self.measures.cure
         rises = now.val_loss - (best or self.blind).val_loss > now.chance
-        memorising = self._memorising(now, epochs)
+        memorising = self.seen.memorising(now)
         # dropout and noise make the training text hard to the end: there it tells that its loss falls and falls
         falls = best is not None and epochs > 1 and _falls(best, now, CLEAR_SHARE)
         if not rises or not (memorising or falls):
@@ -213,9 +263,9 @@ class Coach:
                 return None  # too early to be worse than a blind guess by learning: text of another kind
             return self._once(
                 "overfitting",
-                f"overfitting began before this first evaluation{self._in_spite}: the training text has been read "
+                f"overfitting began before this first evaluation{in_spite}: the training text has been read "
                 f"{epochs:,.0f} times, and the loss is {now.train_loss:.3f} there and {now.val_loss:.3f} on text it "
-                f"has not seen, worse than a blind guess ({self.blind.val_loss:.3f}). {SOONER}. {self._cure}",
+                f"has not seen, worse than a blind guess ({self.blind.val_loss:.3f}). {SOONER}. {cure}",
             )
         there = (
             f"while the training loss goes on falling ({best.train_loss:.3f} to {now.train_loss:.3f})"
@@ -224,15 +274,15 @@ class Coach:
         )
         return self._once(
             "overfitting",
-            f"overfitting has begun{self._in_spite}: since step {best.step:,} the validation loss has risen from "
+            f"overfitting has begun{in_spite}: since step {best.step:,} the validation loss has risen from "
             f"{best.val_loss:.3f} to {now.val_loss:.3f}, {there}. The checkpoint of step {best.step:,} is kept, and is "
-            f"the one that is used. {self._cure}",
+            f"the one that is used. {cure}",
         )
 
     def _repetition(self, now: Point, epochs: float) -> Advice | None:
         """The training text is read again and again, and it shows. Where overfitting was said, that says it all."""
         passed = max((count for count in EPOCHS if epochs >= count), default=0)
-        if passed <= self.epochs_said or not self._memorising(now, epochs) or "overfitting" in self.said:
+        if passed <= self.epochs_said or not self.seen.memorising(now) or "overfitting" in self.said:
             return None
         self.epochs_said = passed
         assert now.train_loss is not None
@@ -240,44 +290,28 @@ class Coach:
         return Advice(
             "repetition",
             f"the training text has been read {epochs:,.0f} times, and the model "
-            f"{'knows much of it' if far else 'begins to learn it'} by heart{self._in_spite}: its loss is "
+            f"{'knows much of it' if far else 'begins to learn it'} by heart{self.measures.in_spite}: its loss is "
             f"{now.train_loss:.3f} there and {now.val_loss:.3f} on text it has not seen. "
-            + (f"{SOONER}. " if far and self.evaluations == 1 else "")
+            + (f"{SOONER}. " if far and self.seen.evaluations == 1 else "")
             + "More text will help more than more steps",
         )
 
     def _progress(self, now: Point) -> Advice | None:
         """Nothing has been gained for half of the patience that can be told from chance."""
         waited = max(2, math.ceil((self.patience or USUAL_PATIENCE) / 2))
-        if self.clear is None or self.since_clear < waited or "overfitting" in self.said:
+        clear, since = self.seen.clear, self.seen.since_clear
+        if clear is None or since < waited or "overfitting" in self.said:
             return None
-        if now.step - self.clear.step < STRETCH * now.step:
+        if now.step - clear.step < STRETCH * now.step:
             return None
         known = not math.isnan(now.error)
         than = f"fallen by more than its standard error ({now.error:.3f}) from" if known else "fallen below"
         ends = "" if self.patience is None else f"; {count_of(self.patience, 'evaluation')} without a better one end it"
         return self._once(
             "progress",
-            f"no clear progress since step {self.clear.step:,}: in {count_of(self.since_clear, 'evaluation')} the "
-            f"validation loss has not {than} {self.clear.val_loss:.3f}. The run may have learned what it can{ends}",
+            f"no clear progress since step {clear.step:,}: in {count_of(since, 'evaluation')} the "
+            f"validation loss has not {than} {clear.val_loss:.3f}. The run may have learned what it can{ends}",
         )
-
-    @property
-    def _in_spite(self) -> str:
-        """What is done against learning by heart, where that was not enough; empty where nothing is."""
-        taken = [f"{name} {value:g}" for name, value in self.measures.items() if value]
-        if not taken:
-            return ""
-        *others, last = taken
-        return f" in spite of {', '.join(others)} and {last}" if others else f" in spite of {last}"
-
-    @property
-    def _cure(self) -> str:
-        """What helps against overfitting, beyond what is done already."""
-        smaller = "More text helps most; else a smaller model"
-        if self.dropout >= MOST_DROPOUT:
-            return smaller
-        return f"{smaller}, or --model.dropout {f'above {self.dropout:g}' if self.dropout else '0.1 or more'}"
 
     def _once(self, topic: str, text: str) -> Advice | None:
         if topic in self.said:

@@ -21,7 +21,8 @@ from linnet.console import count_of, count_text, duration_text, progress
 from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluate.loss import window_sums
-from linnet.model.config import ModelConfig, flops_per_token, parameter_table
+from linnet.model.config import ModelConfig
+from linnet.model.costs import flops_per_token, parameter_table
 from linnet.model.transformer import Transformer
 from linnet.settings import from_dict, read_toml, recipe_path
 from linnet.training.budget import Budget

@@ -12,7 +12,7 @@ from linnet.evaluate.counting import COUNTED_BYTES, caution
 from linnet.evaluation import evaluate_run, worth
 from linnet.files import write_json
 from linnet.lm import LM
-from linnet.model.config import parameter_count
+from linnet.model.costs import parameter_count
 
 if TYPE_CHECKING:
     import torch

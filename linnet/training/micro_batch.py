@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from linnet.console import size_text
 from linnet.errors import UserError
-from linnet.model.config import ModelConfig, training_bytes
+from linnet.model.config import ModelConfig
+from linnet.model.costs import training_bytes
 from linnet.training.recipe import TrainConfig
 
 USABLE_SHARE = 0.8

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from linnet.data.batches import IGNORED, Batches
-from linnet.model.config import head_rows
+from linnet.model.costs import head_rows
 from linnet.training.losses import cross_entropy_in_pieces, cross_entropy_sum
 from linnet.training.objective import Batch, Objective, Sums
 

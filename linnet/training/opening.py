@@ -14,7 +14,7 @@ from linnet import runtime
 from linnet.console import say
 from linnet.errors import UserError
 from linnet.files import sha256, write_json, write_text
-from linnet.model.config import flops_per_token
+from linnet.model.costs import flops_per_token
 from linnet.run import Run
 from linnet.settings import differences, dumps, from_dict, to_dict
 from linnet.training.compilation import will_compile

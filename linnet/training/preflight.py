@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from linnet.console import count_of, count_text, say, size_text
 from linnet.errors import UserError
-from linnet.model.config import ModelConfig, flops_per_token, parameter_count, training_bytes
+from linnet.model.config import ModelConfig
+from linnet.model.costs import flops_per_token, parameter_count, training_bytes
 from linnet.training.micro_batch import WAY_OUT, fitting, same_result, windows
 from linnet.training.recipe import TrainConfig
 

@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.evaluate.source import Content, document_content
+from linnet.evaluation import evenly
 from linnet.generate.chat import chat_prompt
 from linnet.training.copies import Copies, find_copies
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from linnet.lm import LM
 
 Message = Mapping[str, str]
-T = TypeVar("T")
 
 GREETING = "Hello!"
 """asked where no question can be read back from the data"""
@@ -151,7 +151,7 @@ def held_out_beginnings(lm: LM, split: Split, count: int) -> list[str]:
     """Some words of `split` at up to `count` even distances."""
     specials = set(lm.tokenizer.special_ids.values())
     found = []
-    for place in _evenly(range(max(1, len(split.tokens) - BEGINNING_TOKENS)), count):
+    for place in evenly(range(max(1, len(split.tokens) - BEGINNING_TOKENS)), count):
         ids = split.tokens[place : place + BEGINNING_TOKENS].tolist()
         text = lm.tokenizer.decode([token for token in ids if token not in specials]).strip("\ufffd")
         whole_words = re.fullmatch(r"\S*\s+(.*)\s+\S*", text, re.DOTALL)
@@ -183,7 +183,7 @@ def opening_turns(lm: LM, split: Split, count: int) -> list[list[Message]]:
             continue
         if opening and 2 * length <= lm.config.block_size:
             found.setdefault(opening[-1]["content"], opening)
-    return _evenly(list(found.values()), count)
+    return evenly(list(found.values()), count)
 
 
 def _opening(content: Content | None) -> list[Message]:
@@ -196,9 +196,5 @@ def _opening(content: Content | None) -> list[Message]:
 
 def _some_documents(split: Split) -> list[list[int]]:
     """The ids of up to `LOOKED_AT` documents at even distances: sources stand one after another in a split."""
-    chosen = _evenly(range(split.documents), LOOKED_AT)
+    chosen = evenly(range(split.documents), LOOKED_AT)
     return [split.tokens[int(split.offsets[i]) : int(split.offsets[i + 1])].tolist() for i in chosen]
-
-
-def _evenly(items: Sequence[T], count: int) -> list[T]:
-    return [items[place * len(items) // count] for place in range(count)] if len(items) > count else list(items)

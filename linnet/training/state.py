@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.training.objective import Objective, Sums
-from linnet.training.optim import LossScaler, Optimizer
+from linnet.training.optim import Optimizer
+from linnet.training.scaler import LossScaler
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import torch
 from linnet.console import say
 from linnet.data.batches import evaluation_batches
 from linnet.evaluate.loss import window_sums
-from linnet.model.config import parameter_count
+from linnet.model.costs import parameter_count
 from linnet.training import ending, pace
 from linnet.training.opening import Opened
 from linnet.training.pace import Pace, Plan

@@ -32,6 +32,29 @@ def test_an_id_that_does_not_fit_never_wraps(tmp_path):
         writer.write([65_536])
 
 
+@pytest.mark.trap(20)
+@pytest.mark.parametrize("dtype", [np.uint32, np.int64])
+def test_an_array_of_ids_that_do_not_fit_never_wraps(tmp_path, dtype):
+    """Ids come as uint32: one that does not fit two bytes is an error at the latest when it is written."""
+    ids = np.array([1, 65_536], dtype)
+    with (
+        pytest.raises((OverflowError, TypeError)),
+        ShardWriter(tmp_path / "x.bin", token_dtype(65_536), 65_536, PRINT) as writer,
+    ):
+        writer.write(ids)
+
+
+def test_arrays_and_single_values_stand_in_the_order_in_which_they_came(tmp_path):
+    dtype = token_dtype(65_536)
+    with ShardWriter(tmp_path / "x.bin", dtype, 65_536, PRINT) as writer:
+        writer.write(np.array([65_535, 0], np.uint32))
+        writer.write((7,))
+        writer.write(np.zeros(0, np.uint32))
+        writer.write(np.array([300], np.uint16))
+        assert writer.length == 4
+    assert open_shard(tmp_path / "x.bin", dtype, 4, PRINT).tolist() == [65_535, 0, 7, 300]
+
+
 def test_many_values_and_none(tmp_path):
     values = np.arange(700_000) % 251
     with ShardWriter(tmp_path / "many", MASK_DTYPE, 1, PRINT) as writer:

@@ -5,14 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from linnet.__main__ import main
-from linnet.generate import text as text_module
+from linnet.generate.engine import Engine, Row, Token
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate
 
@@ -75,16 +75,15 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C comes after the third token of the first answer."""
-    whole, calls = text_module.generate, []
+    whole, steps = Engine.step, []
 
-    def generate(*args: object, **options: object) -> Iterator[list[int | None]]:
-        calls.append(1)
-        for step, new in enumerate(whole(*args, **options)):
-            if len(calls) == 1 and step == 3:
-                raise KeyboardInterrupt
-            yield new
+    def step(engine: Engine) -> list[tuple[Row, Token]]:
+        steps.append(engine)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return whole(engine)
 
-    monkeypatch.setattr(text_module, "generate", generate)
+    monkeypatch.setattr(Engine, "step", step)
 
 
 def type_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *typed: str | BaseException) -> None:

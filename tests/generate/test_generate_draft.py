@@ -11,9 +11,9 @@ import torch
 
 from linnet.__main__ import main
 from linnet.errors import UserError
-from linnet.generate import text as text_module
 from linnet.generate.alternatives import alternatives
 from linnet.generate.draft import COMMANDS, DraftSession
+from linnet.generate.engine import Engine, Row, Token
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer
 from linnet.verbs import chat as verb
@@ -200,21 +200,20 @@ def test_on_a_terminal_ctrl_c_stops_the_passage_and_the_models_part_has_its_colo
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     typed: Iterator[str | BaseException] = iter(["Once", KeyboardInterrupt(), " upon", "/text", EOFError()])
-    whole, calls = text_module.generate, []
+    whole, steps = Engine.step, []
 
-    def generate(*args: object, **options: object) -> Iterator[list[int | None]]:
-        calls.append(1)
-        for step, new in enumerate(whole(*args, **options)):
-            if len(calls) == 1 and step == 3:
-                raise KeyboardInterrupt
-            yield new
+    def step(engine: Engine) -> list[tuple[Row, Token]]:
+        steps.append(engine)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return whole(engine)
 
     def type_line(_prompt: str = "") -> str:
         if isinstance(line := next(typed), BaseException):
             raise line
         return line
 
-    monkeypatch.setattr(text_module, "generate", generate)
+    monkeypatch.setattr(Engine, "step", step)
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("builtins.input", type_line)
     screen = Terminal()

@@ -7,8 +7,9 @@ from linnet.errors import UserError
 from linnet.generate import engine
 from linnet.generate.cache import StaticCache
 from linnet.generate.context import visible
-from linnet.generate.engine import Chooser, Memory, decode, generate, next_logits, prefill
+from linnet.generate.engine import Engine, Request, Row, next_logits
 from linnet.generate.sampling import Sampling
+from linnet.generate.together import generate
 from linnet.model.transformer import Transformer
 
 GREEDY = Sampling(temperature=0.0, max_new_tokens=26)
@@ -34,6 +35,23 @@ def rows_of(model: Transformer, prompts: list[list[int]], sampling: Sampling, **
     return rows
 
 
+def asked(ids: list[int], sampling: Sampling = GREEDY, **options: object) -> Request:
+    return Request(ids=ids, sampling=sampling, **options)
+
+
+def grown(engine: Engine, *rows: Row) -> list[list[int]]:
+    """The new ids of `rows` when all that grows has ended."""
+    while engine.rows:
+        engine.step()
+    return [row.ids[len(row.request.ids) :] for row in rows]
+
+
+def answer(model: Transformer | Engine, ids: list[int], sampling: Sampling = GREEDY, **options: object) -> list[int]:
+    """What is said to `ids`, alone or by an engine that has nothing else to do."""
+    engine = model if isinstance(model, Engine) else Engine(model)
+    return grown(engine, engine.add(asked(ids, sampling, **options)))[0]
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("chunks", [[6], [5, 1], [1] * 6, [2, 3, 1]], ids=str)
 def test_cached_logits_equal_a_full_pass(make_model, shape: dict, chunks: list[int]):
@@ -43,8 +61,8 @@ def test_cached_logits_equal_a_full_pass(make_model, shape: dict, chunks: list[i
     with torch.inference_mode():
         pieces = []
         for piece in tokens.split(chunks, dim=1):
-            pieces.append(model(piece, cache=cache))
-            cache.advance(piece.shape[1])
+            pieces.append(model(piece, cache=cache.part()))
+            cache.extend(piece.tolist())
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), atol=1e-5, rtol=1e-4)
 
 
@@ -60,62 +78,73 @@ def test_cached_equals_uncached_across_overflow(make_model, shape: dict, system_
     fast = rows_of(model, [prompt], sampling, system_lengths=[system_length])
     assert fast == slow
     assert len(slow[0]) == 26  # the context of 16 overflowed more than once
-    remembering = rows_of(model, [prompt], sampling, system_lengths=[system_length], memory=Memory())
-    assert remembering == slow
+    engine = Engine(model)
+    for known in range(2):  # what the first answer left behind is there for the second
+        assert answer(engine, prompt, sampling, system_length=system_length) == slow[0], known
 
 
 @pytest.mark.trap(25)
 @pytest.mark.parametrize("alone", [True, False])
-def test_logits_after_the_overflow_are_those_of_the_visible_ids(model, monkeypatch, alone: bool):
-    seen: list[torch.Tensor] = []
-    original = Chooser.choose
-
-    def watched(chooser: Chooser, logits: torch.Tensor, members: list[int], step: int) -> list[int]:
-        seen.append(logits)
-        return original(chooser, logits, members, step)
-
-    monkeypatch.setattr(Chooser, "choose", watched)
+def test_logits_after_the_overflow_are_those_of_the_visible_ids(model, alone: bool):
     prompts = [[1, 2, 3]] if alone else [[1, 2, 3], [4]]
-    rows_of(model, prompts, GREEDY)
-    fast, seen = torch.cat(seen), []
-    rows_of(model, prompts, GREEDY, cached=False)
-    torch.testing.assert_close(fast, torch.cat(seen), atol=1e-5, rtol=1e-4)
+    seen: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for cached, logits in seen.items():
+
+        def watched(ids: list[int], now: torch.Tensor, logits: list[torch.Tensor] = logits) -> torch.Tensor:
+            logits.append(now)
+            return now
+
+        engine = Engine(model, len(prompts), cached=cached)
+        grown(engine, *(engine.add(asked(prompt, process=watched)) for prompt in prompts))
+    assert len(seen[True]) == 26 * len(prompts)
+    torch.testing.assert_close(torch.stack(seen[True]), torch.stack(seen[False]), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.trap(25)
-def test_a_second_turn_from_memory_equals_a_fresh_one(model):
-    memory = Memory()
+def test_a_second_turn_by_the_same_engine_equals_a_fresh_one(model):
+    engine, short = Engine(model), Sampling(temperature=0.0, max_new_tokens=4)
     first = [5, 6, 7]
-    said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory)[0]
+    said = answer(engine, first, short)
     for turn in ([9, 10], [11], [12, 13, 14, 15, 16]):  # runs over the context of 16
         first = [*first, *said, *turn]
-        said = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), memory=memory, system_lengths=[2])[
-            0
-        ]
-        fresh = rows_of(model, [first], Sampling(temperature=0.0, max_new_tokens=4), system_lengths=[2], cached=False)[
-            0
-        ]
-        assert said == fresh
+        said = answer(engine, first, short, system_length=2)
+        assert said == rows_of(model, [first], short, system_lengths=[2], cached=False)[0]
     edited = [5, 6, 1, 1, 1]  # the history was changed: only what still agrees is kept
-    remembered = rows_of(model, [edited], GREEDY, memory=memory)
-    assert remembered == rows_of(model, [edited], GREEDY, cached=False)
+    assert answer(engine, edited) == rows_of(model, [edited], GREEDY, cached=False)[0]
 
 
-def test_memory_does_not_read_again_what_it_knows(model, monkeypatch):
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """How many ids of each row every pass of PyTorch has read."""
+    found: list[list[int]] = []
     original = engine.next_logits
 
-    def counted(model: Transformer, tokens: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
-        read.append(tokens.shape[1])
-        return original(model, tokens, *rest, **options)
+    def counted(model: Transformer, pieces: list[list[int]], *rest: object) -> torch.Tensor:
+        found.append([len(piece) for piece in pieces])
+        return original(model, pieces, *rest)
 
     monkeypatch.setattr(engine, "next_logits", counted)
-    memory = Memory()
-    said = rows_of(model, [[5, 6, 7, 8, 9]], Sampling(temperature=0.0, max_new_tokens=3), memory=memory)[0]
-    assert read[0] == 5
+    return found
+
+
+def test_an_engine_does_not_read_again_what_it_knows(model, read):
+    chat = Engine(model)
+    said = answer(chat, [5, 6, 7, 8, 9], Sampling(temperature=0.0, max_new_tokens=3))
+    assert read[0] == [5]
     read.clear()
-    rows_of(model, [[5, 6, 7, 8, 9, *said, 1, 2]], Sampling(temperature=0.0, max_new_tokens=1), memory=memory)
-    assert read == [3]  # the last id said was never read, and the two new ones
+    answer(chat, [5, 6, 7, 8, 9, *said, 1, 2], Sampling(temperature=0.0, max_new_tokens=1))
+    assert read == [[3]]  # the last id said was never read, and the two new ones
+
+
+def test_rows_that_leave_make_no_other_be_read_again(model, read):
+    group = Engine(model, 4)
+    rows = [group.add(asked([row, 2, 3])) for row in range(4)]
+    for row in (rows[1], rows[0]):
+        group.step()
+        group.cancel(row)
+    for _ in range(3):
+        group.step()
+    assert read == [[3] * 4, [1] * 3, *[[1] * 2] * 3]
 
 
 @pytest.mark.trap(26)
@@ -135,14 +164,15 @@ def test_rows_that_end_early_do_not_disturb_the_others(model):
     alone = [rows_of(model, [prompt], GREEDY)[0] for prompt in prompts]
     lengths = [3, 26, 1, 17, 8]
 
-    said = [0] * 5
-
-    def finished(row: int, token: int) -> bool:
-        said[row] += 1
-        return said[row] == lengths[row]
-
-    together = rows_of(model, prompts, GREEDY, finished=finished)
-    assert together == [row[:length] for row, length in zip(alone, lengths, strict=True)]
+    engine = Engine(model, 5)
+    rows = [engine.add(asked(prompt)) for prompt in prompts]
+    while engine.rows:
+        engine.step()
+        for row, length in zip(rows, lengths, strict=True):
+            if row.drawn == length:
+                engine.cancel(row)
+    assert grown(engine, *rows) == [row[:length] for row, length in zip(alone, lengths, strict=True)]
+    assert [row.finished for row in rows] == ["cancelled", "length", "cancelled", "cancelled", "cancelled"]
 
 
 def test_stop_ids_end_a_row_and_are_not_said(model):
@@ -154,16 +184,18 @@ def test_stop_ids_end_a_row_and_are_not_said(model):
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.0, top_k=2, seed=1, max_new_tokens=4)], ids=str)
 def test_a_row_that_is_never_empty_draws_no_stop_id_first_and_any_later(model, sampling):
-    free = rows_of(model, [[1, 2], [1, 2]], GREEDY)
-    stops = set(free[0])  # of the greedy continuation: the first is the likeliest of all
-    ended, begun = rows_of(model, [[1, 2], [1, 2]], sampling, stop_ids=stops, never_empty=[1])
+    free = answer(model, [1, 2])
+    stops = frozenset(free)  # of the greedy continuation: the first is the likeliest of all
+    engine = Engine(model, 2)
+    rows = [engine.add(asked([1, 2], sampling, stop_ids=stops, never_empty=never)) for never in (False, True)]
+    ended, begun = grown(engine, *rows)
     if sampling is GREEDY:
-        logits = next_logits(model, torch.tensor([[1, 2]]))[0].clone()
+        logits = next_logits(model, [[1, 2]])[0].clone()
         logits[sorted(stops)] = -torch.inf
         assert ended == []
         assert begun[0] == logits.argmax().item()
     assert begun
-    assert rows_of(model, [[1, 2]], sampling, stop_ids=stops, never_empty=[0])[0][:1] != free[0][:1]
+    assert answer(model, [1, 2], sampling, stop_ids=stops, never_empty=True)[:1] != free[:1]
 
 
 def test_ids_beyond_the_vocabulary_are_never_chosen(model):
@@ -201,9 +233,10 @@ def test_a_penalty_stops_repetition_but_never_forbids_the_end(model):
     said = rows_of(model, [prompt], strong)[0]
     positive = len(set(said)) == len(said)  # while unseen tokens have logits above those pushed down
     assert positive
-    chooser = Chooser(strong, [prompt], frozenset({stop}), 32)
-    assert chooser.seen is not None
-    assert chooser.seen[0].nonzero()[:, 0].tolist() == [1, 3]
+    (penalty,) = asked(prompt, strong, stop_ids=frozenset({stop})).processes()
+    assert (penalty(prompt, torch.ones(32)) < 1).nonzero()[:, 0].tolist() == [1, 3]
+    assert (penalty([*prompt, 7], torch.ones(32)) < 1).nonzero()[:, 0].tolist() == [1, 3, 7]
+    assert (penalty([1, 9], torch.ones(32)) < 1).nonzero()[:, 0].tolist() == [1, 9]  # after a rewind, and another way
 
 
 def test_modes_are_left_as_they_were_even_between_steps(make_model):
@@ -221,30 +254,49 @@ def test_modes_are_left_as_they_were_even_between_steps(make_model):
     assert training == rows_of(model.eval(), [[1, 2]], GREEDY)
 
 
-def test_prefill_and_decode_are_plain_functions(model):
+def test_a_pass_is_a_plain_function(model):
     cache = StaticCache(2, 16)
-    _, pads = prefill(model, [[1, 2, 3], [4]], cache)
-    assert pads == [0, 2]
-    stepped = decode(model, [5, 6], pads, cache)
-    alone = torch.cat([next_logits(model, torch.tensor([ids])) for ids in ([1, 2, 3, 5], [4, 6])])
+    next_logits(model, [[1, 2, 3], [4]], cache.part())
+    assert cache.ids == [[1, 2, 3], [4]]
+    stepped = next_logits(model, [[5], [6]], cache.part())
+    alone = torch.cat([next_logits(model, [ids]) for ids in ([1, 2, 3, 5], [4, 6])])
     torch.testing.assert_close(stepped, alone, atol=1e-5, rtol=1e-4)
 
 
-def test_a_cache_writes_in_place_and_forgets_rows():
-    cache = StaticCache(3, 8)
+def test_a_cache_writes_in_place_and_copies_rows():
+    cache, tokens = StaticCache(3, 8), torch.zeros(3, 2, dtype=torch.int64)
     keys = torch.arange(6.0).view(3, 1, 2, 1)
-    held, _ = cache.update(0, keys, -keys)
+    part = cache.part()
+    assert part.place(tokens) == (slice(0, 2), None)
+    held, _ = part.update(0, keys, -keys)
     start = held.data_ptr()
-    cache.advance(2)
-    held, values = cache.update(0, keys + 10, keys)
+    cache.extend([[5, 6], [5, 6], [5, 6]])
+    part = cache.part()
+    _, mask = part.place(tokens)
+    assert mask is not None
+    assert mask.tolist() == [[True, True, True, False], [True] * 4]
+    held, values = part.update(0, keys + 10, keys)
     assert held.shape == (3, 1, 4, 1)
     assert held.data_ptr() == start
     assert values[1].flatten().tolist() == [-2.0, -3.0, 2.0, 3.0]
-    cache.advance(2)
-    cache.remove(0)  # the last row takes its place
-    held, _ = cache.update(0, keys[:2], keys[:2])
-    assert held[0, 0, :4, 0].tolist() == [4.0, 5.0, 14.0, 15.0]
+    cache.extend([[7, 8], [7, 8], [7, 9]])
+    cache.copy(2, 0)
+    assert cache.ids == [[5, 6, 7, 9], [5, 6, 7, 8], [5, 6, 7, 9]]
+    assert cache.arrays()[0][0][0, :4, 0].tolist() == [4.0, 5.0, 14.0, 15.0]
     assert cache.n_bytes == 2 * 3 * 8 * 4
+
+
+def test_rows_of_different_lengths_write_and_look_where_each_stands():
+    cache = StaticCache(3, 4)
+    cache.extend([[1], [1, 2, 3]], first=1)
+    part = cache.part(1)
+    positions, mask = part.place(torch.zeros(2, 1, dtype=torch.int64))
+    assert isinstance(positions, torch.Tensor)
+    assert positions.tolist() == [[1], [3]]
+    assert mask is not None
+    assert mask[:, 0, 0].tolist() == [[True, True, False, False], [True] * 4]
+    held, _ = part.update(0, torch.tensor([7.0, 8.0]).view(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+    assert held[:, 0, :, 0].tolist() == [[0, 7, 0, 0], [0, 0, 0, 8]]
 
 
 def test_damaged_weights_and_empty_prompts_are_said_plainly(make_model):
@@ -266,15 +318,16 @@ def test_a_prompt_longer_than_the_context_is_read_as_far_as_visible(model):
 
 
 @pytest.mark.trap(25)
-@pytest.mark.parametrize("ends_by", ["stop id", "finished"])
-def test_a_turn_after_one_that_ended_by_itself_equals_a_fresh_one(model, ends_by: str):
-    memory, first, short = Memory(), [5, 6, 7], Sampling(temperature=0.0, max_new_tokens=8)
-    said = rows_of(model, [first], short)[0]
-    if ends_by == "stop id":
-        options: dict = {"stop_ids": [said[2]]}
-    else:
-        options = {"finished": lambda row, token: token == said[2]}
-    ended = rows_of(model, [first], short, memory=memory, **options)[0]
-    assert len(ended) < len(said)
-    second = [*first, *ended, 9, 2]
-    assert rows_of(model, [second], short, memory=memory) == rows_of(model, [second], short)
+@pytest.mark.parametrize("ends_by", ["stop id", "cancelled"])
+def test_a_turn_after_one_that_ended_early_equals_a_fresh_one(model, ends_by: str):
+    engine, first, short = Engine(model), [5, 6, 7], Sampling(temperature=0.0, max_new_tokens=8)
+    said = answer(model, first, short)
+    row = engine.add(asked(first, short, stop_ids=frozenset([said[2]] if ends_by == "stop id" else [])))
+    while engine.rows:
+        if row.drawn == 2 and ends_by == "cancelled":
+            engine.cancel(row)
+        engine.step()
+    assert row.finished == ("stop" if ends_by == "stop id" else "cancelled")
+    assert row.ids == [*first, *said[:2]]
+    second = [*row.ids, 9, 2]
+    assert answer(engine, second, short) == answer(model, second, short)

@@ -1,5 +1,6 @@
 """Filters on four-entry tables, worked by hand."""
 
+import hashlib
 import math
 
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linnet.errors import UserError
-from linnet.generate.engine import LARGEST_UNIFORM, uniform_streams
 from linnet.generate.sampling import (
+    LARGEST_UNIFORM,
     Sampling,
+    Uniforms,
     choose,
     filtered,
     min_p,
@@ -139,16 +141,26 @@ def test_a_token_that_the_filters_left_is_always_chosen(logits, uniform, k, p, s
 
 def test_pick_draws_with_the_right_frequencies():
     probabilities = [0.1, 0.2, 0.3, 0.4]
-    uniforms = uniform_streams(3, 1, 20_000)[0]
+    stream = Uniforms(3, 0)
+    uniforms = torch.tensor([stream[place] for place in range(20_000)], dtype=torch.float64)
     drawn = pick(logits_of(*probabilities).expand(20_000, 4), uniforms).bincount(minlength=4) / 20_000
     assert drawn.tolist() == pytest.approx(probabilities, abs=0.015)
 
 
-def test_streams_are_independent_of_how_many_there_are_and_how_long():
-    many = uniform_streams(5, 4, 10)
-    assert torch.equal(uniform_streams(5, 2, 6), many[:2, :6])
-    assert len({tuple(row) for row in many.tolist()}) == 4
-    assert not torch.equal(uniform_streams(6, 1, 10), many[:1])
+def test_numbers_of_a_stream_depend_on_their_place_alone():
+    def numbers(seed: int, stream: int) -> list[float]:
+        uniforms = Uniforms(seed, stream)
+        return [uniforms[place] for place in range(100)]
+
+    several = [numbers(5, stream) for stream in range(4)]
+    assert len({tuple(found) for found in several}) == 4
+    assert numbers(6, 0) != several[0]
+    later_first = Uniforms(5, 2)
+    assert [later_first[place] for place in reversed(range(100))] == several[2][::-1]
+    # drawn a few at a time, they are those that are drawn at once
+    digest = hashlib.blake2b(b"5/2", digest_size=8).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+    assert torch.rand(100, generator=generator, dtype=torch.float64).tolist() == several[2]
 
 
 @pytest.mark.parametrize(

@@ -379,3 +379,11 @@ def test_rivals_under_one_per_cent_are_folded_and_tokens_are_shown_as_everywhere
     lines = table_of([Place(chosen, rivals)]).splitlines()
     assert lines == ["token    %   rivals", "<E2 82>  50  ␣bird 30→0  ⏎ 1→0"]
     assert table_of([Place(chosen, rivals)], 24).splitlines()[1:] == ["<E2 82>  50  ␣bird 30→0", "             ⏎ 1→0"]
+
+
+def test_an_answer_that_nobody_read_to_its_end_gives_way_to_the_next(make_session):
+    talk, other = make_session().conversation, make_session().conversation
+    left = talk.stream("Hello")
+    next(left)
+    assert talk.say("And you?") == other.say("And you?")
+    assert list(left) == []

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from linnet.generate import engine, single
 from linnet.generate.cache import StaticCache
-from linnet.generate.engine import prefill
+from linnet.generate.engine import next_logits
+from linnet.generate.sampling import Sampling
 from linnet.generate.single import SingleRow, can_step
+from linnet.generate.together import generate
 
 SHAPES = [
     {},
@@ -29,13 +32,13 @@ def test_each_step_equals_a_full_pass(make_model, monkeypatch, shape: dict, larg
         monkeypatch.setattr(single, "LARGE", 0)
         monkeypatch.setattr(single, "BLAS_ALONE", 0)
     model, ids, cache = make_model(**shape), [3, 1, 4, 1, 5, 9, 2, 6], StaticCache(1, 16)
-    prefill(model, [ids[:2]], cache)
+    next_logits(model, [ids[:2]], cache.part())
     with torch.no_grad():
         row = SingleRow(model)
         for length, token in enumerate(ids[2:], 3):
             stepped = row.step(token, cache)
             torch.testing.assert_close(stepped, model(torch.tensor([ids[:length]]))[:, -1], atol=1e-4, rtol=1e-4)
-    assert cache.length == 8
+    assert cache.ids == [ids]
 
 
 def test_steps_share_the_weights_of_the_model(make_model):
@@ -44,7 +47,7 @@ def test_steps_share_the_weights_of_the_model(make_model):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5)
-        prefill(model, [[1, 2]], cache)
+        next_logits(model, [[1, 2]], cache.part())
         torch.testing.assert_close(row.step(3, cache), model(torch.tensor([[1, 2, 3]]))[:, -1], atol=1e-4, rtol=1e-4)
 
 
@@ -55,5 +58,28 @@ def test_only_float32_on_a_cpu_takes_this_path(make_model, monkeypatch):
         assert not can_step(model)
     assert not can_step(model.bfloat16())
     monkeypatch.setattr(engine, "SingleRow", None)  # would fail if it were called
-    steps = list(engine.generate(model, [[1, 2]], engine.Sampling(temperature=0.0, max_new_tokens=20)))
+    steps = list(generate(model, [[1, 2]], Sampling(temperature=0.0, max_new_tokens=20)))
     assert len(steps) == 20
+
+
+class Adapted(nn.Linear):
+    """A linear layer that adds something of its own to what its weight gives, as one with an adapter does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x.roll(1, dims=-1) @ self.weight.mT
+
+
+@pytest.mark.parametrize("kind", ["layer", "hook"])
+def test_a_model_that_does_more_than_is_known_here_takes_the_ordinary_path(make_model, kind: str):
+    model = make_model()
+    sampling = Sampling(temperature=0.0, max_new_tokens=20)
+    plain = list(generate(model, [[1, 2]], sampling))
+    attention = model.blocks[1].attention
+    if kind == "layer":
+        attention.o_proj.__class__ = Adapted
+    else:
+        attention.o_proj.register_forward_hook(lambda _module, _inputs, y: y.flip(-1))
+    assert not can_step(model)
+    adapted = list(generate(model, [[1, 2]], sampling))
+    assert adapted == list(generate(model, [[1, 2]], sampling, cached=False))
+    assert adapted != plain

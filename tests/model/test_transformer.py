@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from linnet.errors import UserError
 from linnet.model.attention import manual_attention
-from linnet.model.config import ModelConfig, flops_per_token, parameter_count, parameter_table
+from linnet.model.config import ModelConfig
+from linnet.model.costs import flops_per_token, parameter_count, parameter_table
 from linnet.model.layers import apply_rope, rope_tables
 from linnet.model.transformer import Transformer
 from linnet.model.weights import load_weights, weights_of

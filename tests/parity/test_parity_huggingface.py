@@ -14,9 +14,9 @@ pytest.importorskip("transformers", reason="`pip install transformers` brings th
 from parity_huggingface import BLOCK, VOCAB, gpt2, llama, qwen3, same_weights
 
 from linnet.data.batches import IGNORED
-from linnet.generate.engine import generate
 from linnet.generate.sampling import Sampling
-from linnet.model.config import parameter_count
+from linnet.generate.together import generate
+from linnet.model.costs import parameter_count
 from linnet.training.next_token import next_token_loss
 
 MODELS = {

@@ -6,7 +6,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from linnet.insight import Candidate, Prediction
-from linnet.model.config import ModelConfig, parameter_count
+from linnet.model.config import ModelConfig
+from linnet.model.costs import parameter_count
 from linnet.plots.diagram import architecture_diagram, architecture_picture
 from linnet.plots.figures import LIGHT, png
 from linnet.plots.insight import (

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from fake_run import MakeRun, contrast, early_metrics, metrics
 
-from linnet.model.config import ModelConfig, parameter_count
+from linnet.model.config import ModelConfig
+from linnet.model.costs import parameter_count
 from linnet.plots import draw_run
 from linnet.plots.comparison import COLOURS
 from linnet.plots.curves import (

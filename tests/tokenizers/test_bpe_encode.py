@@ -4,6 +4,7 @@ import pickle
 import random
 import tracemalloc
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,9 +12,9 @@ from tokenizer_texts import CORPUS, GOLDEN, TEXTS
 
 from linnet.errors import UserError
 from linnet.tokenizers import BPETokenizer
-from linnet.tokenizers.bpe_merge import LONG
+from linnet.tokenizers.core import LONG, merge
 from linnet.tokenizers.piece_cache import PieceCache
-from linnet.tokenizers.pretokenize import split, split_stream
+from linnet.tokenizers.pretokenize import settled, split, split_stream
 
 
 @st.composite
@@ -47,8 +48,18 @@ def test_pieces_do_not_depend_on_the_cuts(chunks, block):
 @settings(max_examples=100, deadline=None)
 @given(cut_texts())
 def test_ids_do_not_depend_on_the_cuts(tokenizer, chunks):
-    streamed = [id for ids in tokenizer.encode_iter(chunks) for id in ids]
-    assert streamed == tokenizer.encode("".join(chunks))
+    streamed = list(tokenizer.encode_iter(chunks))
+    assert all(ids.dtype == np.uint32 for ids in streamed)
+    assert [id for ids in streamed for id in ids.tolist()] == tokenizer.encode("".join(chunks))
+
+
+def test_a_text_of_many_blocks_has_the_ids_of_its_blocks(tokenizer, monkeypatch):
+    text = " ".join(CORPUS)
+    whole = tokenizer.encode(text)
+    monkeypatch.setattr("linnet.tokenizers.base.BLOCK", 10)
+    monkeypatch.setattr("linnet.tokenizers.base.settled", lambda chunks: settled(chunks, 10))
+    assert len(list(tokenizer.encode_iter([text]))) > 10
+    assert tokenizer.encode(text) == whole
 
 
 @pytest.mark.parametrize("text", ["x'", "x'r", "x'v", "x 'l", "a  ", "a \n", "ab", "1", "!", "'"])
@@ -80,12 +91,16 @@ def test_one_huge_word_in_small_chunks_is_scanned_a_few_times_only(monkeypatch):
 
     scanned = 0
 
-    def counting_split(text):
-        nonlocal scanned
-        scanned += len(text)
-        return split(text)
+    def counting(scan):
+        def counted(text):
+            nonlocal scanned
+            scanned += len(text)
+            return scan(text)
 
-    monkeypatch.setattr(pretokenize, "split", counting_split)
+        return counted
+
+    monkeypatch.setattr(pretokenize, "split", counting(split))
+    monkeypatch.setattr(pretokenize, "_last_border", counting(pretokenize._last_border))
     assert list(split_stream(["a" * 100] * 1_000, block=100)) == [["a" * 100_000]]
     assert scanned < 4 * 100_000
 
@@ -95,14 +110,16 @@ def test_one_huge_word_in_small_chunks_is_scanned_a_few_times_only(monkeypatch):
 def test_the_two_ways_to_merge_agree(tokenizer, text):
     # on unsplit text, so that merges meet in ways that words do not offer
     ids = list(text.encode())
-    assert tokenizer._merges.apply_long(ids) == tokenizer._merges.apply_short(ids)
+    core = tokenizer._core
+    assert core.long.merge(ids) == merge(ids, core.ranks, core.made)
 
 
 @pytest.mark.parametrize("length", [LONG - 1, LONG, LONG + 1, 1_500])
 @pytest.mark.parametrize("unit", ["a", "ab", " ", "the cat's", "क्ष"])
 def test_long_pieces_merge_as_short_ones_do(tokenizer, unit, length):
     ids = list((unit * length).encode())[:length]
-    assert tokenizer._merges.apply(ids) == tokenizer._merges.apply_short(ids)
+    core = tokenizer._core
+    assert core.merged(ids) == merge(ids, core.ranks, core.made)
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, " " * 200_000, "ab" * 100_000, "!" * 200_000], ids=lambda t: t[:2])
@@ -116,7 +133,7 @@ def test_ids_survive_a_full_cache(tokenizer, monkeypatch):
     fresh = pickle.loads(pickle.dumps(tokenizer))
     for text in CORPUS:
         assert fresh.encode(text) == tokenizer.encode(text)
-        assert len(fresh._cache) <= 3
+        assert len(fresh._core.cache) <= 3
 
 
 @pytest.mark.parametrize("letters", [3, 60])
@@ -139,7 +156,7 @@ def test_a_full_cache_takes_the_memory_that_is_its_limit(tokenizer, monkeypatch,
 def test_a_pickled_tokenizer_is_the_same_without_its_cache(tokenizer):
     copy = pickle.loads(pickle.dumps(tokenizer))
     assert copy == tokenizer
-    assert len(copy._cache) == 0
+    assert len(copy._core.cache) == 0
 
 
 def test_half_a_character_becomes_a_replacement_but_its_bytes_are_kept(tokenizer):
@@ -162,7 +179,6 @@ def test_an_id_outside_the_vocabulary_is_named(tokenizer, id):
 
 
 def test_ids_may_come_from_numpy(tokenizer):
-    np = pytest.importorskip("numpy")
     ids = tokenizer.encode("the cat's naïve")
     assert tokenizer.decode(np.array(ids, dtype=np.uint16)) == "the cat's naïve"
 

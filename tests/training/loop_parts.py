@@ -13,9 +13,9 @@ from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken
 from linnet.training.objective import Batch, Objective
-from linnet.training.optim import LossScaler
 from linnet.training.recipe import Config
 from linnet.training.row import Row
+from linnet.training.scaler import LossScaler
 from linnet.training.state import State
 
 MODEL = ModelConfig(vocab_size=32, block_size=8, n_layer=2, n_head=2, n_embd=16)

@@ -10,7 +10,7 @@ from linnet import runtime
 from linnet.__main__ import main
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.errors import UserError
-from linnet.model.config import flops_per_token
+from linnet.model.costs import flops_per_token
 from linnet.run import Run
 from linnet.settings import differences, from_dict, to_dict
 from linnet.training import dial, forecast, little

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from linnet.evaluate.loss import Evaluation
-from linnet.model.config import ModelConfig, training_bytes
+from linnet.model.config import ModelConfig
+from linnet.model.costs import training_bytes
 from linnet.training.display import LiveDisplay
 from linnet.training.preflight import preflight, proportion
 from linnet.training.recipe import TrainConfig

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from linnet.model.config import ModelConfig, training_bytes
+from linnet.model.config import ModelConfig
+from linnet.model.costs import training_bytes
 
 SHAPES = {
     "linnet-tiny": (ModelConfig(vocab_size=1_300, n_layer=2, n_head=4, n_embd=128, mlp_hidden=256, block_size=192), 12),

@@ -2,19 +2,20 @@
 
 import dataclasses
 import gc
-import subprocess
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from loop_parts import MODEL, batch_of, run
 
 from linnet import runtime
 from linnet.errors import UserError
-from linnet.model.config import parameter_count, training_bytes
+from linnet.model.costs import parameter_count, training_bytes
 from linnet.model.transformer import Transformer
 from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
@@ -269,10 +270,16 @@ def test_a_gpu_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert runtime.available_memory(torch.device("cuda")) == 5
 
 
-def test_a_mac_has_left_what_is_free_or_can_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    pages = {"free": 100, "active": 999, "inactive": 20, "speculative": 3, "wired down": 999, "purgeable": 0}
-    told = "Mach Virtual Memory Statistics: (page size of 16384 bytes)\n"
-    told += "".join(f"Pages {name}:   {count}.\n" for name, count in pages.items())
-    answer = subprocess.CompletedProcess(["vm_stat"], 0, stdout=told)
-    monkeypatch.setattr(subprocess, "run", lambda *args, **options: answer)
-    assert runtime._mac_memory() == 123 * 16384
+def test_the_machine_has_left_what_is_free_or_can_be_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=900, free=100, available=123))
+    assert runtime._machine_memory() == 123
+    assert runtime.machine()["memory_bytes"] == 900
+
+
+def test_a_system_that_hides_its_memory_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden() -> None:
+        raise PermissionError("/proc/meminfo")
+
+    monkeypatch.setattr(psutil, "virtual_memory", hidden)
+    assert runtime._machine_memory() is None
+    assert "memory_bytes" not in runtime.machine()

@@ -9,7 +9,8 @@ import pytest
 
 from linnet import runtime
 from linnet.__main__ import main
-from linnet.model.config import ModelConfig, training_bytes
+from linnet.model.config import ModelConfig
+from linnet.model.costs import training_bytes
 from linnet.run import Run
 from linnet.settings import differences, from_dict, parse_flags, read_toml, recipe_names, recipe_path, to_dict
 from linnet.training.recipe import Config

@@ -1,0 +1,102 @@
+"""Writes the documents of one split: tokens, offsets, and the mask where there are dialogues; counts what passes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from linnet.data.readers import Document
+from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, ShardWriter, token_dtype
+from linnet.files import sha256
+from linnet.tokenizers import ChatTemplate, Tokenizer
+
+
+class Counted:
+    """Counts the characters of texts that pass."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+        self.bytes = 0
+
+    def passing(self, chunks: Iterable[str]) -> Iterator[str]:
+        for chunk in chunks:
+            self.characters += len(chunk)
+            self.bytes += len(chunk.encode())
+            yield chunk
+
+
+class SplitWriter:
+    """Writes the documents of one split: tokens, offsets, and the mask when there is a chat template."""
+
+    def __init__(
+        self, folder: Path, name: str, tokenizer: Tokenizer, template: ChatTemplate | None, stack: ExitStack
+    ) -> None:
+        self.name, self.tokenizer, self.template = name, tokenizer, template
+        dtypes = {"bin": token_dtype(tokenizer.vocab_size), "idx": OFFSET_DTYPE}
+        if template is not None:
+            dtypes["mask"] = MASK_DTYPE
+        size, fingerprint = tokenizer.vocab_size, tokenizer.fingerprint()
+        self.shards = {
+            kind: stack.enter_context(ShardWriter(folder / f"{name}.{kind}", dtype, size, fingerprint))
+            for kind, dtype in dtypes.items()
+        }
+        self.shards["idx"].write((0,))
+        self.documents = self.unseen = 0
+        self.is_unseen = np.zeros(size, bool)
+        self.is_unseen[list(tokenizer.unseen_ids)] = True
+        self.counted = Counted()
+        self.source_nats: float | None = 0.0
+
+    def text(self, chunks: Iterable[str], document: Document) -> None:
+        """Appends a text and the end token; all of it is to be learned."""
+        for ids in self.tokenizer.encode_iter(self.counted.passing(chunks)):
+            self._write(ids, np.ones(len(ids), MASK_DTYPE) if "mask" in self.shards else ())
+            self._count_unseen(ids)
+        self._write((self.tokenizer.end_of_text,), (1,))
+        self._end(document)
+
+    def dialogue(self, document: Document) -> None:
+        """Appends a dialogue in the form of the chat template; what the assistant says is to be learned."""
+        assert document.messages is not None
+        assert self.template is not None
+        ids, mask = self.template.encode(document.messages, self.tokenizer)
+        self._write(ids, mask)
+        self._count_unseen(ids)
+        if not ids or ids[-1] != self.tokenizer.end_of_text:
+            self._write((self.tokenizer.end_of_text,), (0,))
+        for message in document.messages:
+            for _ in self.counted.passing((message["content"],)):
+                pass
+        self._end(document)
+
+    def _write(self, ids: Sequence[int] | NDArray[np.uint32], mask: Sequence[int] | NDArray[np.uint8]) -> None:
+        self.shards["bin"].write(ids)
+        if "mask" in self.shards:
+            self.shards["mask"].write(mask)
+
+    def _count_unseen(self, ids: Sequence[int] | NDArray[np.uint32]) -> None:
+        if self.tokenizer.unseen_ids:
+            self.unseen += int(np.count_nonzero(self.is_unseen[np.asarray(ids, np.int64)]))
+
+    def _end(self, document: Document) -> None:
+        self.documents += 1
+        self.shards["idx"].write((self.shards["bin"].length,))
+        if self.source_nats is not None and document.log_probability is not None:
+            self.source_nats -= document.log_probability
+        else:
+            self.source_nats = None
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest says of the split, once its shards are closed."""
+        return {
+            "documents": self.documents,
+            "tokens": self.shards["bin"].length,
+            "bytes": self.counted.bytes,
+            "characters": self.counted.characters,
+            "unseen_characters": self.unseen,
+            "source_nats": self.source_nats,
+            "files": {shard.path.name: sha256(shard.path) for shard in self.shards.values()},
+        }
