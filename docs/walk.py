@@ -118,7 +118,6 @@ CORE = (
 CORE_IMPORTS = {
     "errors": "one exception",
     "settings": "how a message repeats what was given",
-    "console": "a sentence for the user",
     "runtime": "devices",
     "tokenizers.base": "what every vocabulary can do, however it cuts",
     "tokenizers.hf_json": "the file of a vocabulary",

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from linnet import runtime
-from linnet.console import say
 from linnet.errors import UserError
-from linnet.training.micro_batch import WAY_OUT, drops, next_smaller, out_of_memory, same_result, windows
+from linnet.training.micro_batch import WAY_OUT, drops, fewer, out_of_memory
 from linnet.training.objective import Batch, OnPolicy, Source, Totals
 from linnet.training.optim import clip_gradients
 from linnet.training.ranks import ALONE, Ranks
@@ -161,11 +160,9 @@ class Loop:
             # not in the handler: until it is left, the error holds all tensors of the step that failed
             if self.ranks.count > 1:  # the others are in the middle of this step, and wait for its gradients
                 raise UserError(f"out of memory on rank {self.ranks.rank}; {WAY_OUT}. The last checkpoint is whole")
-            self.micro_batch = next_smaller(self.micro_batch, self.config.train.batch_size)
             self.state.optimizer.zero_grad()
             runtime.release_memory(self.state.device)
-            fewer, result = windows(self.micro_batch), same_result(self.config.model)
-            say(f"out of memory: going on with {fewer} at a time; {result}")
+            self.micro_batch = fewer(self.micro_batch, self.config)
 
     def _gradients(self, batch: Batch, can_be_given_up: bool) -> tuple[Totals, Tensor]:
         """Fills all gradients with those of the batch's mean loss, clipped; returns the summed losses and the norm.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from linnet.console import size_text
+from linnet.console import say, size_text
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.costs import training_bytes
-from linnet.training.recipe import TrainConfig
+from linnet.training.recipe import Config, TrainConfig
 
 USABLE_SHARE = 0.8
 """of the available memory; evaluation, the compiler and other programs need some too"""
@@ -66,6 +66,17 @@ def next_smaller(size: int, batch_size: int) -> int:
     if size <= 1:
         raise UserError(f"out of memory with one window at a time; {WAY_OUT}. The last checkpoint is whole")
     return next(smaller for smaller in range(size - 1, 0, -1) if batch_size % smaller == 0)
+
+
+def fewer(size: int, config: Config) -> int:
+    """How many windows at a time a run goes on with that ran out of memory with `size` of them, which is said.
+
+    Raises:
+        UserError: there is nothing below one window.
+    """
+    smaller = next_smaller(size, config.train.batch_size)
+    say(f"out of memory: going on with {windows(smaller)} at a time; {same_result(config.model)}")
+    return smaller
 
 
 def out_of_memory(error: BaseException) -> bool:
