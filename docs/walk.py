@@ -80,7 +80,8 @@ BESIDE = {
         model/config.py model/costs.py training/recipe.py generate/sampling.py""",
     "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
         data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
-        data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py""",
+        data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py
+        data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
         run/model_folder.py run/rows.py data/account.py training/data.py training/lesson.py
         training/opening.py training/checkpoint.py training/log.py training/step_log.py tokenizers/__init__.py

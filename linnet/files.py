@@ -8,7 +8,6 @@ import platform
 import re
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,15 +211,12 @@ def _host() -> str:
 
 def _runs(process: int) -> bool:
     """Whether there is such a process on this machine; in doubt, there is."""
-    if sys.platform == "win32":
-        return True  # there, asking would end it
+    import psutil
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        pass  # another user's, or no number of a process
-    return True
+        return bool(psutil.pid_exists(process))
+    except OverflowError:  # no number of a process
+        return True
 
 
 def _umask() -> int:

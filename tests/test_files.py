@@ -70,7 +70,6 @@ with making_folder(sys.argv[1]) as building:
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there, nobody can ask whether a process runs")
 def test_what_a_killed_process_left_is_swept_by_the_next_one(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", ABANDON, str(tmp_path / "made")], check=False)
     (left,) = tmp_path.iterdir()

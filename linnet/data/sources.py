@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import hashlib
 import json
 import math
 import os
@@ -69,6 +70,8 @@ class Source:
     """what was met before this file was written: where it is a copy"""
     cache: Path | None = None
     """a file for its text, where finding that takes long; it need not exist"""
+    hashes: list[str] = field(default_factory=list, compare=False)
+    """SHA-256 of the file, noted by the first reading from its beginning to its end"""
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[IO[bytes]]:
@@ -92,18 +95,28 @@ class Source:
             UserError: the file cannot be read, is no valid archive, or has changed since it was found.
         """
         with self.opened() as raw:
-            before = 0
+            before, digest = 0, None if self.packed or self.hashes else hashlib.sha256()
             for block in unpacked(raw, self.packed, self.name):
+                if digest is not None:
+                    digest.update(block)
                 if advance:
                     advance(raw.tell() - before)
                     before = raw.tell()
                 yield block
+            if digest is not None:
+                self.hashes.append(digest.hexdigest())
 
     def record(self) -> dict[str, Any]:
-        """What the manifest keeps of it."""
+        """What the manifest keeps of it.
+
+        Raises:
+            UserError: it has changed since it was found.
+        """
         if self.builtin:
             return {"name": self.name, "kind": self.kind}
-        known = {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": sha256(self.path)}
+        known: dict[str, Any] = {"name": self.name, "kind": self.kind, "bytes": self.size}
+        with self.opened():  # which sees to it that the file is still as it was read
+            known["sha256"] = self.hashes[0] if self.hashes else sha256(self.path)
         return known | self.origin
 
 

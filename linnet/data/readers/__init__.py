@@ -12,6 +12,7 @@ from linnet.data import people, personal
 from linnet.data.dialogues import identity_repeats, pair
 from linnet.data.options import DataConfig
 from linnet.data.people import Cast, Utterance
+from linnet.data.readers.kept import Kept
 from linnet.data.readers.reading import Advance, Document, Reading
 from linnet.data.shapes import BY_NAME, PEOPLE
 from linnet.data.tally import Notes, Tally
@@ -45,16 +46,27 @@ class Reader:
         self.casts: dict[Path, Cast] | None = None
         self.memories: dict[Path, dict[str, Any]] = {}
         self.said: set[tuple[str, str]] = set()
+        self.kept = Kept()
 
     def documents(self, advance: Advance | None = None) -> Iterator[Document]:
         """All documents, source after source, then the identity pairs; `advance` hears of bytes read from disk.
 
-        What is noticed is said once, in the first reading.
+        What is noticed is said once, in the first reading. Little text comes from memory after that.
 
         Raises:
             UserError: a source cannot be read, there is no document at all, or people talk and no one of them is named
                 as the assistant.
         """
+        if not self.kept.whole:
+            self.kept = Kept()
+            yield from self.kept.passing(self._read(advance))
+            return
+        yield from self.kept.again()
+        if advance:
+            advance(sum(source.size for source in self.sources))
+
+    def _read(self, advance: Advance | None) -> Iterator[Document]:
+        """All documents, from the sources."""
         self.tally, self.personal = Tally(), {}
         if self.casts is None:
             self.casts = self._casts()
