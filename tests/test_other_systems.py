@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 WITHOUT_POSIX = """
 import asyncio, importlib, multiprocessing, os, pkgutil, runpy, signal, subprocess, sys
-import jinja2, matplotlib.pyplot, numpy, regex, rich.live, safetensors.torch, torch, torch.optim, tyro
+import jinja2, matplotlib.pyplot, numpy, psutil, regex, rich.live, safetensors.torch, torch, torch.optim, tyro
 
 # from here on as on Windows; what stands above is not ours, and asks for the system by itself
 for name in "crypt curses fcntl grp nis pty pwd readline resource spwd syslog termios tty".split():
