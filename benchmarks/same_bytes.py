@@ -5,8 +5,8 @@ Ten short trainings run with the code of each checkout, by the same commands: `l
 commands print must be equal. One run has dropout, whose random numbers may be drawn in another order: it may differ,
 and is only shown. The exit code is 1 when any other run differs, and the figures go to the file that --results names.
 
---speed also measures both checkouts in alternating rounds: the training steps of two recipes, and the tokens that a
-trained model writes. Measure on a machine that does nothing else; `--only --speed` measures without comparing.
+--speed also measures both checkouts, at the same time, in rounds: the training steps of two recipes, and the tokens
+that a trained model writes. Measure on a machine that does nothing else; `--only --speed` measures without comparing.
 """
 
 import argparse
@@ -288,23 +288,31 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def speed(sides: dict[str, Checkout], rounds: int, threads: int) -> dict[str, Any]:
-    """Both checkouts in alternating rounds: tokens per second, and the ratio of each round."""
+    """Both checkouts at the same time, round by round: tokens per second, and the ratio of each round.
+
+    At the same time, because what else happens on a machine then happens to both of them; so each side needs a core for
+    each of its threads.
+    """
     measured: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
     for number in range(rounds):
-        for side in SIDES if number % 2 == 0 else reversed(SIDES):
-            measured[side].append(speeds(sides[side], number, threads))
+        order = SIDES if number % 2 == 0 else SIDES[::-1]
+        with ThreadPoolExecutor(len(SIDES)) as pool:
+            both = pool.map(lambda side, n=number: speeds(sides[side], n, threads), order)  # type: ignore[misc]
+            for side, found in zip(order, both, strict=True):
+                measured[side].append(found)
+        for side in SIDES:
             rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in measured[side][-1].items())
             print(f"round {number + 1} {side}: {rates}", flush=True)
-    found = {}
+    ratios: dict[str, Any] = {}
     for name in measured["old"][0]:
         old, new = ([one[name] for one in measured[side]] for side in SIDES)
         ratio = spread([b / a for a, b in zip(old, new, strict=True)])
-        found[name] = {"old": spread(old), "new": spread(new), "new/old": ratio}
+        ratios[name] = {"old": spread(old), "new": spread(new), "new/old": ratio}
         rates = f"{statistics.median(old):10,.0f} {statistics.median(new):10,.0f} tokens/s"
         print(
             f"{name:36}{rates}  ratio {ratio['median']:.3f} ({ratio['least']:.3f} to {ratio['most']:.3f})", flush=True
         )
-    return found
+    return ratios
 
 
 def main() -> int:

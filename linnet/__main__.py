@@ -12,6 +12,7 @@ from linnet import __version__, runtime
 from linnet.console import replace_what_cannot_be_shown
 from linnet.errors import UserError
 from linnet.settings import shown
+from linnet.training.stop import Interrupted
 
 VERBS = {
     "demo": "from nothing to a conversation, in minutes",
@@ -53,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except UserError as error:
         return _complain(error)
+    except Interrupted as stop:  # while something is trained that a verb needs, such as a base for little text
+        print(f"{stop}; the same command begins again", file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -71,7 +71,10 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def is_asynchronous(device: torch.device) -> bool:
-    """Whether `device` computes while Python goes on, so that reading a number from it is waiting for it."""
+    """Whether `device` computes while Python goes on, and steps are handed over to it without waiting for them.
+
+    Apple's MPS computes so as well, but has never been tried; its steps are waited for.
+    """
     return device.type == "cuda"
 
 

@@ -1,4 +1,4 @@
-"""From sources to a folder of prepared data: survey, tokenizer, encoding. Each reads the sources once, as a stream.
+"""From sources to a folder of prepared data: survey, tokenizer, encoding. Each passes over all documents, as a stream.
 
 The folder appears when everything in it is written and on disk; until then it does not exist, or is the old one.
 """

@@ -36,7 +36,10 @@ def check_format(found: dict[str, Any], path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One `checkpoints/step-NNNNNN` folder: model.safetensors, optimizer.safetensors, state.json, manifest.json."""
+    """One `checkpoints/step-NNNNNN` folder: model.safetensors, optimizer.safetensors, state.json, manifest.json.
+
+    What an objective adds to a model lies beside it, in objective.safetensors.
+    """
 
     path: Path
 

@@ -47,8 +47,7 @@ def restore(checkpoint: Checkpoint, state: State) -> None:
     """
     saved: dict[str, Any] = checkpoint.state()
     load_weights(state.objective.model, checkpoint.tensors("model.safetensors"))
-    if own := state.objective.own_parameters():
-        _load_own(own, checkpoint)
+    _load_own(state.objective.own_parameters(), checkpoint)
     try:
         state.optimizer.load_state_dict(checkpoint.tensors("optimizer.safetensors"))
     except ValueError as error:
@@ -63,7 +62,9 @@ def _load_own(own: Mapping[str, nn.Parameter], checkpoint: Checkpoint) -> None:
     import torch
 
     if not (checkpoint.path / "objective.safetensors").exists():
-        raise UserError(f"{checkpoint.path} holds nothing but a model; its run was trained for something else")
+        if own:
+            raise UserError(f"{checkpoint.path} holds nothing but a model; its run was trained for something else")
+        return
     saved = checkpoint.tensors("objective.safetensors")
     if {name: p.shape for name, p in own.items()} != {name: tensor.shape for name, tensor in saved.items()}:
         raise UserError(f"{checkpoint.path} was trained for something else: it holds {', '.join(sorted(saved))}")

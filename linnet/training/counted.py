@@ -73,7 +73,7 @@ def taught_loss(model: Transformer, x: Tensor, y: Tensor, chances: Tensor, share
 
 
 class Taught(Objective):
-    """The same, a share of which is the cross-entropy to what a teacher finds likely there."""
+    """The cross-entropy to the label, and for a share of it to what a teacher finds likely at that place."""
 
     def __init__(self, model: Transformer, share: float, precision: torch.dtype | None = None) -> None:
         """

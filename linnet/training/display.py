@@ -53,7 +53,8 @@ class Display:
     def early(self, step: int, loss: float | None, text: str | None) -> None:
         """An early look was taken: the loss of a small part of the validation text, and some words."""
         found = "" if loss is None else f"loss about {loss:.2f}"
-        say(f"step {step:,}, an early look: " + ", ".join(part for part in (found, _quoted(text)) if part))
+        if parts := [part for part in (found, _quoted(text)) if part]:
+            say(f"step {step:,}, an early look: " + ", ".join(parts))
 
     def evaluated(
         self, step: int, result: Evaluation, best: bool, train_loss: float | None, share: float = 1.0

@@ -92,17 +92,21 @@ class Looks:
         self.readings_per_step = step_tokens / max(train_tokens, 1)
         self.cheap_from = FORWARD * val_tokens / SHARE / step_tokens
         self.next = FIRST
-        self.passed = mark_before(step * self.readings_per_step)
+        # a look that was too dear before is due as soon as it is not, whether the run was interrupted or not
+        self.passed = mark_before(step * self.readings_per_step) if step >= self.cheap_from else 0.0
+        self.asked = step
+        """the step after which it was last asked whether to look"""
 
     def due(self, step: int, done: float) -> bool:
         """Whether to look after `step` steps, when the share `done` of the run lies behind."""
+        before, self.asked = self.asked, step  # not each step is asked about: a round of several is a unit
         if self.interval is not None:
-            return step % self.interval == 0
+            return step // self.interval > before // self.interval
         mark = mark_before(step * self.readings_per_step)
         if mark > self.passed and step >= self.cheap_from:
             self.passed = mark
             return True
-        return done >= self.next if self.by_time else step % self.tenth == 0
+        return done >= self.next if self.by_time else step // self.tenth > before // self.tenth
 
     def early(self, step: int) -> bool:
         """Whether to look at a small part after `step` steps."""

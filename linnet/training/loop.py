@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linnet import runtime
 from linnet.errors import UserError
-from linnet.training.micro_batch import WAY_OUT, drops, fewer, out_of_memory
+from linnet.training.micro_batch import WAY_OUT, fewer, out_of_memory
 from linnet.training.objective import Batch, OnPolicy, Source, Totals
 from linnet.training.optim import clip_gradients
 from linnet.training.ranks import ALONE, Ranks
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from linnet.training.budget import Budget
     from linnet.training.recipe import Config
     from linnet.training.state import State
+
+
+MOST_EMPTY_ROUNDS = 100
+"""of a source on policy, in a row: then there is nothing to learn"""
 
 
 class GivenUp(BaseException):
@@ -46,20 +50,25 @@ class Feed:
         """
         Args:
             count: samples of a batch of all ranks together.
+        Raises:
+            UserError: they cannot be shared out evenly.
         """
+        if count % ranks.count:
+            raise UserError(f"a batch of {count} samples cannot be shared out evenly among {ranks.count} processes")
         self.source, self.device = source, device
+        self.on_policy = isinstance(source, OnPolicy)
         self.count = count // ranks.count
         self.offset = ranks.rank * self.count
         self.fetched: tuple[int, Batch] | None = None
 
     def fetch(self, first_sample: int) -> None:
         """Makes the batch ready that begins with `first_sample`, unless it is for the model to write."""
-        if isinstance(self.source, Source):
+        if not isinstance(self.source, OnPolicy):
             self.fetched = first_sample, self.source.batch(first_sample + self.offset, self.count).to(self.device)
 
     def take(self, first_sample: int, policy: Transformer) -> Sequence[Batch]:
         """The batches of the updates that begin with `first_sample`: one, or those of a round of `policy`."""
-        if not isinstance(self.source, Source):
+        if isinstance(self.source, OnPolicy):
             found = self.source.round(policy, first_sample + self.offset, self.count)
             return [batch.to(self.device) for batch in found]
         if self.fetched is None or self.fetched[0] != first_sample:
@@ -76,8 +85,8 @@ class Loop:
     number is a pure function of the config and the data. A step that runs out of memory is repeated with fewer samples
     at a time. A step of several micro-batches is given up between two of them when its time is over or `stop` says so:
     nothing has moved since the step before then, and no more rows come. Where the device is asynchronous, a row comes
-    when its step was handed over and the one before is over: the device has work while Python prepares more, and a bad
-    step is noticed no later than one step on.
+    when its step was handed over and the one before is over: the device has work while Python prepares more, a bad step
+    is noticed no later than one step on, and a step that is handed over is no longer given up.
     """
 
     def __init__(
@@ -101,9 +110,21 @@ class Loop:
         """
         position, ahead = self.state.position, runtime.is_asynchronous(self.state.device)
         before: Figures | None = None
+        empty = 0
         while (done := self._done()) < 1:
+            if self.feed.on_policy and before is not None:
+                before.read()  # nothing is sampled from weights that are no good
             figures = Figures(position.step + 1, self.budget.clock, self.state.device)
             batches = self.feed.take(position.samples, self.state.objective.model)
+            if self.feed.on_policy:
+                done = self._done()  # sampling takes time
+                if done >= 1 or self.ranks.agree(self.stop()):
+                    break
+                empty = 0 if batches else empty + 1
+                if empty:
+                    position.samples += self.config.train.batch_size
+                if empty == MOST_EMPTY_ROUNDS:
+                    raise UserError(f"{empty} rounds in a row had no sample to learn from; change what is rewarded")
             for number, batch in enumerate(batches, 1):
                 if number > 1:
                     figures, done = Figures(position.step + 1, self.budget.clock, self.state.device), self._done()
@@ -139,11 +160,11 @@ class Loop:
         scale = lr_scale(position.step, done, schedule, position.warm)
         totals, norm = self._within_memory(batch, can_be_given_up)
         self._update(scale)
-        labels = batch.divisors.get("labels", 0)
+        labels = totals.counts.get("labels", 0)
         position.step += 1
         position.tokens += labels
         position.val_loss = None
-        figures.send(totals, norm)
+        figures.send(totals, norm, self.ranks)
         return Row(position.step, figures, scale, labels, self.micro_batch, whole)
 
     def _within_memory(self, batch: Batch, can_be_given_up: bool) -> tuple[Totals, Tensor]:
@@ -184,9 +205,8 @@ class Loop:
             for number, tensors in enumerate(micro_batches):
                 if number and can_be_given_up and self.ranks.agree(self.budget.left_s() <= 0 or self.stop()):
                     raise GivenUp
-                if drops(self.config.model):
-                    place = self.ranks.rank * len(micro_batches) + number
-                    torch.manual_seed(mixed(self.config.train.seed, state.position.step, place))
+                place = self.ranks.rank * len(micro_batches) + number
+                torch.manual_seed(mixed(self.config.train.seed, state.position.step, place))  # for dropout
                 with self.ranks.no_sync(learn, last=number == len(micro_batches) - 1):
                     sums = learn(**tensors)
                     # ranks are averaged where their gradients meet, and here they are to be added up

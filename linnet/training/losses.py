@@ -5,16 +5,13 @@ Shapes: B batch, T positions, C n_embd.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from linnet.data.batches import IGNORED
-
-if TYPE_CHECKING:
-    pass
 
 
 def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:

@@ -31,6 +31,13 @@ class Batch:
     group: int = 1
     """rows of one sample, side by side: the two answers of a pair, the answers to one prompt. They are never parted."""
 
+    def __post_init__(self) -> None:
+        rows = {name: len(part) for name, part in self.tensors.items()}
+        if len(set(rows.values())) != 1 or min(rows.values()) % self.group:
+            raise ValueError(
+                f"the tensors of a batch have {rows} rows; all need equally many, in groups of {self.group}"
+            )
+
     def to(self, device: torch.device) -> Batch:
         """The batch on `device`. Nothing waits for a copy to CUDA."""
         pinned = device.type == "cuda"
@@ -82,6 +89,7 @@ class Totals:
         Args:
             divisors: what each sum is divided by, of all ranks together.
         """
+        self.counts = dict(divisors)
         self.divisors = {name: max(count, 1) for name, count in divisors.items()}
         self.losses: dict[str, Tensor] = {}
         self.figures: dict[tuple[str, str], Tensor] = {}
@@ -92,6 +100,7 @@ class Totals:
             self.losses[divisor] = self.losses.get(divisor, 0.0) + loss.detach()
         for divisor, named in sums.figures.items():
             for name, figure in named.items():
+                assert all(divisor == other for other, known in self.figures if known == name), f"{name} twice"
                 self.figures[divisor, name] = self.figures.get((divisor, name), 0.0) + figure.detach()
 
     def loss(self, sums: Sums, factor: float) -> Tensor:
@@ -145,8 +154,9 @@ class Objective(nn.Module):
         return next(self.model.parameters()).device
 
     def own_parameters(self) -> dict[str, nn.Parameter]:
-        """What a subclass adds to the model, by name."""
-        return {name: p for name, p in self.named_parameters() if not name.startswith("model.")}
+        """What a subclass adds to the model and trains, by name; a frozen reference is no part of it."""
+        own = {name: p for name, p in self.named_parameters() if not name.startswith("model.")}
+        return {name: parameter for name, parameter in own.items() if parameter.requires_grad}
 
     def _cast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:

@@ -142,7 +142,9 @@ class Optimizer:
         self.config = config
         self.step_count = 0
         self.state: dict[str, Tensor] = {}
-        named = {name.removeprefix("model."): p for name, p in module.named_parameters() if p.requires_grad}
+        trained = [(name.removeprefix("model."), p) for name, p in module.named_parameters() if p.requires_grad]
+        named = dict(trained)
+        assert len(named) == len(trained), "an objective gives something of its own the name of a model's parameter"
         matrices = [n for n, p in named.items() if config.kind == "muon" and _is_block_matrix(n, p)]
         self.parameters: dict[str, Tensor] = dict(named)
         shapes: dict[torch.Size, list[str]] = defaultdict(list)

@@ -64,7 +64,8 @@ def train(
         began: when the time began that `max_minutes` counts, by `time.monotonic`; None is now.
         after_s: seconds of that time which the caller needs afterwards.
         always: whether some steps are taken even where not one fits into the time, so that there is a model.
-        stop: asks the run to stop, as a signal does; the caller may raise it from another thread.
+        stop: asks the run to stop, as a signal does; the caller may raise it from another thread. It is heard from the
+            first step on.
 
     Raises:
         UserError: data and config do not fit each other or the run, or the time, or something cannot be read or
@@ -75,7 +76,11 @@ def train(
     training = Training(config, Path(data), Path(run), command, ancestor, notes, began, after_s, always=always)
     training.spoken = spoken
     with make_display() as display, listening(stop, lambda: training.compiling, display.tell):
-        training.train(stop, display)
+        try:
+            training.train(stop, display)
+        except Interrupted:
+            stop.clear()  # it has been heard: with the same flag the same call goes on
+            raise
     return training.run
 
 
@@ -189,8 +194,13 @@ class Training:
         self.state.objective.train()
         if position.step == 0:
             watch.early(display)
-        for row in Loop(self.state, self.lesson.source, self.timing.used, self.budget, lambda: stop.asked):
+        used = self.timing.used
+        micro_batch = used.train.micro_batch
+        for row in Loop(self.state, self.lesson.source, used, self.budget, lambda: stop.asked):
             watch.record(row, display)
+            if row.micro_batch < micro_batch:  # memory has run out: a run that goes on is to be divided in the same way
+                micro_batch = row.micro_batch
+                self.opened.choose(micro_batch=micro_batch)
             if not row.whole:
                 continue
             done = self.budget.done(position.step)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -20,6 +23,10 @@ class Ranks:
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks."""
         return dict(numbers)
+
+    def added(self, sums: Tensor) -> Tensor:
+        """`sums`, added up over all ranks. Nothing waits for them on a device that is asynchronous."""
+        return sums
 
     def agree(self, value: T) -> T:
         """What the first rank says, on every rank: clocks and requests to stop differ, and a step is taken by all."""
@@ -42,36 +49,43 @@ ALONE = Ranks()
 
 
 class Processes(Ranks):
-    """The processes of a group that `torch.distributed` has set up. Sums are made on the CPU, by gloo."""
+    """The processes that `torch.distributed` has set up. They agree on the CPU, by gloo, whatever gradients take."""
 
     def __init__(self) -> None:
         import torch.distributed as distributed
 
         self.distributed = distributed
         self.count, self.rank = distributed.get_world_size(), distributed.get_rank()
+        self.group = distributed.new_group(backend="gloo")
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks; every rank names the same ones in the same order."""
         import torch
 
         added = torch.tensor(list(numbers.values()), dtype=torch.int64)
-        self.distributed.all_reduce(added)
+        self.distributed.all_reduce(added, group=self.group)
         return dict(zip(numbers, added.tolist(), strict=True))
+
+    def added(self, sums: Tensor) -> Tensor:
+        """`sums`, added up over all ranks, by the backend of their device."""
+        found = sums.clone()
+        self.distributed.all_reduce(found, group=self.group if found.device.type == "cpu" else None)
+        return found
 
     def agree(self, value: T) -> T:
         """What the first rank says."""
         told = [value]
-        self.distributed.broadcast_object_list(told)
+        self.distributed.broadcast_object_list(told, group=self.group)
         return told[0]
 
     def first(self, work: Callable[[], T]) -> T:
         """What `work` returns on the first rank, or the error that it raises there."""
         result: Any = None
-        error: Exception | None = None
+        error: BaseException | None = None
         if self.rank == 0:
             try:
                 result = work()
-            except Exception as raised:  # the others would wait for an answer for ever
+            except BaseException as raised:  # a request to stop, too: the others would wait for an answer for ever
                 error = raised
         result, error = self.agree((result, error))
         if error is not None:

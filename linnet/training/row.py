@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from linnet.errors import UserError
+from linnet.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from linnet.training.objective import Totals
@@ -50,9 +51,10 @@ class Figures:
         if self.events:
             self.events[0].record()
 
-    def send(self, totals: Totals, norm: Tensor) -> None:
-        """Ends the measurement and starts the figures on their way; `norm` is a scalar."""
-        sums = torch.stack((*totals.losses.values(), *totals.figures.values(), norm))
+    def send(self, totals: Totals, norm: Tensor, ranks: Ranks = ALONE) -> None:
+        """Ends the measurement and starts the figures on their way: the sums of all ranks, and the norm, a scalar."""
+        sums = ranks.added(torch.stack((*totals.losses.values(), *totals.figures.values())))
+        sums = torch.cat((sums, norm.reshape(1)))
         self.losses = [totals.divisors[divisor] for divisor in totals.losses]
         self.others = {name: totals.divisors[divisor] for divisor, name in totals.figures}
         self.sums = torch.empty(len(sums), pin_memory=sums.is_cuda)
@@ -91,7 +93,7 @@ class Row:
     figures: Figures
     lr_scale: float
     labels: int
-    """learned from in this step, on this rank"""
+    """learned from in this step, on all ranks"""
     micro_batch: int
     """samples in one forward pass"""
     whole: bool = True

@@ -30,6 +30,10 @@ class Stop:
         """Asks for a stop after the last whole step."""
         self.number = self.number or number
 
+    def clear(self) -> None:
+        """Lowers the flag again."""
+        self.number = 0
+
     @property
     def asked(self) -> bool:
         """Whether somebody has asked."""

@@ -82,7 +82,6 @@ class Watch:
         last = started + self.looks.writing_s
         if self.sampler.tokens and (sample := self.sampler.short(self.lm, lambda: self.budget.clock() >= last)):
             row["sample"] = sample
-        self.lm.model.train()
         self.looks.early_took(self.budget.clock() - started)
         position.elapsed_s = self.budget.elapsed_s()
         self.log.write(row | {"elapsed_s": round(position.elapsed_s, 3)})
@@ -95,6 +94,7 @@ class Watch:
             UserError: the loss is not a finite number; these weights must not take the place of good ones.
         """
         if self.val is None:
+            self.looks.took(0.0, self.budget, self.budget.done(self.state.position.step))
             return
         started, position = self.budget.clock(), self.state.position
         result, share = self._scored(self.val)
@@ -118,7 +118,6 @@ class Watch:
         if self.sampler.tokens and (sample := self.sampler.write(self.lm, self.budget.look_is_over)):
             self.log.write_sample({"step": position.step, **sample})
             display.sample(sample["text"])
-        self.lm.model.train()
         took = self.budget.clock() - started
         self.budget.keep_for_look(took)
         self.looks.took(took, self.budget, self.budget.done(position.step))

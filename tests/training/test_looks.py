@@ -47,6 +47,22 @@ def test_a_run_that_goes_on_does_not_look_again_for_a_mark_that_it_has_passed() 
     assert looked(looks, 25)[:1] == [20]
 
 
+@pytest.mark.parametrize("resumed", range(1, 45))
+def test_a_run_that_goes_on_looks_when_it_would_have_looked(resumed: int) -> None:
+    """Also at a mark whose look was too dear when the run came to it."""
+    settings = TrainConfig(steps=1000, max_minutes=5)
+    straight = looked(Looks(settings, 1000, 600, 100, step=0), 60)
+    again = Looks(settings, 1000, 600, 100, step=resumed)
+    assert [step for step in range(resumed + 1, 61) if again.due(step, 0.0)] == [s for s in straight if s > resumed]
+
+
+def test_where_not_each_step_is_asked_about_no_look_is_left_out() -> None:
+    """Rounds of three steps, and looks after every ten."""
+    for settings in (TrainConfig(steps=100), TrainConfig(steps=400, eval_interval=10)):
+        looks = Looks(settings, 10**6, 10, 10, step=0)
+        assert [step for step in range(3, 61, 3) if looks.due(step, 0.0)] == [12, 21, 30, 42, 51, 60]
+
+
 def test_early_looks_and_first_lines_lie_ever_further_apart() -> None:
     assert [step for step in range(3001) if early_place(step) is not None] == [0, 1, 3, 10, 30, 100, 300, 1000, 3000]
     assert [early_place(step) for step in (0, 1, 3, 10, 30)] == [0, 1, 2, 3, 4]

@@ -23,7 +23,7 @@ from linnet.run import Run
 from linnet.training.budget import Budget
 from linnet.training.checkpoint import restore, save
 from linnet.training.loop import Loop, mixed
-from linnet.training.next_token import NextToken
+from linnet.training.next_token import NextToken, next_token_loss
 from linnet.training.objective import Batch, Objective, Sums
 from linnet.training.optim import Optimizer
 from linnet.training.ranks import ALONE, Processes, Ranks
@@ -116,6 +116,13 @@ def test_micro_batches_keep_pairs_together_and_share_both_divisors(micro: int) -
     assert [piece["ids"].tolist() for piece in pieces] == [list(pair) for pair in Pairs.prefers]
 
 
+def test_a_batch_whose_tensors_do_not_fit_each_other_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="all need equally many, in groups of 2"):
+        Batch({"ids": torch.zeros(4), "reward": torch.zeros(2)}, {"pairs": 2}, group=2)
+    with pytest.raises(ValueError, match="in groups of 2"):
+        Batch({"ids": torch.zeros(3)}, {"pairs": 1}, group=2)
+
+
 # rounds on policy
 
 
@@ -198,8 +205,50 @@ def test_a_round_is_not_given_up_between_its_updates() -> None:
         return state.position.step >= 1
 
     rows = list(Loop(state, Sampled(), config, Budget(config, state.position, clock=lambda: 0.0), stop))  # type: ignore[arg-type]
-    assert [row.step for row in rows] == [1, 2]  # given up in the first update of the second round
-    assert len(asked) == 3 + 1
+    assert [row.step for row in rows] == [1, 2]  # the second round was sampled, and not begun
+    assert len(asked) == 1 + 3 + 1  # when a round was sampled, and between the micro-batches of its first update
+
+
+def test_a_source_on_policy_that_has_batches_of_prompts_as_well_is_still_on_policy() -> None:
+    class WithPrompts(Sampled):
+        def batch(self, first_sample: int, count: int) -> Batch:
+            raise AssertionError("its batches are for itself")
+
+    rows = list(loop(state_of(Ratio(Table())), WithPrompts(), settings(steps=2, batch_size=4)))
+    assert [row.whole for row in rows] == [False, True]
+
+
+def test_rounds_without_a_sample_are_passed_over_and_end_the_run_when_nothing_else_comes() -> None:
+    class Seldom(Sampled):
+        def round(self, policy: Table, first_sample: int, count: int) -> Sequence[Batch]:
+            found = super().round(policy, first_sample, count)
+            return found if first_sample % 12 == 0 else []
+
+    source, state = Seldom(), state_of(Ratio(Table()))
+    assert [row.step for row in loop(state, source, settings(steps=4, batch_size=4))] == [1, 2, 3, 4]
+    assert [first for first, _ in source.asked] == [0, 4, 8, 12]
+
+    class Never(Sampled):
+        def round(self, policy: Table, first_sample: int, count: int) -> Sequence[Batch]:
+            return []
+
+    with pytest.raises(UserError, match="100 rounds in a row had no sample"):
+        list(loop(state_of(Ratio(Table())), Never(), settings(steps=4, batch_size=4)))
+
+
+def test_a_round_whose_time_is_over_when_it_is_sampled_is_not_learned_from() -> None:
+    now = [0.0]
+
+    class Slow(Sampled):
+        def round(self, policy: Table, first_sample: int, count: int) -> Sequence[Batch]:
+            now[0] += 40.0
+            return super().round(policy, first_sample, count)
+
+    config = settings(steps=99, batch_size=4)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, max_minutes=1.0))
+    state = state_of(Ratio(Table()))
+    rows = list(Loop(state, Slow(), config, Budget(config, state.position, clock=lambda: now[0])))  # type: ignore[arg-type]
+    assert [row.step for row in rows] == [1, 2]
 
 
 # what an objective adds to a model, and what does not learn
@@ -233,6 +282,34 @@ def test_what_an_objective_adds_is_saved_beside_the_model_and_comes_back(tmp_pat
     save(Run(tmp_path / "plain"), State.new(NextToken(Transformer(MODEL)), config.optim))
     with pytest.raises(UserError, match="holds nothing but a model"):
         restore(Run(tmp_path / "plain").checkpoint("last"), other)
+    with pytest.raises(UserError, match=r"trained for something else: it holds value_head\.bias"):
+        restore(checkpoint, State.new(NextToken(Transformer(MODEL)), config.optim))
+
+
+def test_a_frozen_reference_is_not_saved_with_each_checkpoint(tmp_path: Path) -> None:
+    class WithReference(NextToken):
+        def __init__(self, model: Transformer) -> None:
+            super().__init__(model)
+            self.reference = Transformer(MODEL).requires_grad_(False)
+
+    run = Run(tmp_path / "run")
+    save(run, State.new(WithReference(Transformer(MODEL)), OptimConfig()))
+    assert not (run.checkpoint("last").path / "objective.safetensors").exists()
+
+
+def test_a_head_with_an_adapter_takes_part_however_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Adapted(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model = Transformer(dataclasses.replace(MODEL, init="gpt2"))
+    model.lm_head.__class__ = Adapted
+    x, y = RaggedBatches().batch(0, 4).tensors.values()
+    losses = []
+    for rows in (1 << 30, 3):
+        monkeypatch.setattr("linnet.training.next_token.head_rows", lambda vocab_size, rows=rows, **_: rows)
+        losses.append(next_token_loss(model, x, y).item())
+    assert losses[0] == losses[1]
 
 
 def test_frozen_parameters_have_no_state_and_stay() -> None:
@@ -265,7 +342,8 @@ def one_of_two(rank: int, folder: Path) -> None:
     state = State.new(NextToken(Transformer(MODEL)), config.optim)
     state.learn = DistributedDataParallel(state.objective)
     ranks = Processes()
-    norms = [row.grad_norm for row in loop(state, RaggedBatches(), config, ranks)]
+    rows = list(loop(state, RaggedBatches(), config, ranks))
+    norms = [(row.grad_norm, row.loss, row.labels) for row in rows]
     assert ranks.sum({"labels": rank + 1, "pairs": 10}) == {"labels": 3, "pairs": 20}
     assert ranks.agree(f"said by {rank}") == "said by 0"
     assert ranks.first(lambda: rank + 40) == 40
@@ -281,10 +359,12 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_of_two, (tmp_path,), nprocs=2)  # type: ignore[no-untyped-call]
     torch.manual_seed(0)
     state = State.new(NextToken(Transformer(MODEL)), OptimConfig())
-    norms = [row.grad_norm for row in loop(state, RaggedBatches(), small(micro_batch_size=1))]
+    rows = list(loop(state, RaggedBatches(), small(micro_batch_size=1)))
     for rank in (0, 1):
         weights, of_rank = torch.load(tmp_path / f"rank-{rank}", weights_only=True)
-        assert of_rank == pytest.approx(norms, rel=1e-4)
+        for (norm, loss, labels), row in zip(of_rank, rows, strict=True):
+            assert (norm, loss) == (pytest.approx(row.grad_norm, rel=1e-4), pytest.approx(row.loss, rel=1e-4))
+            assert labels == row.labels
         for name, parameter in state.objective.model.named_parameters():
             torch.testing.assert_close(weights[name], parameter.detach(), rtol=1e-3, atol=1e-4)
 
@@ -297,6 +377,8 @@ def test_with_several_ranks_memory_that_runs_out_ends_the_run() -> None:
         def sums(self, x: Tensor, y: Tensor) -> Sums:
             raise MemoryError
 
+    with pytest.raises(UserError, match="7 samples cannot be shared out evenly among 2 processes"):
+        loop(State.new(Full(Transformer(MODEL)), OptimConfig()), RaggedBatches(), small(batch_size=7), Two())
     state = State.new(Full(Transformer(MODEL)), OptimConfig())
     with pytest.raises(UserError, match=r"out of memory on rank 0; .*smaller recipe.*last checkpoint is whole"):
         list(loop(state, RaggedBatches(), small(), Two()))

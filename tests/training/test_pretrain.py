@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -342,7 +343,35 @@ def test_a_run_in_a_thread_is_stopped_by_the_flag_that_its_caller_holds(story_da
     assert not thread.is_alive()
     assert "everything is saved" in str(ended[0])
     run = Run.open(tmp_path / "run")
-    assert run.checkpoint("last").step == read_rows(run.metrics_file)[-1]["step"]
+    step = run.checkpoint("last").step
+    assert step == read_rows(run.metrics_file)[-1]["step"]
+    assert not stop.asked  # it was heard: the same call, with the same flag, goes on
+    linnet.train(config(steps=step + 3, log_interval=1), data=str(story_data), run=tmp_path / "run", stop=stop)
+    assert run.checkpoint("last").step == step + 3
+
+
+def test_a_run_that_ran_out_of_memory_goes_on_with_as_many_windows_at_a_time(
+    story_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout another division would draw other numbers."""
+    from linnet.training import next_token
+
+    real, sizes = next_token.next_token_loss, []
+
+    def with_room_for_two(model: Any, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        sizes.append(len(x))
+        if len(x) > 2:
+            raise MemoryError
+        return real(model, x, *rest)
+
+    monkeypatch.setattr(next_token, "next_token_loss", with_room_for_two)
+    straight = train(config(), story_data, tmp_path / "straight")
+    interrupted_after(3, config(), story_data, tmp_path / "resumed")
+    sizes.clear()
+    resumed = train(config(), story_data, tmp_path / "resumed")
+    assert set(sizes) == {2}
+    assert resumed.manifest()["choices"]["micro_batch"] == 2
+    assert same(weights(straight), weights(resumed))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])

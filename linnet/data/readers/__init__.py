@@ -32,7 +32,7 @@ class Reader:
     """Reads the documents of sources, the same each time.
 
     Attributes:
-        tally: what the last reading met.
+        tally: what the last reading from the sources met.
         personal: phone numbers and mail addresses in the dialogues of the last reading, by source.
         repeats: how many times the last reading gave each identity pair.
     """
@@ -57,6 +57,9 @@ class Reader:
             UserError: a source cannot be read, there is no document at all, or people talk and no one of them is named
                 as the assistant.
         """
+        if self.kept.given_up:
+            yield from self._read(advance)
+            return
         if not self.kept.whole:
             self.kept = Kept()
             yield from self.kept.passing(self._read(advance))

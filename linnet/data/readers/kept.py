@@ -8,6 +8,9 @@ from linnet.data.readers.reading import Document
 MOST_CHARACTERS = 4_000_000
 """of text that is kept; of more, nothing is: it is read again each time, in constant memory"""
 
+DOCUMENT = 250
+"""characters that a document counts besides its own: the room that its objects take"""
+
 
 class Kept:
     """The documents of a first reading, once it is over; they come again as they were."""
@@ -52,6 +55,7 @@ class Kept:
             self._give_up()
 
     def _note(self, document: Document, chunks: list[str]) -> None:
+        self._count(DOCUMENT)
         if not self.given_up:
             self.documents.append((document, chunks))
 
