@@ -95,15 +95,14 @@ class Source:
             UserError: the file cannot be read, is no valid archive, or has changed since it was found.
         """
         with self.opened() as raw:
-            before, digest = 0, None if self.packed or self.hashes else hashlib.sha256()
+            before, digest = 0, hashlib.sha256()
             for block in unpacked(raw, self.packed, self.name):
-                if digest is not None:
-                    digest.update(block)
+                digest.update(block)
                 if advance:
                     advance(raw.tell() - before)
                     before = raw.tell()
                 yield block
-            if digest is not None:
+            if not self.packed:
                 self.hashes.append(digest.hexdigest())
 
     def record(self) -> dict[str, Any]:
@@ -114,10 +113,9 @@ class Source:
         """
         if self.builtin:
             return {"name": self.name, "kind": self.kind}
-        known: dict[str, Any] = {"name": self.name, "kind": self.kind, "bytes": self.size}
         with self.opened():  # which sees to it that the file is still as it was read
-            known["sha256"] = self.hashes[0] if self.hashes else sha256(self.path)
-        return known | self.origin
+            digest = self.hashes[0] if self.hashes else sha256(self.path)
+        return {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": digest} | self.origin
 
 
 @dataclass(slots=True)
