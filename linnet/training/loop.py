@@ -159,7 +159,7 @@ class Loop:
             position.warm = done
         scale = lr_scale(position.step, done, schedule, position.warm)
         totals, norm = self._within_memory(batch, can_be_given_up)
-        self._update(scale)
+        update(self.state, scale)
         labels = totals.counts.get("labels", 0)
         position.step += 1
         position.tokens += labels
@@ -222,16 +222,21 @@ class Loop:
                 raise not_finite(state.position.step + 1)
             scaler.shrink()
 
-    def _update(self, scale: float) -> None:
-        """The optimiser's step. What it had changed before memory ran out cannot be taken back: the run ends then."""
-        try:
-            self.state.optimizer.step(scale)
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-            whole = "The last checkpoint is whole"
-            raise UserError(f"out of memory while weights were updated; {WAY_OUT}. {whole}") from None
-        self.state.scaler.grow()
+
+def update(state: State, scale: float) -> None:
+    """The optimiser's step. What it had changed before memory ran out cannot be taken back: the run ends then.
+
+    Args:
+        scale: the share of the peak learning rates.
+    """
+    try:
+        state.optimizer.step(scale)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        whole = "The last checkpoint is whole"
+        raise UserError(f"out of memory while weights were updated; {WAY_OUT}. {whole}") from None
+    state.scaler.grow()
 
 
 def mixed(seed: int, step: int, micro_batch: int) -> int:
