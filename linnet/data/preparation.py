@@ -25,7 +25,7 @@ from linnet.data.shards import (
     Prepared,
 )
 from linnet.data.sources import STDIN, find
-from linnet.data.split_writer import Counted, SplitWriter
+from linnet.data.split_writer import SplitWriter, TextCount
 from linnet.data.splitting import Survey
 from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
@@ -131,7 +131,7 @@ class _Preparation:
         """The tokenizer, and from how many characters it was learned, when it was."""
         if self.given is not None:
             return self.given.with_special_tokens() if self.survey.dialogues else self.given, None
-        counted = Counted()
+        counted = TextCount()
         texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
         return learned_tokenizer(self.config, texts), counted.characters
 

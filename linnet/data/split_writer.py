@@ -14,7 +14,7 @@ from linnet.files import sha256
 from linnet.tokenizers import ChatTemplate, Tokenizer
 
 
-class Counted:
+class TextCount:
     """Counts the characters of texts that pass."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class SplitWriter:
         self.documents = self.unseen = 0
         self.is_unseen = np.zeros(size, bool)
         self.is_unseen[list(tokenizer.unseen_ids)] = True
-        self.counted = Counted()
+        self.counted = TextCount()
         self.source_nats: float | None = 0.0
 
     def text(self, chunks: Iterable[str], document: Document) -> None:

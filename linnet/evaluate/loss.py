@@ -55,7 +55,7 @@ def _not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-Batches = Iterable[tuple["np.ndarray", "np.ndarray"]]
+LabelledRows = Iterable[tuple["np.ndarray", "np.ndarray"]]
 """pairs of inputs and labels, each (rows, T)"""
 
 Losses = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -71,7 +71,7 @@ def evaluate(
     losses: Losses | None = None,
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-    some: Callable[[Batches], Batches] | None = None,
+    some: Callable[[LabelledRows], LabelledRows] | None = None,
 ) -> Evaluation:
     """The model's figures on every target of `split`, each scored exactly once.
 
@@ -93,7 +93,7 @@ def evaluate(
     block_size = model.config.block_size
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
     began = clock()
-    batches: Batches = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
+    batches: LabelledRows = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
     nats, targets, hits, squares = _sums(model, some(batches) if some else batches, losses, progress)
     tokens = int(targets.sum())
     if tokens == 0:
@@ -116,7 +116,7 @@ def evaluate(
 
 def window_sums(
     model: Transformer,
-    batches: Batches,
+    batches: LabelledRows,
     losses: Losses | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,7 +127,7 @@ def window_sums(
 
 def _sums(
     model: Transformer,
-    batches: Batches,
+    batches: LabelledRows,
     losses: Losses | None,
     progress: Callable[[int], None] | None,
 ) -> np.ndarray:

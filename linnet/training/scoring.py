@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.data.batches import evaluation_batches
 from linnet.errors import UserError
-from linnet.evaluate.loss import TOKENS_PER_BATCH, Batches, Evaluation, Losses, evaluate, window_sums
+from linnet.evaluate.loss import TOKENS_PER_BATCH, Evaluation, LabelledRows, Losses, evaluate, window_sums
 
 if TYPE_CHECKING:
     from linnet.data import Split
@@ -75,7 +75,7 @@ def score(
     """
     read = 0
 
-    def timely(batches: Batches) -> Batches:
+    def timely(batches: LabelledRows) -> LabelledRows:
         nonlocal read
         for x, y in islice(batches, 0, None, part.one_in):
             if read and over():
