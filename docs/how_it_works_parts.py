@@ -338,9 +338,10 @@ def chosen() -> dict[str, Any]:
     """What each way of sampling does to five logits."""
     logits = torch.tensor([LOGITS])
 
-    def shares(**how: Any) -> list[float]:
+    def shares(repetition_penalty: float = 1.0, **how: Any) -> list[float]:
         seen = torch.tensor([[word == "sang" for word in WORDS]])
-        return samplers.filtered(logits, samplers.Sampling(**how), seen)[0].softmax(dim=-1).tolist()
+        penalised = samplers.repetition_penalty(logits, seen, repetition_penalty)
+        return samplers.filtered(penalised, samplers.Sampling(**how))[0].softmax(dim=-1).tolist()
 
     one = shares(temperature=1.0)
     k, p, least, penalty, uniform = 4, 0.8, 0.1, 1.5, 0.7

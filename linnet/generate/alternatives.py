@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from linnet.generate.context import visible
+from linnet.generate.context import document_begin, visible
 from linnet.generate.engine import Cached
 from linnet.generate.sampling import filtered
 from linnet.generate.text import request_of
@@ -50,9 +50,10 @@ def alternatives(model: Transformer, tokenizer: Tokenizer, drawn: Drawn, rivals:
     The reply is read again as it was written, token by token and with the same windows: the cost is that of the reply.
     """
     sampling, row, path = drawn.sampling, list(drawn.prompt), Cached(model)
-    processes = request_of(tokenizer, drawn.prompt, sampling).processes()
+    processes, config = request_of(tokenizer, drawn.prompt, sampling).processes(), model.config
     for token in drawn.ids:
-        window = visible(row, drawn.system_length, model.config.block_size)
+        begin = document_begin(row, config.document_token)
+        window = visible(row, drawn.system_length, config.block_size, begin)
         logits = path.logits([window])[0, : tokenizer.vocab_size]  # (V,)
         expected = logits.softmax(dim=-1)
         for process in processes:

@@ -44,6 +44,14 @@ class StaticCache:
             del self.ids[row][length:]
 
     @torch.inference_mode()
+    def clear(self, row: int) -> None:
+        """Forgets all of a row, and writes zeros over it: what is not a number would reach even those who look past."""
+        for pair in self._layers:
+            for held in pair:
+                held[row].zero_()
+        self.ids[row] = []
+
+    @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
         """Makes row `target` hold what row `source` holds."""
         length = len(self.ids[source])

@@ -73,6 +73,8 @@ class Conversation:
         """
         asked = [*self.messages, {"role": "user", "content": text}]
         prompt, system_length = chat_prompt(self.template, self.tokenizer, asked)
+        for left in list(self.engine.rows):  # a text that nobody read to its end
+            self.engine.cancel(left)
         drawn = Drawn(prompt, system_length, self.sampling)
         coming = stream_text(
             self.model,

@@ -69,6 +69,8 @@ class Draft:
             UserError: what was typed cannot be encoded; the text is as it was.
         """
         prompt = self.prompt(typed)
+        for left in list(self.engine.rows):  # a text that nobody read to its end
+            self.engine.cancel(left)
         drawn = Drawn(prompt, 0, self.sampling)
         coming = stream_text(self.model, self.tokenizer, prompt, self.sampling, engine=self.engine, drawn=drawn.ids)
         self.ended = False

@@ -11,91 +11,21 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from linnet.errors import UserError
 from linnet.generate.cache import Part, StaticCache, common_prefix
-from linnet.generate.context import visible
-from linnet.generate.sampling import Sampling, Uniforms, choose, repetition_penalty
+from linnet.generate.context import check_fits, document_begin, visible
+from linnet.generate.sampling import Process, Request, Uniforms, choose
 from linnet.generate.single import SingleRow, can_step
 from linnet.model.modes import evaluating
 from linnet.model.transformer import Transformer
-
-Process = Callable[[list[int], Tensor], Tensor]
-"""(ids, logits) -> logits: the ids so far, which it must not change, and the (V,) float32 logits of what follows them;
-returns what to draw from instead. It depends on these two alone, for rows are forked and rewound."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A text to go on with. The same request gets the same ids, alone and among others, whenever it joins."""
-
-    ids: list[int]
-    """the prompt; not empty"""
-    sampling: Sampling
-    """how ids are drawn and how many at most; its `stop` texts are up to whoever turns ids into text"""
-    stop_ids: frozenset[int] = frozenset()
-    """ids that end the answer; the repetition penalty does not touch them"""
-    never_empty: bool = False
-    """whether the first id is not drawn from `stop_ids`"""
-    system_length: int = 0
-    """how many ids at the start stay visible when the context overflows"""
-    stream: int = 0
-    """which of the random streams of `sampling.seed` it draws from, so that many requests may share a seed"""
-    process: Process | None = None
-    """what bends the logits last, after the repetition penalty and before temperature and filters"""
-    log_probabilities: bool = False
-    """whether each id comes with its log-probability"""
-
-    def processes(self) -> list[Process]:
-        """All that bends the logits, in order."""
-        found: list[Process] = []
-        if self.never_empty:
-            found.append(_not_first(self.stop_ids, len(self.ids)))
-        if self.sampling.repetition_penalty != 1.0:
-            found.append(_penalty(self.sampling.repetition_penalty, self.stop_ids))
-        if self.process is not None:
-            found.append(self.process)
-        return found
-
-
-def _not_first(banned: frozenset[int], length: int) -> Process:
-    """None of `banned` follows a prompt of `length` ids."""
-
-    def process(ids: list[int], logits: Tensor) -> Tensor:
-        if len(ids) > length:
-            return logits
-        bent = logits.clone()
-        bent[[id for id in banned if id < len(logits)]] = -math.inf
-        return bent
-
-    return process
-
-
-def _penalty(penalty: float, spared: frozenset[int]) -> Process:
-    """What stands in the text is less likely; but for ends, which earlier documents in it must not make rarer."""
-    counted: list[int] = []
-    seen = np.zeros(0, dtype=bool)  # of `counted`, so that a step counts its one new id
-
-    def process(ids: list[int], logits: Tensor) -> Tensor:
-        nonlocal counted, seen
-        if len(seen) != len(logits) or ids[: len(counted)] != counted:
-            counted, seen = [], np.zeros(len(logits), dtype=bool)
-        for id in ids[len(counted) :]:
-            if id < len(seen) and id not in spared:
-                seen[id] = True
-        counted = list(ids)
-        return repetition_penalty(logits, torch.from_numpy(seen), penalty)
-
-    return process
-
 
 ONE_MORE = -1
 """in the place of what a row holds: whatever that is, one id more is read"""
@@ -120,32 +50,27 @@ def next_logits(model: Transformer, pieces: Sequence[list[int]], part: Part | No
         return model.head(last).float().cpu()
 
 
-def checked(logits: Tensor) -> Tensor:
-    """`logits` as they are.
-
-    Raises:
-        UserError: they are not numbers.
-    """
-    if not torch.isfinite(logits).all():
-        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
-    return logits
-
-
 class Uncached:
-    """The plain path: every step reads the whole window of every row again. Slow, and right by inspection."""
+    """The plain path: every step reads the whole window of every row again. Slow, and right by inspection.
+
+    It keeps nothing of a row, so there is nothing to move, to copy or to forget.
+    """
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
 
     def logits(self, windows: Sequence[list[int]]) -> Tensor:
         """(B, V) for what follows each window."""
-        return checked(next_logits(self.model, windows))
+        return next_logits(self.model, windows)
 
-    def drop(self, row: int, last: int) -> None:
-        """Forgets a row; row `last` takes its place."""
+    def drop(self, row: int, last: int, *, spoilt: bool) -> None:
+        """Does nothing."""
 
     def fork(self, row: int, window: list[int], new: int) -> None:
-        """Row `new` is to hold what row `row` does, whose window is given."""
+        """Does nothing."""
+
+    def forget(self) -> None:
+        """Does nothing."""
 
 
 class Cached:
@@ -186,16 +111,19 @@ class Cached:
         for row, length in enumerate(held):
             self.cache.rewind(row, length)
         news = [window[length:] for window, length in zip(windows, held, strict=True)]
-        alike = [ONE_MORE if length and len(new) == 1 else length for length, new in zip(held, news, strict=True)]
+        begins = [ONE_MORE if length and len(new) == 1 else length for length, new in zip(held, news, strict=True)]
         found: list[Tensor] = []
-        for _, group in groupby(range(len(news)), alike.__getitem__):
+        for _, group in groupby(range(len(news)), begins.__getitem__):
             rows = list(group)
             first, last = rows[0], rows[-1] + 1
-            found.append(checked(next_logits(self.model, news[first:last], self.cache.part(first, last))))
+            found.append(next_logits(self.model, news[first:last], self.cache.part(first, last)))
         return torch.cat(found)
 
-    def drop(self, row: int, last: int) -> None:
-        """Forgets a row; row `last` takes its place. What the last itself held is there for whoever comes next."""
+    def drop(self, row: int, last: int, *, spoilt: bool) -> None:
+        """Forgets a row; row `last` takes its place. What the last itself held is there for whoever comes next, but for
+        a spoilt one, which may hold what is not a number."""
+        if spoilt:
+            self.cache.clear(row)
         if row != last:
             self.cache.copy(last, row)
 
@@ -206,6 +134,10 @@ class Cached:
             self.cache.rewind(row, length)
             next_logits(self.model, [window[length:-1]], self.cache.part(row, row + 1))
         self.cache.copy(row, new)
+
+    def forget(self) -> None:
+        """Forgets all rows, with the memory that they took."""
+        self.cache, self.single = StaticCache(len(self.cache.ids), self.cache.capacity), None
 
 
 class Token(NamedTuple):
@@ -231,34 +163,91 @@ class Row:
     uniforms: Uniforms
     """its own random stream; the n-th new id takes the n-th number"""
     processes: list[Process]
-    alike: tuple[float | None, ...]
-    """equal in rows whose ids can be drawn at once"""
-    finished: Literal["stop", "length", "cancelled"] | None = None
+    filters: tuple[float | None, ...]
+    """temperature and filters; rows in which they are equal draw their ids at once"""
+    begin: int = 0
+    """where the document begins that is written, of a model that sees nothing before it"""
+    finished: Literal["stop", "length", "cancelled", "failed"] | None = None
     """why it has ended; None while it grows"""
+    error: Exception | None = None
+    """what it has failed by"""
 
     @classmethod
     def of(cls, request: Request, ids: list[int], seed: int, uniforms: Uniforms | None = None) -> Row:
         """A row of `request` that has come to `ids`."""
         how, stream = request.sampling, uniforms or Uniforms(seed, request.stream)
-        alike = how.temperature, how.top_k, how.top_p, how.min_p
-        return cls(request, ids, seed, stream, request.processes(), alike)
+        filters = how.temperature, how.top_k, how.top_p, how.min_p
+        return cls(request, ids, seed, stream, request.processes(), filters)
 
     @property
-    def drawn(self) -> int:
-        """How many ids are new."""
+    def n_new(self) -> int:
+        """How many ids were drawn."""
         return len(self.ids) - len(self.request.ids)
 
     def bent(self, logits: Tensor) -> Tensor:
-        """What it draws from instead of the model's own (V,) logits."""
-        for process in self.processes:
-            logits = process(self.ids, logits)
-        return logits
+        """What it draws from instead of the model's own (V,) logits; it fails where a process does."""
+        found = logits
+        try:
+            for process in self.processes:
+                found = process(self.ids, found)
+            if found.shape != logits.shape:
+                raise UserError(f"a process must return {len(logits)} logits, got a tensor of {list(found.shape)}")
+            return found.to(logits)
+        except Exception as error:  # whatever it is, the other rows have no part in it
+            self.fail(logits, error)
+            return logits
+
+    def fail(self, logits: Tensor, error: Exception | None = None) -> None:
+        """Ends it, by `error` or because nothing can be drawn, where the model itself predicts (V,) `logits`."""
+        said = (
+            "no token can be drawn: what the request bends (stop ids, repetition penalty, its own process) leaves none "
+            "with a finite logit; it must leave at least one"
+        )
+        if not torch.isfinite(logits).all():
+            error, said = (
+                None,
+                "the model's predictions are not numbers: its weights are damaged or its training diverged",
+            )
+        self.finished, self.error = "failed", error or UserError(said)
+
+
+def offered(logits: Tensor, rows: list[Row]) -> Tensor:
+    """(B, V) that `rows` draw from instead of the model's own `logits`; where that is impossible, a row fails."""
+    found = logits
+    if any(row.processes for row in rows):
+        with torch.inference_mode():
+            found = torch.stack([row.bent(own) for row, own in zip(rows, logits, strict=True)])
+    # the largest is finite unless one is NaN or infinite, or all are -inf
+    for place, largest in enumerate(found.numpy().max(axis=-1).tolist()):
+        if not math.isfinite(largest):
+            rows[place].fail(logits[place])
+    return found
+
+
+def chosen(logits: Tensor, rows: list[Row]) -> list[int]:
+    """The next id of each of `rows`, from the (B, V) logits; of no meaning for those that have failed."""
+    groups: dict[tuple[float | None, ...], list[int]] = {}
+    for place, row in enumerate(rows):
+        if row.error is None:
+            groups.setdefault(row.filters, []).append(place)
+    found = [0] * len(rows)
+    for places in groups.values():
+        own, sampling = logits if len(places) == len(rows) else logits[places], rows[places[0]].request.sampling
+        if sampling.greedy:
+            ids = own.numpy().argmax(axis=-1).tolist()  # the first of equals, as in PyTorch, which takes longer
+        else:
+            numbers = [rows[place].uniforms[rows[place].n_new] for place in places]
+            ids = choose(own, sampling, torch.tensor(numbers, dtype=torch.float64)).tolist()
+        for place, id in zip(places, ids, strict=True):
+            found[place] = id
+    return found
 
 
 class Engine:
     """Rows that grow together, each by its own request. They may come, go and change between steps.
 
     The ids of a row do not depend on the others (as far as a matrix product of many rows rounds like that of one).
+    What was read is kept, also of rows that have ended; whoever changes the weights calls `forget`.
     """
 
     def __init__(
@@ -273,13 +262,15 @@ class Engine:
         """
         Args:
             rows: how many there can be at a time.
-            positions: ids of the longest row there will be, its answer included; None: any number.
+            positions: ids of the longest row there will be, its answer included; None, or as many as the context has:
+                any number.
             vocab_size: ids from here on are never chosen (a model's table may be padded beyond its tokenizer).
             cached: False takes the slow path that reads everything again, for comparison.
         """
-        self.model, self.size = model, rows
+        self.model, self.size, self.block_size = model, rows, model.config.block_size
+        self.positions = min(self.block_size, positions or self.block_size)
         self.vocab_size = vocab_size or model.config.vocab_size
-        self.path: Cached | Uncached = Cached(model, rows, positions) if cached else Uncached(model)
+        self.path: Cached | Uncached = Cached(model, rows, self.positions) if cached else Uncached(model)
         self.rows: list[Row] = []
         """those that grow"""
 
@@ -287,34 +278,38 @@ class Engine:
         """A row for `request`, which grows from the next step on.
 
         Raises:
-            UserError: an empty prompt, or a system prompt too long for the context.
+            UserError: the engine is full; an empty prompt, a system prompt too long for the context, or a prompt that
+                is too long with its answer for the engine's positions.
         """
-        if not request.ids:
-            raise UserError("a prompt has no token; begin it with the end-of-text token")
-        visible(request.ids, request.system_length, self.model.config.block_size)
+        self._check(request)
         seed = request.sampling.seed
         return self._join(Row.of(request, list(request.ids), secrets.randbits(63) if seed is None else seed))
 
     def step(self) -> list[tuple[Row, Token]]:
         """One more id for each row; rows that end with it are gone afterwards.
 
-        Raises:
-            UserError: predictions that are not numbers.
+        A row whose predictions are not numbers, or whose process raises, fails alone: it gets no id, its `error` says
+        why, and the others go on.
         """
         rows = list(self.rows)
         if not rows:
             return []
         logits = self.path.logits([self._window(row) for row in rows])
+        known = logits[:, : self.vocab_size] if self.vocab_size < logits.shape[1] else logits
+        ids = chosen(offered(known, rows), rows)
         found: list[tuple[Row, Token]] = []
-        for place, (row, id) in enumerate(zip(rows, self._choose(logits), strict=True)):
-            log_probability = None
-            if row.request.log_probabilities:
-                log_probability = float(logits[place].log_softmax(dim=-1)[id])
+        for place, (row, id) in enumerate(zip(rows, ids, strict=True)):
+            if row.error is not None:
+                continue
+            asked = row.request.log_probabilities
+            log_probability = float(logits[place].log_softmax(dim=-1)[id]) if asked else None
             if id in row.request.stop_ids:
                 row.finished = "stop"
             else:
                 row.ids.append(id)
-                row.finished = "length" if row.drawn >= row.request.sampling.max_new_tokens else None
+                if id == self.model.config.document_token:
+                    row.begin = len(row.ids) - 1
+                row.finished = "length" if row.n_new >= row.request.sampling.max_new_tokens else None
             found.append((row, Token(id, log_probability, row.finished)))
         for row in rows:
             if row.finished is not None:
@@ -327,12 +322,21 @@ class Engine:
             row.finished = "cancelled"
             self._leave(row)
 
+    def forget(self) -> None:
+        """Drops all that was read, for it was read with weights that have changed. Rows that grow are read again."""
+        self.path.forget()
+
     def fork(self, row: Row, **changes: Any) -> Row:
         """Another row that goes on from where `row` is, with `changes` in its request; what was read is not read again.
 
         It draws the same numbers, unless its `stream` or its `sampling` has another.
+        Raises `UserError` as `add` does, and where the row has ended or other `ids` are asked for.
         """
+        self._check_grows(row, "forked")
+        if "ids" in changes:
+            raise UserError("a fork goes on from the ids of its row and takes no others; add a request for those")
         request = replace(row.request, **changes)
+        self._check(request)
         seed = row.seed if request.sampling.seed is None else request.sampling.seed
         same = seed == row.seed and request.stream == row.request.stream
         child = self._join(Row.of(request, list(row.ids), seed, row.uniforms if same else None))
@@ -343,52 +347,40 @@ class Engine:
         """Takes a growing row back to its first `length` ids, at least one. It goes on as if it had just come there.
 
         Of a shorter prompt, the rest of it is gone for good, and the answer begins anew after what is left.
+
+        Raises:
+            UserError: the row has ended, or has not so many ids.
         """
-        assert row in self.rows, "the row has ended"
-        assert 0 < length <= len(row.ids), f"{length} of {len(row.ids)} ids"
+        self._check_grows(row, "rewound")
+        if not 0 < length <= len(row.ids):
+            raise UserError(f"a row of {len(row.ids)} ids can be rewound to 1 to {len(row.ids)} of them, got {length}")
         del row.ids[length:]
+        row.begin = document_begin(row.ids, self.model.config.document_token)
         if length < len(row.request.ids):
-            row.request = replace(row.request, ids=list(row.ids))
+            system_length = min(row.request.system_length, length)
+            row.request = replace(row.request, ids=list(row.ids), system_length=system_length)
             row.processes = row.request.processes()
 
+    def _check(self, request: Request) -> None:
+        answer, system_length = request.sampling.max_new_tokens, request.system_length
+        check_fits(len(request.ids), answer, system_length, self.block_size, self.positions)
+        if len(self.rows) >= self.size:
+            raise UserError(f"all rows of this engine are taken ({self.size}); wait until one ends, or cancel one")
+
+    def _check_grows(self, row: Row, wanted: str) -> None:
+        if row.finished is not None:
+            raise UserError(f"a row that has ended ({row.finished}) cannot be {wanted}; add a request with its ids")
+
     def _join(self, row: Row) -> Row:
-        assert len(self.rows) < self.size, f"there are {self.size} rows already"
+        row.begin = document_begin(row.ids, self.model.config.document_token)
         self.rows.append(row)
         return row
 
     def _leave(self, row: Row) -> None:
         place, last = self.rows.index(row), len(self.rows) - 1
-        self.path.drop(place, last)
+        self.path.drop(place, last, spoilt=row.finished == "failed")
         self.rows[place] = self.rows[last]
         self.rows.pop()
 
     def _window(self, row: Row) -> list[int]:
-        return visible(row.ids, row.request.system_length, self.model.config.block_size)
-
-    def _choose(self, logits: Tensor) -> list[int]:
-        """The next id of each row, from the (B, V) logits."""
-        logits = logits[:, : self.vocab_size]
-        if any(row.processes for row in self.rows):
-            with torch.inference_mode():
-                logits = torch.stack([row.bent(own) for row, own in zip(self.rows, logits, strict=True)])
-        groups: dict[tuple[float | None, ...], list[int]] = {}
-        for place, row in enumerate(self.rows):
-            groups.setdefault(row.alike, []).append(place)
-        if len(groups) == 1:
-            return drawn(logits, self.rows)
-        chosen = [0] * len(self.rows)
-        for places in groups.values():
-            for place, id in zip(places, drawn(logits[places], [self.rows[place] for place in places]), strict=True):
-                chosen[place] = id
-        return chosen
-
-
-def drawn(logits: Tensor, rows: list[Row]) -> list[int]:
-    """The next id of each of `rows`, which draw alike, from their (B, V) logits."""
-    sampling = rows[0].request.sampling
-    if sampling.greedy:
-        ids = logits.argmax(dim=-1)
-    else:
-        ids = choose(logits, sampling, torch.tensor([row.uniforms[row.drawn] for row in rows], dtype=torch.float64))
-    found: list[int] = ids.tolist()
-    return found
+        return visible(row.ids, row.request.system_length, self.block_size, row.begin)

@@ -1,8 +1,10 @@
 """How the next token is chosen from its logits. Shapes: B rows, V vocabulary.
 
-Each filter is one small function; `filtered` applies them in this order, and nowhere else:
+Each step is one small function. `Request.processes` lists those that look at a row's ids, `filtered` applies the rest.
+This is their order, and logits are changed nowhere else:
 
-1. repetition penalty, on the raw logits, whose sign it must see;
+1. processes, on the raw logits: no end comes first, the repetition penalty, which must see the sign of the logits, and
+   what else a request asks for;
 2. temperature, so that the filters judge the distribution that is sampled from;
 3. top-k, 4. top-p over what top-k left, 5. min-p, relative to the likeliest token, which no filter removes.
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -21,6 +24,10 @@ from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Process = Callable[[list[int], "Tensor"], "Tensor"]
+"""(ids, logits) -> logits: the ids so far, which it must not change, and the (V,) float32 logits of what follows them;
+returns what to draw from instead. It depends on these two alone, for rows are forked and rewound."""
 
 GREEDY_BELOW = 1e-5
 """temperatures below this divide logits into infinities; they mean the same as 0"""
@@ -81,6 +88,39 @@ def _check_number(name: str, value: object) -> None:
     _check(finite, name, "a whole number" if whole else "a finite number", value)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A text to go on with. The same request gets the same ids, alone and among others, whenever it joins."""
+
+    ids: list[int]
+    """the prompt; not empty"""
+    sampling: Sampling
+    """how ids are drawn and how many at most; its `stop` texts are up to whoever turns ids into text"""
+    stop_ids: frozenset[int] = frozenset()
+    """ids that end the answer; the repetition penalty does not touch them"""
+    never_empty: bool = False
+    """whether the first id is not drawn from `stop_ids`"""
+    system_length: int = 0
+    """how many ids at the start stay visible when the context overflows"""
+    stream: int = 0
+    """which of the random streams of `sampling.seed` it draws from, so that many requests may share a seed"""
+    process: Process | None = None
+    """what bends the logits last, after the repetition penalty and before temperature and filters"""
+    log_probabilities: bool = False
+    """whether each id comes with its log-probability"""
+
+    def processes(self) -> list[Process]:
+        """All that bends the logits, in order."""
+        found: list[Process] = []
+        if self.never_empty:
+            found.append(not_first(self.stop_ids, len(self.ids)))
+        if self.sampling.repetition_penalty != 1.0:
+            found.append(penalised(self.sampling.repetition_penalty, self.stop_ids))
+        if self.process is not None:
+            found.append(self.process)
+        return found
+
+
 def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """(B, V) `logits` in which every token of `seen`, (B, V) bool, is less likely (penalty > 1).
 
@@ -90,6 +130,41 @@ def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """
     penalised = (logits / penalty).where(logits > 0, logits * penalty)
     return penalised.where(seen, logits)
+
+
+def not_first(banned: frozenset[int], length: int) -> Process:
+    """A process by which none of `banned` follows a prompt of `length` ids."""
+
+    def process(ids: list[int], logits: Tensor) -> Tensor:
+        if len(ids) > length:
+            return logits
+        bent = logits.clone()
+        bent[[id for id in banned if id < len(logits)]] = -math.inf
+        return bent
+
+    return process
+
+
+def penalised(penalty: float, spared: frozenset[int]) -> Process:
+    """A process by which what stands in the text is less likely, but for ends, which earlier documents in it must not
+    make rarer."""
+    import numpy as np
+    import torch
+
+    counted: list[int] = []
+    seen = np.zeros(0, dtype=bool)  # of `counted`, so that a step counts its one new id
+
+    def process(ids: list[int], logits: Tensor) -> Tensor:
+        nonlocal counted, seen
+        if len(seen) != len(logits) or ids[: len(counted)] != counted:
+            counted, seen = [], np.zeros(len(logits), dtype=bool)
+        for id in ids[len(counted) :]:
+            if id < len(seen) and id not in spared:
+                seen[id] = True
+        counted = list(ids)
+        return repetition_penalty(logits, torch.from_numpy(seen), penalty)
+
+    return process
 
 
 def temperature(logits: Tensor, value: float) -> Tensor:
@@ -137,15 +212,12 @@ def min_p(logits: Tensor, share: float) -> Tensor:
     return logits.masked_fill(logits < logits.amax(dim=-1, keepdim=True) + math.log(share), -math.inf)
 
 
-def filtered(logits: Tensor, sampling: Sampling, seen: Tensor | None = None) -> Tensor:
-    """(B, V) `logits` after every filter of `sampling`, in the order that the top of this module gives.
+def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
+    """(B, V) `logits` after temperature and every filter of `sampling`, in the order that the top of this module gives.
 
     Args:
-        logits: float32 or wider.
-        seen: (B, V) bool, tokens to which the repetition penalty applies.
+        logits: float32 or wider, after the processes.
     """
-    if sampling.repetition_penalty != 1.0 and seen is not None:
-        logits = repetition_penalty(logits, seen, sampling.repetition_penalty)
     if sampling.greedy:
         return logits  # no filter removes the likeliest token
     logits = temperature(logits, sampling.temperature)
@@ -167,15 +239,17 @@ def pick(logits: Tensor, uniforms: Tensor) -> Tensor:
     Returns:
         int64. A token of probability zero is never returned.
     """
-    cumulative = logits.softmax(dim=-1).double().cumsum(dim=-1)  # (B, V)
+    import torch
+
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=uniforms.dtype)  # (B, V)
     threshold = uniforms[:, None] * cumulative[:, -1:]
     # the first id whose cumulative probability exceeds the threshold; zero-probability ids never exceed it first
-    return (cumulative <= threshold).sum(dim=-1)
+    return torch.searchsorted(cumulative, threshold, right=True)[:, 0]
 
 
-def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor, seen: Tensor | None = None) -> Tensor:
+def choose(logits: Tensor, sampling: Sampling, uniforms: Tensor) -> Tensor:
     """(B,) int64 ids of the next tokens; with temperature 0 the likeliest, ties going to the lowest id."""
-    logits = filtered(logits, sampling, seen)
+    logits = filtered(logits, sampling)
     return logits.argmax(dim=-1) if sampling.greedy else pick(logits, uniforms)
 
 

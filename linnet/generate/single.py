@@ -41,6 +41,8 @@ KNOWN = {
 }  # fmt: skip
 """what this file computes as the model does. Whatever else a model is made of, it may add something of its own: a layer
 with an adapter is a kind of linear layer, but more than its weight"""
+METHODS = {"forward", "hidden", "head"}
+"""what this file takes the place of; a module that has one of its own, beside that of its class, is not known"""
 
 
 def can_step(model: Transformer) -> bool:
@@ -52,9 +54,16 @@ def _is_known(module: nn.Module) -> bool:
     weights = (weight for weight in module._parameters.values() if weight is not None)
     return (
         type(module) in KNOWN
+        and METHODS.isdisjoint(vars(module))
         and not (module._forward_hooks or module._forward_pre_hooks)
-        and all(weight.dtype == torch.float32 and weight.device.type == "cpu" for weight in weights)
+        and all(map(_is_plain, weights))
     )
+
+
+def _is_plain(weight: torch.Tensor) -> bool:
+    """Whether its numbers are all there is to it: a kind of tensor, such as a quantized one, may compute otherwise."""
+    plain = type(weight) in (nn.Parameter, torch.Tensor)
+    return plain and weight.dtype == torch.float32 and weight.device.type == "cpu"
 
 
 class SingleRow:

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
-from linnet.generate.engine import Engine, Request
+from linnet.generate.engine import Engine
+from linnet.generate.sampling import Request
 from linnet.generate.streaming import TextStream
-from linnet.generate.together import together
+from linnet.generate.together import steps, together
 
 if TYPE_CHECKING:
     from linnet.generate.engine import Row
@@ -61,20 +62,19 @@ def stream_text(
 
     Args:
         system_length: how many ids at the prompt's start stay visible when the context overflows.
-        engine: what wrote earlier texts and writes no other now; the start that they share is not read again.
+        engine: with room for one more row, and perhaps with rows of others, which grow along and are left alone; of
+            texts that it wrote before, the start that they share with this one is not read again.
         drawn: gets each id as it is drawn, also those whose text is held back or cut off.
     """
     request, stream = request_of(tokenizer, prompt, sampling, system_length), TextStream(tokenizer, sampling.stop)
     if engine is None:
         longest = len(prompt) + sampling.max_new_tokens
         engine = Engine(model, positions=longest, vocab_size=tokenizer.vocab_size)
-    for left in list(engine.rows):  # a text that nobody read to its end
-        engine.cancel(left)
     row = engine.add(request)
     try:
         while row.finished is None:
-            for _, token in engine.step():
-                if token.finished == "stop":
+            for grown, token in engine.step():
+                if grown is not row or token.finished == "stop":
                     continue
                 if drawn is not None:
                     drawn.append(token.id)
@@ -83,6 +83,8 @@ def stream_text(
                     engine.cancel(row)
                 if piece:
                     yield piece
+        if row.error is not None:
+            raise row.error
         if rest := stream.finish():
             yield rest
     finally:
@@ -106,8 +108,8 @@ def texts(
     engine, rows = together(model, requests, vocab_size=tokenizer.vocab_size)
     streams = {row: TextStream(tokenizer, sampling.stop) for row in rows}
     pieces: dict[Row, list[str]] = {row: [] for row in rows}
-    while engine.rows:
-        for row, token in engine.step():
+    for step in steps(engine, rows):
+        for row, token in step:
             if token.finished != "stop":
                 pieces[row].append(streams[row].feed(token.id))
             if streams[row].stopped:

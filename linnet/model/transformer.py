@@ -78,7 +78,8 @@ class Transformer(nn.Module):
             tokens: (B, T) int64.
             positions: (T,) or (B, T) int64; None counts on from what `cache` holds, or from 0.
             mask: (B, 1, T, S) or (T, S) bool, True where a query may look; None is causal.
-            cache: ids, keys and values of earlier positions; gets those of `tokens`.
+            cache: ids, keys and values of earlier positions; gets those of `tokens`. What is read with a cache is one
+                document: nothing is hidden beyond a `document_token` then, so the engine's windows begin at the last.
             weights_to: a list that receives each layer's (B, H, T, S) attention weights.
         Returns:
             (B, T, C).

@@ -7,8 +7,8 @@ from linnet.errors import UserError
 from linnet.generate import engine
 from linnet.generate.cache import StaticCache
 from linnet.generate.context import visible
-from linnet.generate.engine import Engine, Request, Row, next_logits
-from linnet.generate.sampling import Sampling
+from linnet.generate.engine import Engine, Row, next_logits
+from linnet.generate.sampling import Request, Sampling
 from linnet.generate.together import generate
 from linnet.model.transformer import Transformer
 
@@ -169,7 +169,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(model):
     while engine.rows:
         engine.step()
         for row, length in zip(rows, lengths, strict=True):
-            if row.drawn == length:
+            if row.n_new == length:
                 engine.cancel(row)
     assert grown(engine, *rows) == [row[:length] for row, length in zip(alone, lengths, strict=True)]
     assert [row.finished for row in rows] == ["cancelled", "length", "cancelled", "cancelled", "cancelled"]
@@ -324,7 +324,7 @@ def test_a_turn_after_one_that_ended_early_equals_a_fresh_one(model, ends_by: st
     said = answer(model, first, short)
     row = engine.add(asked(first, short, stop_ids=frozenset([said[2]] if ends_by == "stop id" else [])))
     while engine.rows:
-        if row.drawn == 2 and ends_by == "cancelled":
+        if row.n_new == 2 and ends_by == "cancelled":
             engine.cancel(row)
         engine.step()
     assert row.finished == ("stop" if ends_by == "stop id" else "cancelled")

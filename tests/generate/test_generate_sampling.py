@@ -97,15 +97,11 @@ def test_filters_run_in_the_documented_order():
     # penalty first: 4 -> 2, so ids 0 and 1 tie; temperature 2 halves; top-k 3 drops id 3; of the rest
     # (logits 1, 1, 0.5) the shares are .3836, .3836, .2327: top-p .7 needs the first two
     table, seen = torch.tensor([[4.0, 2.0, 1.0, -3.0]]), torch.tensor([[True, False, False, False]])
-    sampling = Sampling(temperature=2.0, top_k=3, top_p=0.7, repetition_penalty=2.0)
-    adjusted = filtered(table, sampling, seen)
+    penalised = repetition_penalty(table, seen, 2.0)
+    adjusted = filtered(penalised, Sampling(temperature=2.0, top_k=3, top_p=0.7))
     assert adjusted.tolist() == [[0.0, 0.0, -INF, -INF]]
     # without the temperature the first two would carry .8446: the same; before top-k the tail would count too
-    assert kept(filtered(table, Sampling(temperature=2.0, top_k=3, top_p=0.77, repetition_penalty=2.0), seen)) == [
-        0,
-        1,
-        2,
-    ]
+    assert kept(filtered(penalised, Sampling(temperature=2.0, top_k=3, top_p=0.77))) == [0, 1, 2]
 
 
 @pytest.mark.trap(23)

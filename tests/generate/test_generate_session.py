@@ -11,7 +11,7 @@ from linnet.data import DataConfig, Prepared, prepare
 from linnet.errors import UserError
 from linnet.generate.alternatives import Candidate, Place, alternatives, table_of
 from linnet.generate.chat import Conversation, chat_prompt
-from linnet.generate.sampling import Sampling, filtered
+from linnet.generate.sampling import Sampling, filtered, repetition_penalty
 from linnet.generate.session import COMMANDS, Session
 from linnet.generate.transcript import Transcript, load_chat
 from linnet.model.transformer import Transformer
@@ -332,7 +332,8 @@ def naive_places(session: Session) -> Iterator[tuple[torch.Tensor, torch.Tensor]
         with torch.inference_mode():
             logits = talk.model(torch.tensor([ids]))[:, -1, : talk.tokenizer.vocab_size]
         seen = torch.tensor([[id in ids and id not in specials for id in range(logits.shape[-1])]])
-        yield logits[0].softmax(-1), filtered(logits, drawn.sampling, seen)[0].softmax(-1)
+        penalised = repetition_penalty(logits, seen, drawn.sampling.repetition_penalty)
+        yield logits[0].softmax(-1), filtered(penalised, drawn.sampling)[0].softmax(-1)
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.6, "repetition_penalty": 1.4}], ids=str)

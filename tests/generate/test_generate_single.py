@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from linnet.generate import engine, single
 from linnet.generate.cache import StaticCache
@@ -69,7 +70,17 @@ class Adapted(nn.Linear):
         return super().forward(x) + x.roll(1, dims=-1) @ self.weight.mT
 
 
-@pytest.mark.parametrize("kind", ["layer", "hook"])
+class Doubled(nn.Parameter):
+    """A tensor that is more than the numbers in its memory, as a quantized one is."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            found = function(*args, **(kwargs or {}))
+            return found * 2 if function is F.linear else found
+
+
+@pytest.mark.parametrize("kind", ["layer", "hook", "forward", "tensor"])
 def test_a_model_that_does_more_than_is_known_here_takes_the_ordinary_path(make_model, kind: str):
     model = make_model()
     sampling = Sampling(temperature=0.0, max_new_tokens=20)
@@ -77,6 +88,11 @@ def test_a_model_that_does_more_than_is_known_here_takes_the_ordinary_path(make_
     attention = model.blocks[1].attention
     if kind == "layer":
         attention.o_proj.__class__ = Adapted
+    elif kind == "forward":
+        original = attention.o_proj.forward
+        attention.o_proj.forward = lambda x: original(x).flip(-1)
+    elif kind == "tensor":
+        attention.o_proj.weight = Doubled(attention.o_proj.weight.data)
     else:
         attention.o_proj.register_forward_hook(lambda _module, _inputs, y: y.flip(-1))
     assert not can_step(model)
