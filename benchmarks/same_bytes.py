@@ -5,13 +5,12 @@ Ten short trainings run with the code of each checkout, by the same commands: `l
 commands print must be equal. One run has dropout, whose random numbers may be drawn in another order: it may differ,
 and is only shown. The exit code is 1 when any other run differs, and the figures go to the file that --results names.
 
---speed also measures both checkouts, at the same time, in rounds: the training steps of two recipes, and the tokens
-that a trained model writes. Measure on a machine that does nothing else; `--only --speed` measures without comparing.
+--speed also measures both checkouts, at the same time, in rounds: the tokens that trained models write in a second.
+(`steps_beside.py` measures training.) Measure on a machine that does nothing else; `--only --speed` measures without comparing.
 """
 
 import argparse
 import hashlib
-import itertools
 import json
 import os
 import statistics
@@ -235,7 +234,7 @@ def same_bytes(sides: dict[str, Checkout], names: list[str]) -> dict[str, Any]:
 
 
 TRAINED = {"linnet-tiny": 60, "linnet-small": 40}
-"""recipes whose steps are timed, and how many"""
+"""recipes whose models write, and how many steps they are trained"""
 
 WRITE = """
 import json, sys, time
@@ -254,17 +253,6 @@ print(json.dumps(rates))
 """Writes by the public API alone, which both checkouts have; the same texts on both sides where the bytes are equal."""
 
 
-def step_rate(metrics: Path) -> float:
-    """Tokens trained per second: the median over the lines of the log, the first left out."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").split("\n") if line]
-    trained = [row for row in rows if row["kind"] == "train"]
-    rates = [
-        (later["tokens"] - row["tokens"]) / (later["elapsed_s"] - row["elapsed_s"])
-        for row, later in itertools.pairwise(trained)
-    ]
-    return statistics.median(rates[1:])
-
-
 def speeds(side: Checkout, number: int, threads: int) -> dict[str, float]:
     """Tokens per second of one round, by what is done."""
     found = {}
@@ -276,7 +264,6 @@ def speeds(side: Checkout, number: int, threads: int) -> dict[str, float]:
             f"--train.compile off --train.device cpu --train.threads {threads}"
         )
         side.linnet(*command.split(), folder=folder)
-        found[f"training {recipe}"] = step_rate(side.place / folder / recipe / "metrics.jsonl")
         model = side.python("-c", WRITE.replace('"run"', f'"{recipe}"'), str(threads), folder=folder)
         found |= {f"writing {way}, {recipe}": rate for way, rate in json.loads(model).items()}
     return found

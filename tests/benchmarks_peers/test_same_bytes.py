@@ -47,13 +47,6 @@ def test_what_one_side_lacks_is_a_difference_too(script: ModuleType):
     assert script.compared(old, dict(old)) == []
 
 
-def test_the_step_rate_is_the_median_between_lines_of_the_log_without_the_first(script: ModuleType, tmp_path: Path):
-    times = {5: 0.0, 10: 9.0, 15: 10.0, 20: 12.0, 25: 13.0}  # 1/9, then 1, 1/2 and 1 times 500 tokens a second
-    trained = [{"kind": "train", "step": step, "tokens": 100 * step, "elapsed_s": s} for step, s in times.items()]
-    metrics = rows(tmp_path / "metrics.jsonl", *trained[:2], {"kind": "eval", "step": 10}, *trained[2:])
-    assert script.step_rate(metrics) == 500.0
-
-
 @pytest.mark.parametrize(("differs", "code"), [("nothing", 0), ("dropout", 0), ("resume", 1)])
 def test_only_a_run_that_must_not_differ_makes_the_exit_code_1(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differs: str, code: int
