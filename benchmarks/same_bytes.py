@@ -6,7 +6,8 @@ commands print must be equal. One run has dropout, whose random numbers may be d
 and is only shown. The exit code is 1 when any other run differs, and the figures go to the file that --results names.
 
 --speed also measures both checkouts, at the same time, in rounds: the tokens that trained models write in a second.
-(`steps_beside.py` measures training.) Measure on a machine that does nothing else; `--only --speed` measures without comparing.
+(`steps_beside.py` measures training.) Measure on a machine that does nothing else; `--only --speed` measures without
+comparing.
 """
 
 import argparse
