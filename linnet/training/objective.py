@@ -52,7 +52,6 @@ class Batch:
             yield dict(zip(parts, pieces, strict=True))
 
 
-@runtime_checkable
 class Source(Protocol):
     """Where batches come from. A batch follows from the seed, its first sample and its size, and from nothing else."""
 

@@ -59,10 +59,11 @@ class StepLog:
         """
         position = self.state.position
         for row in self.unread:
-            position.pending_loss += row.loss
-            for name, mean in row.means.items():
+            found = row.figures.read()
+            position.pending_loss += found.loss
+            for name, mean in found.figures.items():
                 position.pending_figures[name] = position.pending_figures.get(name, 0.0) + mean
             position.pending_steps += 1
-            self.interval_s += row.seconds
+            self.interval_s += found.seconds
             self.interval_labels += row.labels
         self.unread = []
