@@ -57,6 +57,10 @@ def imported_rooms(path: Path) -> set[str]:
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+def test_the_rooms_that_have_a_place_are_there() -> None:
+    assert RANK.keys() == {room_of(path) for path in FILES} - {"__init__"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_leftwards(path: Path) -> None:
     room = room_of(path)

@@ -91,6 +91,7 @@ def make_base(config: Config, seconds: float) -> Run:
         Interrupted: SIGINT or SIGTERM came; nothing is kept.
     """
     from linnet.training.pretrain import train
+    from linnet.training.stop import Interrupted
 
     folder = base_folder(config)
     say(f"making the base that models of little text begin with, once; it is kept in {folder}")
@@ -98,7 +99,10 @@ def make_base(config: Config, seconds: float) -> Run:
     with making_folder(folder) as building, tempfile.TemporaryDirectory() as work:
         data = Path(work) / "data"
         prepare(_told(config, Path(work)), data)
-        made = train(limited, data, building, ["linnet", "train", RECIPE], spoken=False)
+        try:
+            made = train(limited, data, building, ["linnet", "train", RECIPE], spoken=False)
+        except Interrupted as stop:  # what was saved lies in a folder that goes with it
+            raise Interrupted(stop.number, "the base was not whole, so nothing of it is kept") from None
         steps = made.checkpoint("last").step
     if steps < config.train.steps:
         say(f"the computer is slower than it was: the base has {steps:,} of {config.train.steps:,} steps, for this run")

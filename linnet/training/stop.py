@@ -16,7 +16,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(f"stopped on request; {what}")
-        self.exit_code = 128 + number
+        self.number, self.exit_code = number, 128 + number
 
 
 class Stop:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import linnet
+from linnet.generate.engine import Engine, Row, Token
 from linnet.lm import LM
 from linnet.model.config import ModelConfig
 from linnet.model.transformer import Transformer
@@ -48,3 +49,17 @@ def every_run_holds(monkeypatch: pytest.MonkeyPatch) -> Callable[[LM], LM]:
         return lm
 
     return hold
+
+
+@pytest.fixture
+def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes after the third token of the first answer."""
+    whole, steps = Engine.step, []
+
+    def step(engine: Engine) -> list[tuple[Row, Token]]:
+        steps.append(engine)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        return whole(engine)
+
+    monkeypatch.setattr(Engine, "step", step)

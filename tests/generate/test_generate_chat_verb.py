@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from linnet.__main__ import main
-from linnet.generate.engine import Engine, Row, Token
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate
 
@@ -70,20 +69,6 @@ def test_bytes_that_are_no_text_end_nothing(lm, monkeypatch, capsys):
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
-
-
-@pytest.fixture
-def interrupted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C comes after the third token of the first answer."""
-    whole, steps = Engine.step, []
-
-    def step(engine: Engine) -> list[tuple[Row, Token]]:
-        steps.append(engine)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return whole(engine)
-
-    monkeypatch.setattr(Engine, "step", step)
 
 
 def type_on_a_terminal(monkeypatch: pytest.MonkeyPatch, *typed: str | BaseException) -> None:

@@ -13,7 +13,6 @@ from linnet.__main__ import main
 from linnet.errors import UserError
 from linnet.generate.alternatives import alternatives
 from linnet.generate.draft import COMMANDS, DraftSession
-from linnet.generate.engine import Engine, Row, Token
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer
 from linnet.verbs import chat as verb
@@ -194,26 +193,19 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.mark.usefixtures("interrupted_once")
 @pytest.mark.parametrize("coloured", [False, True])
 def test_on_a_terminal_ctrl_c_stops_the_passage_and_the_models_part_has_its_colour(
     lm, monkeypatch, capsys, tmp_path, coloured: bool
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     typed: Iterator[str | BaseException] = iter(["Once", KeyboardInterrupt(), " upon", "/text", EOFError()])
-    whole, steps = Engine.step, []
-
-    def step(engine: Engine) -> list[tuple[Row, Token]]:
-        steps.append(engine)
-        if len(steps) == 4:
-            raise KeyboardInterrupt
-        return whole(engine)
 
     def type_line(_prompt: str = "") -> str:
         if isinstance(line := next(typed), BaseException):
             raise line
         return line
 
-    monkeypatch.setattr(Engine, "step", step)
     monkeypatch.setattr("sys.stdin", Terminal())
     monkeypatch.setattr("builtins.input", type_line)
     screen = Terminal()

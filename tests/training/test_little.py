@@ -13,6 +13,7 @@ from linnet.run import Run
 from linnet.training import base, dial, forecast, little
 from linnet.training.preflight import preflight
 from linnet.training.recipe import Config, TrainConfig
+from linnet.training.stop import Interrupted
 
 ENGLISH = "".join(f"The {n} hens of farm {n % 13} sat on wall {n % 7}, and {n * n} geese came.\n" for n in range(120))
 RUSSIAN = "".join(f"Солнце {n} светило над горой, и дети играли в саду.\n" for n in range(120))
@@ -62,6 +63,24 @@ def test_a_text_of_a_page_gets_windows_that_it_can_fill() -> None:
     assert little.fitting_window(config, 33).model.block_size == 8
     with pytest.raises(UserError, match="give at least 33"):
         little.fitting_window(config, 32)
+
+
+def test_a_stop_while_the_base_is_made_is_a_sentence_and_keeps_nothing_of_it(
+    small_base: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from linnet.training import pretrain
+
+    def stopped(*given: object, **options: object) -> None:
+        raise Interrupted(15, "everything is saved in a folder that goes with the base")
+
+    monkeypatch.setattr(pretrain, "train", stopped)
+    (tmp_path / "own.txt").write_text(ENGLISH)
+    words = ["train", "--minutes", "1", "--data", str(tmp_path / "own.txt"), "--run", str(tmp_path / "run")]
+    assert main(words) == 143
+    said = capsys.readouterr().err
+    assert "the base was not whole, so nothing of it is kept; the same command begins again" in said
+    assert "everything is saved" not in said
+    assert base.find_base(small_base) is None
 
 
 def test_the_base_is_made_once_and_the_run_says_that_it_began_with_it(
