@@ -5,9 +5,11 @@ The model is a table of four scores, so that every number can be worked out by h
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -121,6 +123,25 @@ def test_a_batch_whose_tensors_do_not_fit_each_other_is_refused_at_once() -> Non
         Batch({"ids": torch.zeros(4), "reward": torch.zeros(2)}, {"pairs": 2}, group=2)
     with pytest.raises(ValueError, match="in groups of 2"):
         Batch({"ids": torch.zeros(3)}, {"pairs": 1}, group=2)
+
+
+def test_the_method_that_the_house_shows_learns_its_pairs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "house.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, Any] = {"Batch": Batch, "Objective": Objective, "Sums": Sums, "Tensor": Tensor}
+    names["logsigmoid"] = nn.functional.logsigmoid
+    exec(shown, names)
+
+    class Read(names["Pairs"]):  # type: ignore[misc]
+        def read(self, first_sample: int, count: int) -> tuple[Tensor, Tensor]:
+            first = torch.tensor([[1, 2], [1, 3]]).repeat(count, 1)  # after 1 comes 2 rather than 3
+            return first[:, :1], first[:, 1:]
+
+    torch.manual_seed(0)
+    state = State.new(names["Preference"](Transformer(dataclasses.replace(MODEL, init="gpt2"))), OptimConfig())
+    rows = list(loop(state, Read(), small(steps=20)))
+    assert rows[0].loss == pytest.approx(math.log(2), abs=0.15)  # a fresh model has hardly a preference
+    assert rows[-1].loss < 0.1
 
 
 # rounds on policy
