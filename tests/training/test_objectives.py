@@ -141,7 +141,7 @@ def test_the_method_that_the_house_shows_learns_its_pairs() -> None:
     state = State.new(names["Preference"](Transformer(dataclasses.replace(MODEL, init="gpt2"))), OptimConfig())
     rows = list(loop(state, Read(), small(steps=20)))
     assert rows[0].loss == pytest.approx(math.log(2), abs=0.15)  # a fresh model has hardly a preference
-    assert rows[-1].loss < 0.1
+    assert rows[-1].loss < rows[0].loss / 2
 
 
 # rounds on policy
