@@ -18,6 +18,7 @@ VERBS = {
     "demo": "from nothing to a conversation, in minutes",
     "prepare": "text -> tokenizer and token shards",
     "train": "shards -> a trained run",
+    "tune": "a trained run, and dialogues -> a run that answers as they do",
     "sweep": "try settings, one run for each combination, and rank them",
     "runs": "compare runs in a table and a picture",
     "eval": "score a run on held-out text, and in the exam",

@@ -23,21 +23,52 @@ if TYPE_CHECKING:
     from linnet.tokenizers import ChatTemplate, Tokenizer
 
 
-def load(path: str | Path, *, checkpoint: str = "best", device: str = "auto") -> LM:
+def load(
+    path: str | Path, *, checkpoint: str = "best", adapter: str | Path | None = None, device: str = "auto"
+) -> LM:
     """The model of a run, with its tokenizer and chat template.
 
     Args:
         path: a run folder.
         checkpoint: "best" (lowest validation loss), "last", or a step.
+        adapter: a folder with an adapter for these weights, which is merged into them.
         device: "auto", "cpu", "cuda" or "mps".
     Raises:
-        UserError: there is no run or no such checkpoint, or a file in it is damaged.
+        UserError: there is no run or no such checkpoint, a file in it is damaged, or the adapter is for others.
     """
+    if adapter is not None:
+        return _adapted(path, checkpoint, adapter, device)
     from linnet.run import Run
 
     run = Run.open(path)
     model = run.load_model(checkpoint, runtime.pick_device(device))
     return LM(model, run.tokenizer(), run.template(), name=run.path.name)
+
+
+def _adapted(path: str | Path, checkpoint: str, adapter: str | Path, device: str) -> LM:
+    """The model of a run or model folder with an adapter merged into it, and the vocabulary that this was trained with.
+
+    Raises:
+        UserError: they do not belong together, or a file is damaged.
+    """
+    from linnet.files import sha256
+    from linnet.run import Run
+    from linnet.run.adapter import AdapterFolder
+    from linnet.run.model_folder import ModelFolder, read_tensors, ready
+
+    found, base = AdapterFolder.open(adapter), ModelFolder(Path(path))
+    if base.weights_file.exists():
+        base = ModelFolder.open(path)
+        found.check(str(path), sha256(base.weights_file))
+        weights = read_tensors(base.weights_file)
+    else:
+        base = run = Run.open(path)
+        chosen = run.checkpoint(checkpoint)
+        found.check(str(chosen.path), chosen.weights_sha256)
+        weights = run.weights(chosen)
+    model = base.model_with(found.facts.merged(weights, found.tensors()), found.model_config(base.model_config()))
+    beside = ModelFolder(found.path)
+    return LM(ready(model, runtime.pick_device(device)), beside.tokenizer(), beside.template(), name=base.path.name)
 
 
 def sampling_from(options: Mapping[str, Any]) -> Sampling:

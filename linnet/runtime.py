@@ -48,16 +48,19 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
+def pick_precision(name: str, device: torch.device, *, frozen: bool = False) -> torch.dtype:
     """The dtype that matrix products run in; auto takes bfloat16 on a GPU that has it, float32 elsewhere.
 
+    Args:
+        frozen: whether most weights stay as they are: then a CPU that multiplies bfloat16 does so as well.
     Raises:
         UserError: float16 is asked for without a GPU: without its speed, only its overflow would remain.
     """
     import torch
 
     if name == "auto":
-        return torch.bfloat16 if has_bfloat16(device) else torch.float32
+        quick = has_bfloat16(device) or (frozen and cpu_has_bfloat16(device))
+        return torch.bfloat16 if quick else torch.float32
     if name == "fp16" and device.type != "cuda":
         raise UserError("precision fp16 needs a CUDA device; use fp32 or bf16")
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
@@ -68,6 +71,14 @@ def has_bfloat16(device: torch.device) -> bool:
     import torch
 
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def cpu_has_bfloat16(device: torch.device) -> bool:
+    """Whether `device` is a CPU with units for products of bfloat16 matrices; others only imitate them, slowly."""
+    import torch
+
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return device.type == "cpu" and supported is not None and bool(supported())
 
 
 def is_asynchronous(device: torch.device) -> bool:

@@ -36,6 +36,8 @@ class Account:
         how = "the end of the text is held out" if plan.split == "tail" else "split by content"
         if plan.split == "tail" and self.config.split is None:
             how += ", because there are few documents"
+        if not self.config.val_fraction and not self.config.test_fraction:
+            how = "none is held out"
         say(f"{count_of(plan.documents - plan.empty, 'document')}{dropped}; {how}")
         if plan.common:
             dialogues = "dialogues begin" if plan.common != 1 else "dialogue begins"
@@ -105,6 +107,7 @@ class Account:
         options = dataclasses.asdict(self.config)
         options["sources"] = [source_name(spec) for spec in self.config.sources]
         options["tokenizer"] = shown(Path(self.config.tokenizer).name)
+        options["template"] = None if self.config.template is None else shown(Path(self.config.template).name)
         return options
 
     def _personal(self) -> dict[str, Any]:

@@ -28,6 +28,10 @@ class DataConfig:
     a tokenizer.json, a folder with vocab.json and merges.txt, or a tiktoken rank file"""
     vocab_size: int = 4096
     """token ids of a tokenizer that is trained here, special tokens included"""
+    digits: Literal["together", "apart"] = "together"
+    """how bpe treats numbers. together: 42 can be one token; apart: each digit is one, so that sums can be learned"""
+    template: str | None = None
+    """a chat template (template.jinja) to write dialogues with, such as a published model's; unset: Linnet's own"""
     val_fraction: float = 0.05
     """share of the text held out for validation"""
     test_fraction: float = 0.0
@@ -95,6 +99,8 @@ class DataConfig:
             raise UserError(f"unknown split {shown(repr(self.split))}; allowed are hash and tail")
         if self.errors not in ("strict", "replace"):
             raise UserError(f"unknown errors {shown(repr(self.errors))}; allowed are strict and replace")
+        if self.digits not in ("together", "apart"):
+            raise UserError(f"unknown digits {shown(repr(self.digits))}; allowed are together and apart")
         if self.document_separator == "":
             raise UserError("the document separator is empty; leave it out to make each file one document")
         if self.lines and self.document_separator is not None:

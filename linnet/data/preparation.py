@@ -105,6 +105,7 @@ class _Preparation:
         if config.identity:
             pairs += identity_pairs(config.assistant_name, config.assistant_creator)
         self.given = given_tokenizer(config)
+        self.template = ChatTemplate.default() if config.template is None else ChatTemplate.load(config.template)
         found = find(config, self.spool)
         self.sources, self.unread = found.sources, found.unread
         self.reader = Reader(self.sources, config, pairs)
@@ -124,7 +125,7 @@ class _Preparation:
         shutil.rmtree(self.spool)
         tokenizer.save(self.folder / TOKENIZER)
         if self.survey.dialogues:
-            ChatTemplate.default().save(self.folder / TEMPLATE)
+            self.template.save(self.folder / TEMPLATE)
         write_json(self.folder / MANIFEST, account.manifest(records, tokenizer, learned, splits))
 
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
@@ -155,7 +156,7 @@ class _Preparation:
 
     def _encode(self, plan: Plan, tokenizer: Tokenizer) -> dict[str, Any]:
         """Writes the shards; returns what the manifest says of each split."""
-        template = ChatTemplate.default() if self.survey.dialogues else None
+        template = self.template if self.survey.dialogues else None
         names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
         with ExitStack() as stack, progress("encoding", self.bytes, "bytes") as bar:
             writers = {name: SplitWriter(self.folder, name, tokenizer, template, stack) for name in names}

@@ -68,6 +68,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     assistant_only: bool = False,
+    by_document: bool = False,
     losses: Losses | None = None,
     progress: Callable[[int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
@@ -81,6 +82,7 @@ def evaluate(
     Args:
         batch_size: windows at a time; unset takes about 8,192 tokens.
         assistant_only: score only what the assistant says in dialogues.
+        by_document: read no document in the context of another.
         losses: what scores; None is `token_losses` of the model. A model in training is scored through its objective.
         progress: called with the number of windows done, batch by batch.
         clock: seconds, monotonic.
@@ -88,12 +90,10 @@ def evaluate(
     Raises:
         UserError: the split has nothing to score.
     """
-    from linnet.data.batches import evaluation_batches
-
     block_size = model.config.block_size
     batch_size = batch_size or max(1, TOKENS_PER_BATCH // block_size)
     began = clock()
-    batches: LabelledRows = evaluation_batches(split, block_size, batch_size, assistant_only=assistant_only)
+    batches = labelled_rows(split, block_size, batch_size, assistant_only=assistant_only, by_document=by_document)
     nats, targets, hits, squares = _sums(model, some(batches) if some else batches, losses, progress)
     tokens = int(targets.sum())
     if tokens == 0:
@@ -112,6 +112,21 @@ def evaluate(
         tokens=tokens,
         seconds=clock() - began,
     )
+
+
+def labelled_rows(
+    split: Split, block_size: int, batch_size: int, *, assistant_only: bool = False, by_document: bool = False
+) -> LabelledRows:
+    """`evaluation_batches`; where documents have rows of their own, batches are no longer than their longest row."""
+    from linnet.data.batches import evaluation_batches
+
+    options: dict[str, Any] = {"assistant_only": assistant_only, "by_document": by_document}
+    for x, y in evaluation_batches(split, block_size, batch_size, **options):
+        if not by_document:
+            yield x, y
+        elif (y != IGNORED).any():
+            longest = int(np.flatnonzero((y != IGNORED).any(axis=0))[-1]) + 1
+            yield x[:, :longest], y[:, :longest]
 
 
 def window_sums(

@@ -23,7 +23,12 @@ def token_losses(model: Transformer, x: Tensor, y: Tensor) -> tuple[Tensor, Tens
     Args:
         x, y: (B, T) int64 tokens and labels, on the model's device; labels that are IGNORED are not scored.
     """
-    states = model.hidden(x).reshape(-1, model.config.n_embd)  # (B T, C)
+    return losses_of_hidden(model, model.hidden(x), y)
+
+
+def losses_of_hidden(model: Transformer, hidden: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """`token_losses` of hidden states (B, T, C) that are known already."""
+    states = hidden.reshape(-1, model.config.n_embd)  # (B T, C)
     labels = y.reshape(-1)
     nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
     hits = torch.zeros(labels.shape, dtype=torch.bool, device=labels.device)

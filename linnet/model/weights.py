@@ -17,6 +17,13 @@ def weights_of(model: Transformer) -> dict[str, Tensor]:
     return {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
 
 
+def serialised(tensors: dict[str, Tensor]) -> bytes:
+    """Named tensors as the bytes of a .safetensors file."""
+    import safetensors.torch
+
+    return safetensors.torch.save({name: tensor.cpu() for name, tensor in tensors.items()})
+
+
 def load_weights(model: Transformer, saved: dict[str, Tensor]) -> None:
     """Puts `saved` into `model`; ties stay ties, because values are copied into the model's own tensors.
 

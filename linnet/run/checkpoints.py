@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
-from linnet.run.model_folder import read_tensors
+from linnet.run.adapter import ADAPTER
+from linnet.run.model_folder import WEIGHTS, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +39,8 @@ def check_format(found: dict[str, Any], path: Path) -> dict[str, Any]:
 class Checkpoint:
     """One `checkpoints/step-NNNNNN` folder: model.safetensors, optimizer.safetensors, state.json, manifest.json.
 
-    What an objective adds to a model lies beside it, in objective.safetensors.
+    What an objective adds to a model lies beside it, in objective.safetensors. Where adapters were trained, they stand
+    in place of the model, as adapter.safetensors.
     """
 
     path: Path
@@ -77,6 +79,12 @@ class Checkpoint:
         if not isinstance(hashes, dict):
             raise UserError(f"{self.manifest_file} is damaged; use another --checkpoint")
         return hashes
+
+    @property
+    def weights_sha256(self) -> str:
+        """By which the weights are known: the hash of their file, or of that of the adapters."""
+        hashes = self.hashes()
+        return hashes[WEIGHTS] if WEIGHTS in hashes else hashes[ADAPTER]
 
     def verify(self, *names: str) -> None:
         """Compares files with the hashes in the checkpoint's manifest; without names, all of them.

@@ -106,8 +106,8 @@ class ModelFolder:
         """
         return ready(self.model_with(read_tensors(self.weights_file)), device)
 
-    def model_with(self, saved: dict[str, Tensor]) -> Transformer:
-        """A model of this folder's shape with the weights `saved`.
+    def model_with(self, saved: dict[str, Tensor], config: ModelConfig | None = None) -> Transformer:
+        """A model of this folder's shape, or of `config`, with the weights `saved`.
 
         Raises:
             UserError: they are those of another shape, or of another model.
@@ -118,7 +118,7 @@ class ModelFolder:
         from linnet.model.weights import load_weights
 
         with torch.random.fork_rng(devices=[]):  # drawing the weights that are then replaced must not move a stream
-            model = Transformer(self.model_config())
+            model = Transformer(config or self.model_config())
         self._check_sizes(model, saved)
         load_weights(model, saved)
         return model

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linnet.errors import UserError
+from linnet.files import sha256
 from linnet.model.config import ModelConfig
 from linnet.model.weights import load_weights
 from linnet.run import Checkpoint, Run
-from linnet.run.model_folder import WEIGHTS
+from linnet.run.model_folder import ModelFolder, read_tensors
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
 
@@ -26,20 +27,38 @@ FREE = frozenset({"dropout", "attention_dropout", "attention", "init", "within_d
 
 @dataclass(frozen=True)
 class Ancestor:
-    """A run to begin from, and which of its checkpoints."""
+    """A run to begin from, and which of its checkpoints; or a folder that holds a model and nothing else."""
 
-    run: Run
-    checkpoint: Checkpoint
+    run: Run | ModelFolder
+    checkpoint: Checkpoint | None
 
     @classmethod
     def open(cls, path: str | Path, which: str = "best") -> Ancestor:
-        """The run in `path`, with the checkpoint called "best", "last", or by its step.
+        """The run in `path`, with the checkpoint called "best", "last", or by its step; or the model folder there.
 
         Raises:
             UserError: there is no such run or checkpoint.
         """
+        if ModelFolder(Path(path)).weights_file.exists():
+            return cls(ModelFolder.open(path), None)
         run = Run.open(path)
         return cls(run, run.checkpoint(which))
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The weights by name, adapters merged into them.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        if self.checkpoint is None:
+            return read_tensors(self.run.weights_file)
+        assert isinstance(self.run, Run)
+        return self.run.weights(self.checkpoint)
+
+    @property
+    def weights_sha256(self) -> str:
+        """By which the weights are known."""
+        return sha256(self.run.weights_file) if self.checkpoint is None else self.checkpoint.weights_sha256
 
     @property
     def shape(self) -> ModelConfig:
@@ -52,9 +71,11 @@ class Ancestor:
         return self.run.tokenizer_file
 
     def applied(self, config: Config) -> Config:
-        """`config` with the shape and the vocabulary of this run; what no weights depend on stays as it is."""
+        """`config` with the shape, the vocabulary and the chat template of this run; what no weights depend on stays as
+        it is."""
         shape = replace(self.shape, **{name: getattr(config.model, name) for name in FREE})
-        prepare = replace(config.prepare, tokenizer=str(self.tokenizer_file))
+        template = str(self.run.template_file) if self.run.template_file.exists() else config.prepare.template
+        prepare = replace(config.prepare, tokenizer=str(self.tokenizer_file), template=template)
         return replace(config, model=replace(shape, vocab_size=self.shape.vocab_size), prepare=prepare)
 
     def config(self) -> Config:
@@ -96,7 +117,7 @@ class Ancestor:
         Raises:
             UserError: the weights are damaged, or of another shape.
         """
-        saved = self.checkpoint.tensors(WEIGHTS)
+        saved = self.weights()
         for name, parameter in model.named_parameters():
             old = saved.get(name)
             # a table of ids may have become longer: dialogues give GPT-2's vocabulary the marks of a chat
@@ -106,10 +127,9 @@ class Ancestor:
 
     def record(self) -> dict[str, Any]:
         """What the manifest of the new run keeps of it: no path of this machine."""
-        return {
-            "run": self.run.path.resolve().name,
-            "step": self.checkpoint.step,
-            "weights_sha256": self.checkpoint.hashes()[WEIGHTS],
-            "tokenizer": self.run.manifest()["tokenizer"],
-            "sources": self.run.data_manifest()["options"]["sources"],
-        }
+        found: dict[str, Any] = {"run": self.run.path.resolve().name, "weights_sha256": self.weights_sha256}
+        found["tokenizer"] = self.run.tokenizer().fingerprint()
+        if self.checkpoint is not None:
+            assert isinstance(self.run, Run)
+            found |= {"step": self.checkpoint.step, "sources": self.run.data_manifest()["options"]["sources"]}
+        return found

@@ -8,27 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.files import making_folder, remove_folder, sha256, sweep, write_bytes, write_json
-from linnet.model.weights import load_weights, weights_of
+from linnet.model.lora import adapter_of, load_adapter
+from linnet.model.weights import load_weights, serialised, weights_of
 from linnet.run import Checkpoint, Run
+from linnet.run.adapter import ADAPTER
+from linnet.run.model_folder import WEIGHTS
 from linnet.training.state import Position, State
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def save(run: Run, state: State) -> Checkpoint:
     """Writes `checkpoints/step-NNNNNN`, then deletes older checkpoints that are neither last nor best.
 
-    What the objective adds to the model lies in `objective.safetensors`, beside weights that any model can read.
+    What the objective adds to the model lies in `objective.safetensors`, beside weights that any model can read. Of a
+    model with adapters these alone are written: the rest has not changed since the run began.
     """
     position, own = state.position, state.objective.own_parameters()
     folder = run.path / "checkpoints" / f"step-{position.step:06d}"
     sweep(folder.parent)
     with making_folder(folder) as building:
-        write_bytes(building / "model.safetensors", _serialised(weights_of(state.objective.model)))
+        if adapter := adapter_of(state.objective.model):
+            write_bytes(building / ADAPTER, serialised(adapter))
+        else:
+            write_bytes(building / WEIGHTS, serialised(weights_of(state.objective.model)))
         if own:
-            write_bytes(building / "objective.safetensors", _serialised({name: p.detach() for name, p in own.items()}))
-        write_bytes(building / "optimizer.safetensors", _serialised(state.optimizer.state_dict()))
+            write_bytes(building / "objective.safetensors", serialised({name: p.detach() for name, p in own.items()}))
+        write_bytes(building / "optimizer.safetensors", serialised(state.optimizer.state_dict()))
         write_json(building / "state.json", {**asdict(position), "scaler": state.scaler.state_dict()})
         hashes = {path.name: sha256(path) for path in sorted(building.iterdir())}
         write_json(building / "manifest.json", {"version": 1, "step": position.step, "sha256": hashes})
@@ -46,7 +53,10 @@ def restore(checkpoint: Checkpoint, state: State) -> None:
         UserError: it is damaged, or of another model, objective or optimiser.
     """
     saved: dict[str, Any] = checkpoint.state()
-    load_weights(state.objective.model, checkpoint.tensors("model.safetensors"))
+    if adapter_of(state.objective.model):
+        load_adapter(state.objective.model, checkpoint.tensors(ADAPTER))
+    else:
+        load_weights(state.objective.model, checkpoint.tensors(WEIGHTS))
     _load_own(state.objective.own_parameters(), checkpoint)
     try:
         state.optimizer.load_state_dict(checkpoint.tensors("optimizer.safetensors"))
@@ -84,9 +94,3 @@ def latest_good(run: Run) -> Checkpoint | None:
         except UserError as error:
             say(f"passing over a checkpoint: {error}")
     return None
-
-
-def _serialised(tensors: dict[str, Tensor]) -> bytes:
-    import safetensors.torch
-
-    return safetensors.torch.save({name: tensor.cpu() for name, tensor in tensors.items()})

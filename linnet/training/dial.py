@@ -27,8 +27,8 @@ from linnet.model.transformer import Transformer
 from linnet.settings import from_dict, read_toml, recipe_path
 from linnet.training.budget import Budget
 from linnet.training.compilation import COMPILE_SECONDS, COMPILED_GAIN, will_compile
-from linnet.training.lesson import objective_of, windows_of
 from linnet.training.loop import Loop
+from linnet.training.methods import objective_of, windows_of
 from linnet.training.micro_batch import fitting
 from linnet.training.recipe import Config
 from linnet.training.state import State

@@ -126,8 +126,7 @@ def calibrate(run: Run, lesson: Lesson, device: torch.device) -> None:
     if lesson.val is None or lesson.config.model.tie_embeddings:
         return
     run.calibration_file.unlink(missing_ok=True)
-    model, answers_only = run.load_model("best", device), lesson.config.train.assistant_only
-    temperature = fitted_temperature(model, lesson.val, assistant_only=answers_only)
+    temperature = fitted_temperature(run.load_model("best", device), lesson.val, assistant_only=lesson.answers_only)
     found = {"version": 1, "step": run.checkpoint("best").step, "temperature": temperature}
     write_json(run.calibration_file, found)
 

@@ -1,29 +1,27 @@
-"""What a run learns from, what it is trained for and what it is scored on: all follow from its settings and data."""
+"""What a run learns from and what it is scored on: both follow from its settings and data."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linnet.data import Batches, Prepared
+from linnet.console import count_of, say
+from linnet.data import Prepared
 from linnet.errors import UserError
-from linnet.training.counted import Counted, Taught
-from linnet.training.next_token import NextToken, Windows
+from linnet.settings import shown
+from linnet.training.answers import Packed
+from linnet.training.methods import METHODS, epoch_samples, source_of
+from linnet.training.mixed import Mixed
 
 if TYPE_CHECKING:
-    import torch
-
     from linnet.data import Split
-    from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
-    from linnet.training.objective import Objective
+    from linnet.training.objective import Source
     from linnet.training.recipe import Config
-
-
-MOST_TAUGHT_IDS = 8192
-"""of a vocabulary that a teacher has chances for: a batch holds one for each id at each place"""
 
 
 @dataclass(frozen=True)
@@ -36,21 +34,35 @@ class Lesson:
     tokenizer: Tokenizer
     train: Split
     val: Split | None
-    source: Windows
+    source: Source
 
     @classmethod
-    def open(cls, config: Config, data: Path) -> Lesson:
+    def open(cls, config: Config, data: Path, least_ids: int = 0) -> Lesson:
         """What `config` makes of a prepared-data folder.
 
+        Args:
+            least_ids: that the model has, however few its tokenizer knows: published ones have some to spare.
         Raises:
-            UserError: the folder is damaged, or its text is too short for one window.
+            UserError: the folder is damaged, its text is too short for one window, or what is mixed in does not fit.
         """
         prepared = Prepared.open(data)
         tokenizer, train = prepared.tokenizer(), prepared.split("train")
         val = prepared.split("val") if prepared.has("val") else None
-        model = dataclasses.replace(config.model, vocab_size=tokenizer.vocab_size, end_of_text=tokenizer.end_of_text)
+        told_apart = METHODS[config.train.method].by_document
+        model = dataclasses.replace(
+            config.model,
+            vocab_size=max(tokenizer.vocab_size, least_ids),
+            end_of_text=tokenizer.end_of_text,
+            within_documents=config.model.within_documents or told_apart,
+        )
         config = dataclasses.replace(config, model=model)
-        return cls(config, prepared, tokenizer, train, val, windows_of(config, train, tokenizer))
+        source = source_of(config, train, tokenizer)
+        if told_apart and not isinstance(source, Packed):
+            raise UserError(
+                f"{data} holds no dialogues to tune with; give questions and answers, or let the model learn the text: "
+                "`linnet train --from RUN`"
+            )
+        return cls(config, prepared, tokenizer, train, val, mixed(source, config, prepared))
 
     @property
     def val_tokens(self) -> int:
@@ -58,40 +70,72 @@ class Lesson:
         return 0 if self.val is None else len(self.val.tokens)
 
     @property
+    def by_document(self) -> bool:
+        """Whether no document is scored in the context of another."""
+        return METHODS[self.config.train.method].by_document
+
+    @property
+    def answers_only(self) -> bool:
+        """Whether nothing but what the assistant says is scored."""
+        return self.config.train.assistant_only or self.by_document
+
+    @property
     def epochs_per_step(self) -> float:
         """The share of the training text that one step reads."""
+        if self.by_document:
+            return self.config.train.batch_size / epoch_samples(self.source)
         return self.config.train.batch_size * self.config.model.block_size / len(self.train.tokens)
 
+    def say(self) -> None:
+        """Tells how dialogues fill rows, where they do."""
+        source = self.source.sources[0] if isinstance(self.source, Mixed) else self.source
+        if not isinstance(source, Packed):
+            return
+        rows, dialogues = count_of(len(source.rows), "row"), count_of(self.train.documents, "dialogue")
+        say(f"{dialogues} in {rows} of {source.block_size} tokens; only what the assistant says is learned")
+        if source.longer:
+            longer = count_of(source.longer, "dialogue")
+            say(
+                f"{longer} longer than a row: read in several, each with as much of what was said before as half a row "
+                "holds; nothing is left out"
+            )
 
-def windows_of(config: Config, split: Split, tokenizer: Tokenizer) -> Windows:
-    """The windows that a run learns from.
+
+def mixed(source: Source, config: Config, prepared: Prepared) -> Source:
+    """`source` with the corpora that `train.mix` names, each in its share.
 
     Raises:
-        UserError: the split has no window, or the vocabulary is too large for a teacher.
+        UserError: a corpus is not there, or was prepared with another tokenizer.
     """
-    train, teacher = config.train, None
-    if train.counted:
-        if tokenizer.vocab_size > MOST_TAUGHT_IDS:
+    shares = list(mix_shares(config.train.mix))
+    if not shares:
+        return source
+    sources, fingerprint = [source], prepared.tokenizer().fingerprint()
+    for folder, _ in shares:
+        other = Prepared.open(folder)
+        other.check_tokenizer(fingerprint)
+        sources.append(source_of(config, other.split("train"), other.tokenizer()))
+    rest = 1 - sum(share for _, share in shares)
+    return Mixed(sources, [rest, *(share for _, share in shares)])
+
+
+def mix_shares(mix: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    """What is mixed in, and the share of each: `NAME=SHARE`.
+
+    Raises:
+        UserError: that is not what stands there, or the shares leave nothing for the data itself.
+    """
+    total = 0.0
+    for part in mix:
+        name, _, share = part.rpartition("=")
+        try:
+            value = float(share)
+        except ValueError:
+            value = math.nan
+        total += value
+        if not name or not 0 < value < 1 or not total < 1:
             raise UserError(
-                f"train.counted is {train.counted}, which needs a vocabulary of at most {MOST_TAUGHT_IDS:,} ids, and "
-                f"this one has {tokenizer.vocab_size:,}; set --train.counted 0, or prepare the text with a smaller one"
+                f"--mix {shown(part)} is not understood: name corpora and their shares, as in before=0.3, which leave "
+                "some of each batch for --data"
             )
-        teacher = Counted(split, tokenizer.vocab_size)
-    return Windows(
-        Batches(
-            split,
-            block_size=config.model.block_size,
-            seed=train.seed,
-            assistant_only=train.assistant_only,
-            noise=train.noise,
-            kept=tuple(tokenizer.special_ids.values()),
-            teacher=teacher,
-        )
-    )
-
-
-def objective_of(model: Transformer, config: Config, precision: torch.dtype | None = None) -> Objective:
-    """What a run trains its model for: both follow from its settings."""
-    if config.train.counted:
-        return Taught(model, config.train.counted, precision)
-    return NextToken(model, precision)
+        yield name, value

@@ -18,7 +18,7 @@ from linnet.training.data import is_prepared, with_data
 from linnet.training.dial import Choice, Rung, for_steps, seconds_per_token, text_bytes
 from linnet.training.earlier import earlier_run
 from linnet.training.forecast import LITTLE_BYTES, expected_bits, forecast
-from linnet.training.lesson import MOST_TAUGHT_IDS
+from linnet.training.methods import MOST_TAUGHT_IDS
 from linnet.training.recipe import Config
 
 KNOWN_SHARE = 0.7

@@ -97,12 +97,16 @@ def preflight(
     on_gpu: bool = False,
     available_bytes: int | None = None,
     fitting_steps: float = math.inf,
+    epochs_per_step: float | None = None,
+    few_is_meant: bool = False,
 ) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text.
 
     Args:
         available_bytes: of memory, where it is known.
         fitting_steps: that fit into its time, where that was measured.
+        epochs_per_step: the share of the text that a step reads, where that is not all tokens of its batch.
+        few_is_meant: whether a large model is to learn from little text: tuning teaches, and need not be warned of.
     """
     against = {"dropout": model.dropout, "noise": train.noise, "counting as a teacher": train.counted}
     if weight_decay >= STRONG_DECAY:
@@ -117,8 +121,8 @@ def preflight(
         tokens_per_step=tokens_per_step,
         steps=train.steps,
         max_minutes=train.max_minutes,
-        epochs=min(train.steps, fitting_steps) * tokens_per_step / max(train_tokens, 1),
-        tokens_per_parameter=train_tokens / parameters,
+        epochs=min(train.steps, fitting_steps) * (epochs_per_step or tokens_per_step / max(train_tokens, 1)),
+        tokens_per_parameter=math.inf if few_is_meant else train_tokens / parameters,
         held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
         too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu),
     )

@@ -15,15 +15,16 @@ from linnet.console import count_of, duration_text, say
 from linnet.lm import LM
 from linnet.model.transformer import Transformer
 from linnet.settings import to_dict
-from linnet.training import pace
+from linnet.training import adapters, pace
 from linnet.training.budget import Budget
 from linnet.training.checkpoint import latest_good, restore, save
 from linnet.training.compilation import compiled
 from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
 from linnet.training.finished import begin_again, finish, is_finished, why_finished
-from linnet.training.lesson import Lesson, objective_of
+from linnet.training.lesson import Lesson
 from linnet.training.loop import Loop
+from linnet.training.methods import objective_of
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
 from linnet.training.state import State
@@ -85,13 +86,20 @@ def train(
 
 
 def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ancestor | None) -> State:
-    """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one."""
+    """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one.
+
+    With adapters, only these learn beside weights that stay, and are kept in bfloat16 where products are in it.
+    """
     config = lesson.config
-    precision = runtime.pick_precision(config.train.precision, device)
+    precision = runtime.pick_precision(config.train.precision, device, frozen=config.adapter.rank > 0)
     torch.manual_seed(config.train.seed)
     model = Transformer(config.model)
-    if ancestor is not None:
+    if ancestor is not None and not run.facts_file.exists():
         ancestor.load_into(model)
+    if config.adapter.rank:
+        adapters.begin(model, run, config, lesson.tokenizer, ancestor)
+        if precision == torch.bfloat16:
+            adapters.half_as_wide(model)
     objective = objective_of(model.to(device), config, precision)
     state = State.new(objective, config.optim, scaled=precision == torch.float16)
     checkpoint = latest_good(run)
@@ -120,7 +128,7 @@ class Training:
         began = clock() if began is None else began
         check_installed(config.train.track)
         self.spoken, self.compiling, self.after_s = True, False, after_s
-        self.lesson = lesson = Lesson.open(config, data)
+        self.lesson = lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
         self.config = config = lesson.config
         if ancestor is not None:
             ancestor.check(config)
@@ -154,6 +162,7 @@ class Training:
             return
         begin_again(position)
         if self.spoken:
+            self.lesson.say()
             estimate = preflight(
                 self.config.model,
                 self.timing.used.train,
@@ -162,6 +171,8 @@ class Training:
                 on_gpu=self.state.device.type == "cuda",
                 available_bytes=self.memory,
                 fitting_steps=self.timing.fitting_steps,
+                epochs_per_step=self.lesson.epochs_per_step,
+                few_is_meant=self.lesson.by_document,
             )
             estimate.announce()
         log = self.watch.log
@@ -171,6 +182,8 @@ class Training:
         finally:
             log.close()
         display.close()
+        if self.config.adapter.rank:
+            adapters.hand_on(self.run)
         if train.calibrate:
             calibrate(self.run, self.lesson, self.state.device)
         if not self.spoken:

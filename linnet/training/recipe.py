@@ -103,6 +103,10 @@ class TrainConfig:
     """where to compute"""
     threads: int | None = None
     """CPU threads; unset leaves the choice to PyTorch"""
+    method: Literal["pretrain", "sft"] = "pretrain"
+    """pretrain: every token of a text is learned; sft: of dialogues what the assistant says, each from its beginning"""
+    mix: tuple[str, ...] = ()
+    """further prepared corpora and their shares of each batch, FOLDER=SHARE; the data itself has what is left"""
     noise: float = 0.0
     """share of the tokens read that are replaced by others of the text, which are still predicted right; holds learning
     by heart back where text is little (arXiv:1703.02573)"""
@@ -149,6 +153,27 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterConfig:
+    """Adapters: thin matrices that learn beside a model whose own weights stay (arXiv:2106.09685)."""
+
+    rank: int = 0
+    """of the matrices; 0 is none: all weights learn"""
+    alpha: float | None = None
+    """what their product is multiplied with, times the rank; unset means twice the rank"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank <= 1024:
+            raise UserError(f"adapter.rank must be 0 (no adapters) to 1024, got {self.rank}")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise UserError(f"adapter.alpha must be a number above 0, got {self.alpha}")
+
+    @property
+    def scale(self) -> float:
+        """What the product of the matrices is multiplied with."""
+        return 2.0 if self.alpha is None else self.alpha / max(self.rank, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """A whole run: what to read, what to build, how to train it."""
 
@@ -157,6 +182,7 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
 
 
 MAY_CHANGE_ON_RESUME = frozenset(

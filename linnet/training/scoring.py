@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from linnet.data.batches import evaluation_batches
 from linnet.errors import UserError
-from linnet.evaluate.loss import TOKENS_PER_BATCH, Evaluation, LabelledRows, Losses, evaluate, window_sums
+from linnet.evaluate.loss import (
+    TOKENS_PER_BATCH,
+    Evaluation,
+    LabelledRows,
+    Losses,
+    evaluate,
+    labelled_rows,
+    window_sums,
+)
 
 if TYPE_CHECKING:
     from linnet.data import Split
@@ -61,13 +68,14 @@ def score(
     over: Callable[[], bool],
     *,
     assistant_only: bool = False,
+    by_document: bool = False,
     losses: Losses | None = None,
 ) -> tuple[Evaluation, float]:
     """The model's figures on a part of `split`, and the share of its tokens that was scored.
 
     Args:
         over: asked between batches; when it says so, what was scored until then has to do.
-        losses: as in `evaluate`.
+        by_document, losses: as in `evaluate`.
     Returns:
         bits per byte and per character are those of the whole split at the loss of the part.
     Raises:
@@ -83,7 +91,7 @@ def score(
             read += x.size
             yield x, y
 
-    options: dict[str, Any] = {"assistant_only": assistant_only, "losses": losses}
+    options: dict[str, Any] = {"assistant_only": assistant_only, "by_document": by_document, "losses": losses}
     try:
         found = evaluate(model, split, batch_size=part.batch_size, some=timely, **options)
     except UserError:  # no answer among them
@@ -92,13 +100,19 @@ def score(
 
 
 def probe(
-    model: Transformer, split: Split, *, assistant_only: bool = False, losses: Losses | None = None
+    model: Transformer,
+    split: Split,
+    *,
+    assistant_only: bool = False,
+    by_document: bool = False,
+    losses: Losses | None = None,
 ) -> tuple[float | None, int]:
     """The loss in nats per token on the first windows of `split`, and how many tokens that is of; None for none.
 
     Nothing is chosen by it: it only shows how a model begins to learn.
     """
-    batches = evaluation_batches(split, model.config.block_size, PROBE_WINDOWS, assistant_only=assistant_only)
+    options: dict[str, Any] = {"assistant_only": assistant_only, "by_document": by_document}
+    batches = labelled_rows(split, model.config.block_size, PROBE_WINDOWS, **options)
     nats, targets, _ = window_sums(model, islice(batches, 1), losses)
     tokens = int(targets.sum())
     return (float(nats.sum()) / tokens if tokens else None), tokens

@@ -42,7 +42,9 @@ class Watch:
         self.log = MetricsLog(run, state.position.step)
         self.steps = StepLog(self.log, config, state)
         wanted = config.train.sample_prompt, config.train.sample_tokens
-        self.sampler = Sampler(*wanted) if self.val is None else Sampler.of(lm, self.val, *wanted)
+        self.answers_only, self.by_document = lesson.answers_only, lesson.by_document
+        asked = lesson.train if self.val is None and lesson.by_document else self.val
+        self.sampler = Sampler(*wanted) if asked is None else Sampler.of(lm, asked, *wanted)
         probed = min(lesson.val_tokens, PROBE_WINDOWS * config.model.block_size)
         step_tokens = config.train.batch_size * config.model.block_size
         counts = len(lesson.train.tokens), lesson.val_tokens, step_tokens, state.position.step
@@ -131,7 +133,8 @@ class Watch:
 
     def _scoring(self) -> dict[str, Any]:
         """How held-out text is scored: through the objective, the only door to weights that may be spread out."""
-        return {"assistant_only": self.config.train.assistant_only, "losses": self.state.objective.scored}
+        losses = self.state.objective.scored
+        return {"assistant_only": self.answers_only, "by_document": self.by_document, "losses": losses}
 
     def out_of_patience(self) -> bool:
         """Whether so many looks in a row found nothing better that the run ends."""

@@ -42,6 +42,8 @@ class Chat(Sampling):
     checkpoint: str | None = None
     """best (lowest validation loss), last, or a step; unset: best, or last where the run learned who it is
     (`--identity`), which the validation loss does not see"""
+    adapter: Path | None = None
+    """a folder with an adapter that was trained for this run (`linnet tune --lora`)"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     json: bool = False
@@ -79,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
 
         run = Run.open(args.run)
         chosen = args.checkpoint or run.checkpoint_to_talk_to()
-        lm = linnet.load(args.run, checkpoint=chosen, device=args.device)
+        lm = linnet.load(args.run, checkpoint=chosen, adapter=args.adapter, device=args.device)
         session = session_of(args, lm)
     if args.checkpoint is None and run.checkpoint(chosen) != run.checkpoint("best"):
         say(LAST_SPEAKS)

@@ -29,6 +29,8 @@ class Generate(Sampling):
     """how many continuations"""
     checkpoint: str = "best"
     """best (lowest validation loss), last, or a step"""
+    adapter: Path | None = None
+    """a folder with an adapter that was trained for this run (`linnet tune --lora`)"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     json: bool = False
@@ -43,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
             raise UserError(f"--num-samples must be at least 1, got {args.num_samples}")
         import linnet
 
-        lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
+        lm = linnet.load(args.run, checkpoint=args.checkpoint, adapter=args.adapter, device=args.device)
     prompt = read_stdin() if args.prompt == "-" else args.prompt
     for note in lm.notes(prompt):
         say(f"note: {note}")

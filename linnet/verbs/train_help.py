@@ -28,6 +28,8 @@ FIRST = (
 NAMES = {"from_run": "from"}
 """flags whose names are words that Python keeps for itself"""
 
+SECTIONS = frozenset(field.name for field in fields(Config))
+
 WIDEST = 100
 """columns; longer lines are hard to read"""
 
@@ -39,21 +41,40 @@ def help_text(train: type[Config], config: Config, recipe: str) -> str:
         train: the verb's own class, whose fields that are no sections are flags as well.
         config: the settings of `recipe`, which are shown as the defaults.
     """
+    usage = "linnet train [RECIPE] [--data SOURCE] [--run FOLDER] [--SECTION.SETTING VALUE ...]"
+    epilog = f"The defaults are those of {recipe}; `linnet train RECIPE --help` shows a recipe's own."
+    return _help(train, config, usage, epilog)
+
+
+def tune_help(tune: type[Config], config: Config) -> str:
+    """What `linnet tune --help` prints.
+
+    Args:
+        config: how a tuning learns before anything is known of the dialogues.
+    """
+    usage = "linnet tune BASE --data SOURCE [--run FOLDER] [--lora RANK] [--SECTION.SETTING VALUE ...]"
+    epilog = "[model] is that of the base; how many steps are taken follows from how many dialogues there are."
+    return _help(tune, config, usage, epilog)
+
+
+def _help(verb: type[Config], config: Config, usage: str, epilog: str) -> str:
     width = min(WIDEST, shutil.get_terminal_size().columns)
     parser = argparse.ArgumentParser(
-        usage="linnet train [RECIPE] [--data SOURCE] [--run FOLDER] [--SECTION.SETTING VALUE ...]",
-        description=inspect.getdoc(train),
-        epilog=f"The defaults are those of {recipe}; `linnet train RECIPE --help` shows a recipe's own.",
+        usage=usage,
+        description=inspect.getdoc(verb),
+        epilog=epilog,
         add_help=False,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=width),
     )
     first = parser.add_argument_group("used most")
-    explained = docstrings(train)
-    for field in fields(train):
+    explained = docstrings(verb)
+    for field in fields(verb):
         if field.name == "recipe":
             first.add_argument("RECIPE", help=f"{explained['recipe']} (default: {field.default})")
-        elif field.name in explained:
-            _add(first, train, field, field.default, explained[field.name])
+        elif field.name == "base":
+            first.add_argument("BASE", help=explained["base"])
+        elif field.name in explained and field.name not in SECTIONS:
+            _add(first, verb, field, field.default, explained[field.name])
     for field in fields(config):
         section = getattr(config, field.name)
         kind = type(section)

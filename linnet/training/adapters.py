@@ -1,0 +1,81 @@
+"""Adapters in training: the base that stays, what learns beside it, and the folder that others can use."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import TYPE_CHECKING
+
+import torch
+
+from linnet.errors import UserError
+from linnet.files import making_folder, sha256, write_bytes, write_json
+from linnet.model.lora import add_adapters
+from linnet.model.weights import load_weights, serialised, weights_of
+from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
+from linnet.tokenizers.base import END_OF_TEXT
+
+if TYPE_CHECKING:
+    from linnet.model.transformer import Transformer
+    from linnet.run import Run
+    from linnet.tokenizers import Tokenizer
+    from linnet.training.ancestor import Ancestor
+    from linnet.training.recipe import Config
+
+FOLDER = "adapter"
+"""of a run: its best adapter, as it can be handed on"""
+
+
+def begin(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, ancestor: Ancestor | None) -> None:
+    """Gives `model` adapters and freezes the rest; its weights are those that the run keeps as its base.
+
+    Raises:
+        UserError: there is no trained model to learn beside, or the base is damaged.
+    """
+    if not run.facts_file.exists():
+        if ancestor is None:
+            raise UserError("adapters learn beside a trained model; name it with --from, or use `linnet tune RUN`")
+        keep_base(model, run, config, tokenizer, ancestor)
+    else:
+        load_weights(model, run.base())
+    facts = AdapterFacts.read(run.facts_file)
+    add_adapters(model, config.adapter.rank, facts.scale, facts.row_ids)
+
+
+def keep_base(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, ancestor: Ancestor) -> None:
+    """Puts the weights that stay into the run, so that it holds all that it needs."""
+    write_bytes(run.base_file, serialised(weights_of(model)))
+    facts = AdapterFacts(
+        base=ancestor.run.path.resolve().name,
+        base_sha256=ancestor.weights_sha256,
+        scale=config.adapter.scale,
+        row_ids=unshown_ids(tokenizer, ancestor),
+        sha256=sha256(run.base_file),
+    )
+    write_json(run.facts_file, facts.as_dict())
+
+
+def unshown_ids(tokenizer: Tokenizer, ancestor: Ancestor) -> tuple[int, ...]:
+    """The marks of a chat, where the model has never met them: their rows say nothing yet, and have to learn."""
+    if ancestor.run.template() is not None:
+        return ()
+    return tuple(sorted(id for name, id in tokenizer.special_ids.items() if name != END_OF_TEXT))
+
+
+def half_as_wide(model: Transformer) -> None:
+    """Keeps the frozen matrices in bfloat16, half the memory, where products are in it anyway; in place."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad and parameter.dim() == 2:
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def hand_on(run: Run) -> None:
+    """Writes the best adapter of `run` into a folder of its own, with what its dialogues were written with."""
+    checkpoint = run.checkpoint("best")
+    facts = AdapterFacts.read(run.facts_file)
+    with making_folder(run.path / FOLDER) as folder:
+        shutil.copyfile(checkpoint.path / ADAPTER, folder / ADAPTER)
+        shutil.copyfile(run.tokenizer_file, folder / run.tokenizer_file.name)
+        if run.template_file.exists():
+            shutil.copyfile(run.template_file, folder / run.template_file.name)
+        write_json(folder / FACTS, dataclasses.replace(facts, sha256=sha256(folder / ADAPTER)).as_dict())
