@@ -38,7 +38,7 @@ def steps_of(recipe: str, data: str) -> Iterator[Any]:
 
     settings = of("linnet.settings", "linnet.config")
     whole = of("linnet.training.recipe", "linnet.train.config").Config
-    lesson, loop = (of(f"linnet.training.{name}", f"linnet.train.{name}") for name in ("lesson", "loop"))
+    loop = of("linnet.training.loop", "linnet.train.loop")
     prepared = Prepared.open(Path(data))
     tokenizer, split = prepared.tokenizer(), prepared.split("train")
     config = settings.from_dict(whole, settings.read_toml(settings.recipe_path(recipe)))
@@ -50,8 +50,9 @@ def steps_of(recipe: str, data: str) -> Iterator[Any]:
     if hasattr(loop, "Loop"):
         state = importlib.import_module("linnet.training.state").State
         budget = importlib.import_module("linnet.training.budget").Budget
-        made = state.new(lesson.objective_of(transformer, config), config.optim)
-        source = lesson.windows_of(config, split, tokenizer)
+        methods = of("linnet.training.methods", "linnet.training.lesson")  # before 2026-11-29
+        made = state.new(methods.objective_of(transformer, config), config.optim)
+        source = methods.windows_of(config, split, tokenizer)
         yield from loop.Loop(made, source, config, budget(config, made.position))
     optim, checkpoint = (
         importlib.import_module("linnet.train.optim"),

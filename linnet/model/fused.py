@@ -2,8 +2,8 @@
 
 Eagerly, PyTorch runs each of these as a chain of small operations, and its backward pass as a longer one. Here each is
 one function with its derivative written out (`benchmarks/step_profile.py --ways eager plain`). They are taken
-for float32 on a CPU; the plain formulas in `layers` hold everywhere else, are what a compiler gets to see, and what
-tests compare these with.
+on a CPU; the plain formulas in `layers` hold everywhere else, are what a compiler gets to see, and what tests compare
+these with. In bfloat16 each number is computed in float32 and rounded once.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def suits(x: Tensor) -> bool:
     """Whether the functions of this file are the faster ones for `x`."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    known = x.dtype == torch.float32 or x.dtype == torch.bfloat16
+    return known and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class RMSNorm(torch.autograd.Function):
@@ -26,10 +28,11 @@ class RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gain: Tensor | None, eps: float) -> Tensor:
         """(..., C), (C,) -> (..., C)."""
         size = x.shape[-1]
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()  # (..., 1)
-        normal = x * scale
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        scale = norm.square_().div_(size).add_(eps).rsqrt_()  # (..., 1)
+        normal = x * scale if x.dtype == torch.float32 else torch.mul(x, scale, out=torch.empty_like(x))
         ctx.save_for_backward(normal, scale, gain)
-        return normal if gain is None else normal * gain
+        return normal if gain is None else (normal * gain).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -39,9 +42,9 @@ class RMSNorm(torch.autograd.Function):
         if gain is None:
             along, gain_grad = product.mean(dim=-1, keepdim=True), None
         else:
-            along = (product @ gain).div_(gain.shape[0]).unsqueeze(-1)
-            gain_grad = product.flatten(0, -2).sum(dim=0)
-            grad = grad * gain
+            along = (product @ gain.to(product.dtype)).div_(gain.shape[0]).unsqueeze(-1)
+            gain_grad = product.flatten(0, -2).sum(dim=0) if ctx.needs_input_grad[1] else None
+            grad = (grad * gain).to(normal.dtype)
         return torch.addcmul(grad, normal, along, value=-1).mul_(scale), gain_grad, None
 
 
@@ -64,6 +67,10 @@ class Rotation(torch.autograd.Function):
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: int) -> Tensor:
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     (first, second), (to_first, to_second) = x.chunk(2, dim=-1), y.chunk(2, dim=-1)
+    if x.dtype != torch.float32:
+        to_first.copy_((first * cos).addcmul_(second, sin, value=-sign))
+        to_second.copy_((second * cos).addcmul_(first, sin, value=sign))
+        return y
     torch.mul(first, cos, out=to_first).addcmul_(second, sin, value=-sign)
     torch.mul(second, cos, out=to_second).addcmul_(first, sin, value=sign)
     return y
@@ -84,3 +91,20 @@ class SquaredReLU(torch.autograd.Function):
         """2 max(x, 0)."""
         (positive,) = ctx.saved_tensors
         return (grad * positive).mul_(2)
+
+
+class SwiGLU(torch.autograd.Function):
+    """silu(gate) · up, of which only the two are kept. Source: arXiv:2002.05202, equation 6."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        """Any shape, the same for both."""
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """d/du = g silu(a); d/da = g u s (1 + a (1 - s)), with s the sigmoid of the gate a."""
+        gate, up = ctx.saved_tensors
+        to_gate = torch.ops.aten.silu_backward(grad * up, gate)
+        return to_gate, F.silu(gate).mul_(grad)

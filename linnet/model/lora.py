@@ -51,7 +51,10 @@ class LoRALinear(nn.Linear):
         y = F.linear(x, self.weight, self.bias)
         if self.original is not None:
             return y
-        return y + F.linear(F.linear(x, self.lora_a), self.lora_b * self.scale)
+        thin = F.linear(x, self.lora_a).flatten(0, -2)  # (..., r)
+        b = (self.lora_b * self.scale).to(y.dtype)
+        y.flatten(0, -2).addmm_(thin.to(y.dtype), b.mT)  # added where y is: another pass over memory would cost more
+        return y
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -183,14 +186,20 @@ def merged_weights(
     found = dict(weights)
     for name in projections_of(adapter):
         weight, a, b = weights.get(f"{name}.weight"), adapter[f"{name}.lora_a"], adapter[f"{name}.lora_b"]
-        if weight is None or weight.shape != (len(b), a.shape[1]) or a.shape[0] != b.shape[1]:
+        flat = a.dim() == b.dim() == 2
+        if weight is None or not flat or weight.shape != (b.shape[0], a.shape[1]) or a.shape[0] != b.shape[1]:
             raise UserError(f"the adapter's {name!r} does not fit this model; it was made for another one")
         found[f"{name}.weight"] = merged(weight, a, b, scale)
-    for name in (name.removesuffix(".rows") for name in adapter if name.endswith(".rows")):
+    tables = [name.removesuffix(".rows") for name in adapter if name.endswith(".rows")]
+    if bool(tables) != bool(row_ids):
+        raise UserError("the adapter's rows do not fit its ids; take its folder from where it came from once more")
+    for name in tables:
         table, rows = weights.get(f"{name}.weight"), adapter[f"{name}.rows"]
-        if table is None or rows.shape != (len(row_ids), table.shape[1]):
+        if table is None or table.dim() != 2 or rows.shape != (len(row_ids), table.shape[1]):
             raise UserError(f"the adapter's {name!r} does not fit this model; it was made for another one")
         longer = max(len(table), 1 + max(row_ids)) - len(table)
+        if longer > len(row_ids):  # a table grows by the rows that the adapter brings
+            raise UserError(f"the adapter's {name!r} does not fit this model; it was made for another one")
         table = torch.cat((table, table.new_zeros(longer, table.shape[1])))
         table[list(row_ids)] = rows.to(table.dtype)
         found[f"{name}.weight"] = table

@@ -63,9 +63,9 @@ def unshown_ids(tokenizer: Tokenizer, ancestor: Ancestor) -> tuple[int, ...]:
 
 
 def half_as_wide(model: Transformer) -> None:
-    """Keeps the frozen matrices in bfloat16, half the memory, where products are in it anyway; in place."""
+    """Keeps what is frozen in bfloat16, half the memory, where products are in it anyway; in place."""
     for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.dim() == 2:
+        if not parameter.requires_grad:
             parameter.data = parameter.data.to(torch.bfloat16)
 
 

@@ -15,7 +15,7 @@ from linnet.errors import UserError
 from linnet.settings import shown
 from linnet.training.answers import Packed
 from linnet.training.methods import METHODS, epoch_samples, source_of
-from linnet.training.mixed import Mixed
+from linnet.training.mixed import PERIOD, Mixed
 
 if TYPE_CHECKING:
     from linnet.data import Split
@@ -125,7 +125,7 @@ def mix_shares(mix: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     Raises:
         UserError: that is not what stands there, or the shares leave nothing for the data itself.
     """
-    total = 0.0
+    total, least = 0.0, 1 / PERIOD
     for part in mix:
         name, _, share = part.rpartition("=")
         try:
@@ -133,7 +133,7 @@ def mix_shares(mix: tuple[str, ...]) -> Iterator[tuple[str, float]]:
         except ValueError:
             value = math.nan
         total += value
-        if not name or not 0 < value < 1 or not total < 1:
+        if not name or not value >= least or not total <= 1 - least:
             raise UserError(
                 f"--mix {shown(part)} is not understood: name corpora and their shares, as in before=0.3, which leave "
                 "some of each batch for --data"

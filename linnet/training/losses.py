@@ -51,8 +51,9 @@ class _PieceByPiece(torch.autograd.Function):
     ) -> Tensor:
         """A float32 scalar; `learns` says whether gradients will be asked for."""
         total = hidden.new_zeros((), dtype=torch.float32)
-        to_weight = torch.zeros_like(weight) if learns else None
-        to_bias = torch.zeros_like(bias) if learns and bias is not None else None
+        # a head that is frozen, beside adapters, gets no gradient
+        to_weight = torch.zeros_like(weight) if learns and ctx.needs_input_grad[1] else None
+        to_bias = torch.zeros_like(bias) if learns and bias is not None and ctx.needs_input_grad[2] else None
         # autocast multiplies in its own precision, but not into a tensor that is there; adding up stays in the weights'
         plain = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
         # fresh memory comes page by page, which takes as long as the arithmetic: all pieces are written to the same
@@ -64,14 +65,16 @@ class _PieceByPiece(torch.autograd.Function):
             label = wanted.clamp_min(0).unsqueeze(-1)  # (n, 1)
             learned = (wanted != IGNORED).unsqueeze(-1).to(piece.dtype)  # (n, 1)
             total = total - (log_probs.gather(-1, label) * learned).sum()
-            if to_weight is None:
+            if not learns:
                 continue
             minus_one = torch.full_like(label, -1, dtype=log_probs.dtype)
             # rows without a label are taken out where rows are short: of what the gradient (n, V) is multiplied with
             grad = log_probs.exp_().scatter_add_(-1, label, minus_one).to(piece.dtype)
             if to_bias is not None:
                 to_bias += (learned.mT @ grad)[0]
-            if plain:
+            if to_weight is None:
+                pass
+            elif plain:
                 to_weight.addmm_(grad.mT, piece * learned)
             else:
                 to_weight += grad.mT @ (piece * learned)
@@ -81,7 +84,8 @@ class _PieceByPiece(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         """What forward found, times the gradient of the sum."""
         to_hidden, to_weight, to_bias = ctx.saved_tensors
-        return to_hidden * grad, to_weight * grad, None if to_bias is None else to_bias * grad, None, None, None
+        weight_grad, bias_grad = (None if part is None else part * grad for part in (to_weight, to_bias))
+        return to_hidden * grad, weight_grad, bias_grad, None, None, None

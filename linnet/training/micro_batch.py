@@ -5,7 +5,7 @@ from __future__ import annotations
 from linnet.console import say, size_text
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
-from linnet.model.costs import training_bytes
+from linnet.model.costs import ALL, Learned, training_bytes
 from linnet.training.recipe import Config, TrainConfig
 
 USABLE_SHARE = 0.8
@@ -31,7 +31,14 @@ def same_result(model: ModelConfig) -> str:
     return "because of dropout the result differs, as it would with another seed"
 
 
-def fitting(model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool = False) -> int:
+def fitting(
+    model: ModelConfig,
+    train: TrainConfig,
+    available_bytes: int | None,
+    *,
+    on_gpu: bool = False,
+    learned: Learned = ALL,
+) -> int:
     """The most windows at a time that fit into memory: the largest such divisor of the batch.
 
     For runs that do not name a micro-batch themselves.
@@ -39,6 +46,7 @@ def fitting(model: ModelConfig, train: TrainConfig, available_bytes: int | None,
     Args:
         available_bytes: what can still be taken (`runtime.available_memory`); None, where nobody knows, fits all.
         on_gpu: whether it is a GPU's memory.
+        learned: what of the model learns, where that is not all.
 
     Raises:
         UserError: not even one window fits.
@@ -47,7 +55,7 @@ def fitting(model: ModelConfig, train: TrainConfig, available_bytes: int | None,
         return train.batch_size
     usable = USABLE_SHARE * available_bytes
     size = train.batch_size
-    while (needed := training_bytes(model, size, on_gpu=on_gpu)) > usable:
+    while (needed := training_bytes(model, size, on_gpu=on_gpu, learned=learned)) > usable:
         if size == 1:
             raise UserError(
                 f"training this model takes about {size_text(needed)} with one window at a time, "

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from linnet.data import Prepared
     from linnet.training.ancestor import Ancestor
 
+CORPUS = "mix-"
+"""with a number the folder of a run in which a corpus was prepared that is mixed in"""
+
 
 @dataclass
 class Opened:
@@ -106,14 +109,11 @@ class Opening:
 
     def _make(self, run: Run) -> dict[str, Any]:
         """Writes all of a new run but its weights; config.toml last, because it is what makes it a run."""
-        if run.path.exists() and not run.path.is_dir():
-            raise UserError(f"{run.path} is a file; name a folder for --run")
-        if run.path.exists():
-            # what a run that was killed while it was made can have left; anything else is not ours to write over
-            own = {"tokenizer.json", "template.jinja", "manifest.json", "data"}
-            others = {entry.name for entry in run.path.iterdir() if not entry.name.startswith(".")} - own
-            if others or run.path.resolve() == self.prepared.folder.resolve():
-                raise UserError(f"{run.path} holds other files and is no run; name a new folder for --run")
+        check_new(run.path)
+        if run.path.resolve() == self.prepared.folder.resolve():
+            raise UserError(f"{run.path} holds other files and is no run; name a new folder for --run")
+        for file in (run.facts_file, run.base_file):  # of a beginning that came to nothing, perhaps from other weights
+            file.unlink(missing_ok=True)
         write_text(run.path / "tokenizer.json", (self.prepared.folder / "tokenizer.json").read_text(encoding="utf-8"))
         template = self.prepared.folder / "template.jinja"
         if template.exists():
@@ -140,6 +140,22 @@ class Opening:
         write_json(run.manifest_file, manifest)
         write_text(run.config_file, dumps(self.config))
         return choices
+
+
+def check_new(path: Path) -> None:
+    """Refuses a folder for a new run that holds something else.
+
+    Raises:
+        UserError: there are files in it that are not ours to write over.
+    """
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file; name a folder for --run")
+    run = Run(path)
+    # what a run that was killed while it was made can have left
+    own = {"tokenizer.json", "template.jinja", "manifest.json", "data", run.facts_file.name, run.base_file.name}
+    inside = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if any(not name.startswith((".", CORPUS)) for name in inside - own):
+        raise UserError(f"{path} holds other files and is no run; name a new folder for --run")
 
 
 def _told(value: object) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from linnet.console import count_of, count_text, say, size_text
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
-from linnet.model.costs import flops_per_token, parameter_count, training_bytes
+from linnet.model.costs import ALL, Learned, flops_per_token, parameter_count, training_bytes
 from linnet.training.micro_batch import WAY_OUT, fitting, same_result, windows
 from linnet.training.recipe import TrainConfig
 
@@ -33,13 +33,16 @@ class Preflight:
     """training tokens that exist (not repeated) for each parameter"""
     held_back: tuple[str, ...] = ()
     """what stands against learning the text by heart: "dropout 0.3", ..."""
+    learned: int | None = None
+    """parameters that learn, where not all do"""
     too_much: str = ""
     """a sentence where the memory does not suffice"""
 
     def lines(self) -> list[str]:
         """The counts as sentences, with advice where model and data do not fit."""
+        some = "" if self.learned is None else f", of which {self.learned:,} learn"
         found = [
-            f"model: {self.parameters:,} parameters, {count_text(self.flops_per_token)}FLOP for each token; "
+            f"model: {self.parameters:,} parameters{some}, {count_text(self.flops_per_token)}FLOP for each token; "
             f"memory to train: about {size_text(self.memory_bytes)} with {windows(self.micro_batch)} at a time, "
             "Python and PyTorch not counted",
             f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
@@ -99,6 +102,7 @@ def preflight(
     fitting_steps: float = math.inf,
     epochs_per_step: float | None = None,
     few_is_meant: bool = False,
+    learned: Learned = ALL,
 ) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text.
 
@@ -107,6 +111,7 @@ def preflight(
         fitting_steps: that fit into its time, where that was measured.
         epochs_per_step: the share of the text that a step reads, where that is not all tokens of its batch.
         few_is_meant: whether a large model is to learn from little text: tuning teaches, and need not be warned of.
+        learned: what of the model learns, where that is not all.
     """
     against = {"dropout": model.dropout, "noise": train.noise, "counting as a teacher": train.counted}
     if weight_decay >= STRONG_DECAY:
@@ -116,7 +121,8 @@ def preflight(
     return Preflight(
         parameters=parameters,
         flops_per_token=flops_per_token(model),
-        memory_bytes=training_bytes(model, train.micro_batch, on_gpu=on_gpu),
+        memory_bytes=training_bytes(model, train.micro_batch, on_gpu=on_gpu, learned=learned),
+        learned=learned.parameters,
         micro_batch=train.micro_batch,
         tokens_per_step=tokens_per_step,
         steps=train.steps,
@@ -124,18 +130,20 @@ def preflight(
         epochs=min(train.steps, fitting_steps) * (epochs_per_step or tokens_per_step / max(train_tokens, 1)),
         tokens_per_parameter=math.inf if few_is_meant else train_tokens / parameters,
         held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
-        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu),
+        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu, learned=learned),
     )
 
 
-def memory_warning(model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool) -> str:
+def memory_warning(
+    model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool, learned: Learned = ALL
+) -> str:
     """What is said where training needs more memory than there is, with what fits; empty where there is enough."""
-    needed = training_bytes(model, train.micro_batch, on_gpu=on_gpu)
+    needed = training_bytes(model, train.micro_batch, on_gpu=on_gpu, learned=learned)
     if available_bytes is None or needed <= available_bytes:
         return ""
     found = f"warning: that is more than the {size_text(available_bytes)} of memory that are available; "
     try:
-        size = fitting(model, train, available_bytes, on_gpu=on_gpu)
+        size = fitting(model, train, available_bytes, on_gpu=on_gpu, learned=learned)
     except UserError:
         return found + f"not even one window at a time fits: {WAY_OUT}"
     return found + (

@@ -24,6 +24,7 @@ from linnet.training.ending import calibrate, endings
 from linnet.training.finished import begin_again, finish, is_finished, why_finished
 from linnet.training.lesson import Lesson
 from linnet.training.loop import Loop
+from linnet.training.memory import learned_of, precision_of, recompute_blocks
 from linnet.training.methods import objective_of
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
@@ -91,7 +92,7 @@ def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ances
     With adapters, only these learn beside weights that stay, and are kept in bfloat16 where products are in it.
     """
     config = lesson.config
-    precision = runtime.pick_precision(config.train.precision, device, frozen=config.adapter.rank > 0)
+    precision = precision_of(config, device)
     torch.manual_seed(config.train.seed)
     model = Transformer(config.model)
     if ancestor is not None and not run.facts_file.exists():
@@ -100,6 +101,8 @@ def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ances
         adapters.begin(model, run, config, lesson.tokenizer, ancestor)
         if precision == torch.bfloat16:
             adapters.half_as_wide(model)
+    if config.train.recompute:
+        recompute_blocks(model)
     objective = objective_of(model.to(device), config, precision)
     state = State.new(objective, config.optim, scaled=precision == torch.float16)
     checkpoint = latest_good(run)
@@ -173,6 +176,7 @@ class Training:
                 fitting_steps=self.timing.fitting_steps,
                 epochs_per_step=self.lesson.epochs_per_step,
                 few_is_meant=self.lesson.by_document,
+                learned=learned_of(self.config, self.state.device),
             )
             estimate.announce()
         log = self.watch.log

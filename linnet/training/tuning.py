@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from linnet.console import count_of, say
-from linnet.data import Prepared, prepare
+from linnet.data import DataConfig, Prepared, prepare
+from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
+from linnet.settings import from_dict, shown
 from linnet.training.answers import Packed
 from linnet.training.data import is_prepared
 from linnet.training.lesson import mix_shares
+from linnet.training.opening import CORPUS
 from linnet.training.recipe import Config
 
 if TYPE_CHECKING:
@@ -64,23 +67,45 @@ def prepared(
     """
     if is_prepared(data):
         place = Path(data)
+        options = from_dict(DataConfig, Prepared.open(place).manifest["options"])
     else:
-        config = replace(config, prepare=replace(config.prepare, sources=(data,)))
         place = folder / "data"
-        options = config.prepare
-        if not fraction_given and is_small(data):
-            options = replace(options, val_fraction=0.0)
+        options = prepared_source(replace(config.prepare, sources=(data,)), place, fraction_given)
+    config = replace(config, prepare=options)
+    for number, (name, _) in named(mix):
+        prepare_corpus(name, number, folder, config, ancestor)
+    return replace(config, train=replace(config.train, mix=asked_for(mix, folder, ancestor))), place
+
+
+def prepared_source(wanted: DataConfig, place: Path, fraction_given: bool) -> DataConfig:
+    """Prepares the one source of `wanted` into `place`; returns it with what is held out as it came to be.
+
+    Raises:
+        UserError: it cannot be prepared, or has no dialogues.
+    """
+    (data,) = wanted.sources
+    none = replace(wanted, val_fraction=0.0)
+    options = none if not fraction_given and (data == STDIN or is_small(data)) else wanted
+    try:
         found = prepare(options, place)
-        count = sum(found.split(name).documents for name in found.splits)
-        if not fraction_given and (count < FEW_DIALOGUES) == ("val" in found.splits):
-            say("preparing them once more: now it is known how many dialogues there are")
-            options = replace(options, val_fraction=0.0 if count < FEW_DIALOGUES else config.prepare.val_fraction)
-            prepare(options, place)
-        if count < FEW_DIALOGUES and not options.val_fraction:
-            say(f"{count_of(count, 'dialogue')}: too few to hold some out, so all are learned")
-        config = replace(config, prepare=options)
-    parts = [f"{corpus(name, folder, number, config, ancestor)}={share:g}" for number, (name, share) in named(mix)]
-    return replace(config, train=replace(config.train, mix=tuple(parts))), place
+    except UserError:
+        if fraction_given or options is none:
+            raise
+        options = none  # a single dialogue cannot be divided, however long
+        found = prepare(options, place)
+    if found.split("train").mask is None:
+        raise UserError(
+            f"{shown(data)} holds no dialogues to tune with; give questions and answers, or let the model learn the "
+            "text: `linnet train --from RUN`"
+        )
+    count = sum(found.split(name).documents for name in found.splits)
+    if not fraction_given and data != STDIN and (count < FEW_DIALOGUES) == ("val" in found.splits):
+        say("preparing them once more: now it is known how many dialogues there are")
+        options = none if count < FEW_DIALOGUES else wanted
+        prepare(options, place)
+    if count < FEW_DIALOGUES and not options.val_fraction:
+        say(f"{count_of(count, 'dialogue')}: too few to hold some out, so all are learned")
+    return options
 
 
 def is_small(data: str) -> bool:
@@ -93,8 +118,8 @@ def named(mix: Sequence[str]) -> list[tuple[int, tuple[str, float]]]:
     return list(enumerate(mix_shares(tuple(mix)), 1))
 
 
-def corpus(name: str, folder: Path, number: int, config: Config, ancestor: Ancestor) -> Path:
-    """The prepared folder of a corpus that is mixed in.
+def corpus(name: str, number: int, folder: Path, ancestor: Ancestor) -> Path:
+    """Where a corpus that is mixed in lies, prepared, or will.
 
     Raises:
         UserError: the base's own data is wanted and is not there.
@@ -105,12 +130,38 @@ def corpus(name: str, folder: Path, number: int, config: Config, ancestor: Ances
                 f"{ancestor.run.path} was imported, and what it was trained on is not here; name a text for --mix"
             )
         return ancestor.run.data().folder
-    if is_prepared(name):
-        return Path(name)
-    place = folder / f"mix-{number}"
-    options = replace(config.prepare, sources=(name,), val_fraction=0.0, test_fraction=0.0)
-    prepare(options, place, overwrite=place.exists())
-    return place
+    return Path(name) if is_prepared(name) else folder / f"{CORPUS}{number}"
+
+
+def prepare_corpus(name: str, number: int, folder: Path, config: Config, ancestor: Ancestor) -> None:
+    """Prepares a corpus with the base's vocabulary, unless that was done before.
+
+    Raises:
+        UserError: it cannot be prepared.
+    """
+    place = corpus(name, number, folder, ancestor)
+    if place == folder / f"{CORPUS}{number}":
+        options = replace(config.prepare, sources=(name,), val_fraction=0.0, test_fraction=0.0)
+        prepare(options, place, overwrite=place.exists())
+
+
+def check_mix(mix: Sequence[str], folder: Path, ancestor: Ancestor, begun: tuple[str, ...]) -> None:
+    """Compares `--mix` with what the tuning in `folder` was begun with.
+
+    Raises:
+        UserError: they differ.
+    """
+    same = asked_for(mix, folder, ancestor) == begun
+    for number, (name, _) in named(mix) if same else []:
+        if (place := corpus(name, number, folder, ancestor)) == folder / f"{CORPUS}{number}":
+            same = same and Prepared.open(place).manifest["options"]["sources"] == [name]
+    if not same:
+        raise UserError(f"{folder} was begun with other corpora than --mix names now; name a new folder with --run")
+
+
+def asked_for(mix: Sequence[str], folder: Path, ancestor: Ancestor) -> tuple[str, ...]:
+    """`train.mix` of a tuning in `folder` for which `--mix` asks."""
+    return tuple(f"{corpus(name, number, folder, ancestor)}={share:g}" for number, (name, share) in named(mix))
 
 
 def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes: float | None) -> tuple[Config, Path]:

@@ -215,16 +215,22 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     """`config` with the micro-batch that fits into memory; a run that exists keeps its own."""
     from linnet import runtime
     from linnet.data import Prepared
-    from linnet.training.micro_batch import fitting, same_result
+    from linnet.training.memory import fitting_somehow
+    from linnet.training.micro_batch import same_result
 
     if (folder / "config.toml").exists():
-        size = Run.open(folder).config()["train"].get("micro_batch_size")
+        kept = Run.open(folder).config()["train"]
+        size, recompute = kept.get("micro_batch_size"), kept.get("recompute", False)
+        config = replace(config, train=replace(config.train, recompute=recompute))
     else:
         device = runtime.pick_device(config.train.device)
         model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
         available = runtime.available_memory(device)
-        size = fitting(model, config.train, available, on_gpu=device.type == "cuda")
+        train, size = fitting_somehow(replace(config, model=model), available, device)
         say(f"{size} of {config.train.batch_size} windows at a time fit into memory; {same_result(model)}")
+        if train.recompute and not config.train.recompute:
+            say("activations are computed twice, because memory does not hold them; that takes a third more time")
+        return replace(config, train=replace(train, micro_batch_size=size))
     return replace(config, train=replace(config.train, micro_batch_size=size))
 
 
