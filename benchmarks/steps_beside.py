@@ -59,6 +59,7 @@ def steps_of(recipe: str, data: str) -> Iterator[Any]:
         importlib.import_module("linnet.train.checkpoint"),
     )
     position, optimizer = checkpoint.Position(), optim.Optimizer(transformer, config.optim)
+    lesson = importlib.import_module("linnet.train.lesson")
     loss, batches = lesson.loss_of(transformer, config), lesson.batches_of(config, split, tokenizer)
     budgeted = loop.Budget(config, position), optim.LossScaler(False), torch.device("cpu")
     yield from loop.fit(optimizer, loss, batches, config, position, *budgeted)

@@ -50,8 +50,8 @@ from linnet.training.ancestor import Ancestor
 from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
 from linnet.training.counted import Counted
-from linnet.training.methods import objective_of
 from linnet.training.loop import Loop
+from linnet.training.methods import objective_of
 from linnet.training.next_token import Windows
 from linnet.training.recipe import Config
 from linnet.training.row import Row

@@ -36,7 +36,8 @@ from linnet.model.config import ModelConfig
 from linnet.model.layers import apply_rope, rope_tables
 from linnet.model.transformer import Transformer
 from linnet.tokenizers import BPETokenizer, ChatTemplate
-from linnet.tokenizers.pretokenize import count_pieces, split
+from linnet.tokenizers.pretokenize import GPT2
+from linnet.tokenizers.streaming import count_pieces
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken, Windows
@@ -129,7 +130,7 @@ def encoded(tokenizer: BPETokenizer, text: str) -> dict[str, Any]:
     """A text with its pieces, ids and tokens."""
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    return {"text": text, "pieces": list(map(shown, split(text))), "ids": ids, "tokens": tokens_of(tokenizer, ids)}
+    return {"text": text, "pieces": list(map(shown, GPT2.split(text))), "ids": ids, "tokens": tokens_of(tokenizer, ids)}
 
 
 def drawn(tokenizer: BPETokenizer) -> Split:

@@ -76,24 +76,24 @@ PROMPT = {
 """what a prompt passes, from the command line to the first attention call"""
 
 BESIDE = {
-    "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py settings.py data/options.py
+    "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py training/methods.py settings.py data/options.py
         model/config.py model/costs.py training/recipe.py generate/sampling.py""",
     "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
         data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
         data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py
         data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
-        run/model_folder.py run/rows.py data/account.py training/data.py training/lesson.py
+        run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py training/data.py training/lesson.py
         training/opening.py training/checkpoint.py training/log.py training/step_log.py tokenizers/__init__.py
-        tokenizers/loading.py tokenizers/hf_json.py model/weights.py""",
+        tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py model/weights.py""",
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
-        training/pace.py training/micro_batch.py training/ranks.py training/stop.py training/finished.py""",
+        training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py training/finished.py""",
     "what is said, shown and looked at": """console.py training/trackers.py training/display.py training/preflight.py
         training/watch.py training/looks.py training/coach.py training/sample.py evaluation.py generate/notes.py
-        tokenizers/pieces.py""",
+        tokenizers/pieces.py tokenizers/template.py""",
     "what is made for later": """training/pretrain.py training/state.py tokenizers/base.py lm.py
         tokenizers/token_table.py tokenizers/long_pieces.py training/scaler.py
-        generate/streaming.py model/modes.py""",
+        generate/streaming.py model/modes.py tokenizers/streaming.py""",
 }
 """what is met as well, by what it is for"""
 
@@ -122,7 +122,7 @@ CORE_IMPORTS = {
     "runtime": "devices",
     "tokenizers.base": "what every vocabulary can do, however it cuts",
     "tokenizers.hf_json": "the file of a vocabulary",
-    "tokenizers.gpt2": "the file of one that was published",
+    "tokenizers.streaming": "text too long to hold",
     "tokenizers.pairs": "speed",
     "tokenizers.long_pieces": "speed",
     "tokenizers.piece_cache": "speed",

@@ -22,6 +22,7 @@ VERBS = {
     "sweep": "try settings, one run for each combination, and rank them",
     "runs": "compare runs in a table and a picture",
     "eval": "score a run on held-out text, and in the exam",
+    "import": "a published model as a folder to tune and talk to",
     "generate": "continue a prompt",
     "chat": "talk to a run in the terminal",
     "lab": "talk to runs in the browser",
@@ -31,6 +32,9 @@ VERBS = {
     "tokenizer": "train, encode, decode, stats",
     "recipes": "list recipes, or show one",
 }
+
+MODULES = {"import": "import_model"}
+"""verbs whose modules have other names: `import` is a word of Python's own"""
 
 QUICK_START = """\
 Linnet grows small language models from your own text, and shows every step.
@@ -108,7 +112,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
     warnings.showwarning = _plain_warning
     replace_what_cannot_be_shown()
     runtime.share_cores()
-    module = importlib.import_module(f"linnet.verbs.{verb}")
+    module = importlib.import_module(f"linnet.verbs.{MODULES.get(verb, verb)}")
     code = module.main(argv)
     return int(code or 0)
 

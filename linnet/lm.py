@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from linnet.tokenizers import ChatTemplate, Tokenizer
 
 
-def load(
-    path: str | Path, *, checkpoint: str = "best", adapter: str | Path | None = None, device: str = "auto"
-) -> LM:
-    """The model of a run, with its tokenizer and chat template.
+def load(path: str | Path, *, checkpoint: str = "best", adapter: str | Path | None = None, device: str = "auto") -> LM:
+    """The model of a run or of a model folder, with its tokenizer and chat template.
 
     Args:
-        path: a run folder.
+        path: a run folder, or that of a model without a history, such as `linnet import` makes.
         checkpoint: "best" (lowest validation loss), "last", or a step.
-        adapter: a folder with an adapter for these weights, which is merged into them.
+        adapter: a folder with an adapter, which is merged into the checkpoint that it is for.
         device: "auto", "cpu", "cuda" or "mps".
     Raises:
         UserError: there is no run or no such checkpoint, a file in it is damaged, or the adapter is for others.
@@ -39,10 +37,11 @@ def load(
     if adapter is not None:
         return _adapted(path, checkpoint, adapter, device)
     from linnet.run import Run
+    from linnet.run.opened import opened
 
-    run = Run.open(path)
-    model = run.load_model(checkpoint, runtime.pick_device(device))
-    return LM(model, run.tokenizer(), run.template(), name=run.path.name)
+    found, where = opened(path), runtime.pick_device(device)
+    model = found.load_model(checkpoint, where) if isinstance(found, Run) else found.load_model(device=where)
+    return LM(model, found.tokenizer(), found.template(), name=found.path.name)
 
 
 def _adapted(path: str | Path, checkpoint: str, adapter: str | Path, device: str) -> LM:
@@ -55,6 +54,7 @@ def _adapted(path: str | Path, checkpoint: str, adapter: str | Path, device: str
     from linnet.run import Run
     from linnet.run.adapter import AdapterFolder
     from linnet.run.model_folder import ModelFolder, read_tensors, ready
+    from linnet.run.weights import weights_of
 
     found, base = AdapterFolder.open(adapter), ModelFolder(Path(path))
     if base.weights_file.exists():
@@ -63,9 +63,7 @@ def _adapted(path: str | Path, checkpoint: str, adapter: str | Path, device: str
         weights = read_tensors(base.weights_file)
     else:
         base = run = Run.open(path)
-        chosen = run.checkpoint(checkpoint)
-        found.check(str(chosen.path), chosen.weights_sha256)
-        weights = run.weights(chosen)
+        weights = weights_of(found.checkpoint_of(run, checkpoint), run.path)
     model = base.model_with(found.facts.merged(weights, found.tensors()), found.model_config(base.model_config()))
     beside = ModelFolder(found.path)
     return LM(ready(model, runtime.pick_device(device)), beside.tokenizer(), beside.template(), name=base.path.name)
@@ -220,7 +218,7 @@ class LM:
     def _prompt(self, text: str) -> list[int]:
         if not isinstance(text, str):
             raise UserError(f"a prompt must be a text, got {type(text).__name__}")
-        return [self.tokenizer.end_of_text, *self.tokenizer.encode(text)]
+        return [self.tokenizer.begin_of_text, *self.tokenizer.encode(text)]
 
     def _template(self) -> ChatTemplate:
         if self.template is None:

@@ -13,7 +13,7 @@ LAYERS = [
     ["tokenizers", "corpus"],
     ["data", "model"],
     ["run"],
-    ["generate", "evaluate", "insight"],
+    ["generate", "evaluate", "insight", "exchange"],
     ["lm"],
     ["evaluation"],
     ["training"],

@@ -7,7 +7,7 @@ dialogues; each of its parts does, in other combinations.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from linnet.corpus.assistant import Settings
 from linnet.corpus.grammar import Allowed, Domain, Forms
@@ -27,22 +27,6 @@ OPPOSITES = """
 big small | hot cold | day night | up down | happy sad | fast slow | old young | wet dry | open closed | full empty
 hard soft | light dark | long short | loud quiet | near far
 """
-NUMBERS = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-)
 LARGEST = 9
 
 HOME_QUESTIONS = (
@@ -82,7 +66,8 @@ def held_out(*parts: str) -> bool:
     return zlib.crc32("|".join(parts).encode()) % 8 == 0
 
 
-def _article(word: str) -> str:
+def with_article(word: str) -> str:
+    """The word with "a" or "an" before it."""
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
@@ -92,7 +77,8 @@ def _rows(table: str) -> Iterator[list[str]]:
             yield row.split()
 
 
-def _question(name: str, ask: str, answer: str, key: str) -> dict[str, str]:
+def question(name: str, ask: str, answer: str, key: str) -> dict[str, str]:
+    """The forms of a question: asked, asked in small letters without a mark, answered; and the key of the answer."""
     return {"": name, "ask": ask, "low": ask.lower().rstrip("?."), "answer": answer, "key": key}
 
 
@@ -100,23 +86,24 @@ def _facts(
     kind: str, rows: Iterable[tuple[str, str]], questions: tuple[str, ...], answer: str
 ) -> Iterator[tuple[bool, Forms]]:
     for word, key in rows:
-        for number, question in enumerate(questions):
+        for number, way in enumerate(questions):
             name = f"{kind} of {word}, asked in way {number + 1}"
-            ask = question.format(a=_article(word), w=word)
-            reply = answer.format(a=_article(word).capitalize(), w=word, key=key, k=_article(key))
-            yield held_out(kind, word, str(number)), _question(name, ask, reply, key)
+            ask = way.format(a=with_article(word), w=word)
+            reply = answer.format(a=with_article(word).capitalize(), w=word, key=key, k=with_article(key))
+            yield held_out(kind, word, str(number)), question(name, ask, reply, key)
 
 
-def _sums() -> Iterator[tuple[bool, Forms]]:
-    for a in range(LARGEST + 1):
-        for b in range(LARGEST + 1 - a):
+def _sums(exam: bool) -> Iterator[tuple[bool, Forms]]:
+    """Without a digit to carry. The exam asks for the short ones alone, of one digit and one."""
+    for a in range(LARGEST + 1 if exam else 100):
+        for b in range(LARGEST + 1 - a % 10):
             forms = {"": f"{a} + {b}", "a": str(a), "b": str(b), "key": str(a + b)}
             yield held_out(str(a), "plus", str(b)), forms
 
 
-def _differences() -> Iterator[tuple[bool, Forms]]:
-    for a in range(LARGEST + 1):
-        for b in range(a + 1):
+def _differences(exam: bool) -> Iterator[tuple[bool, Forms]]:
+    for a in range(LARGEST + 1 if exam else 100):
+        for b in range(a % 10 + 1):
             forms = {"": f"{a} - {b}", "a": str(a), "b": str(b), "key": str(a - b)}
             yield held_out(str(a), "minus", str(b)), forms
 
@@ -143,7 +130,7 @@ def _neighbours() -> Iterator[tuple[bool, Forms]]:
             for number, way in enumerate(questions):
                 name = f"{word} {n}, asked in way {number + 1}"
                 key = str(n + step)
-                forms = _question(name, way.format(n=n, word=word), f"{key} comes {word} {n}.", key)
+                forms = question(name, way.format(n=n, word=word), f"{key} comes {word} {n}.", key)
                 yield held_out(word, str(n), str(number)), forms
 
 
@@ -157,8 +144,8 @@ def domains(exam: bool, settings: Settings) -> dict[str, Domain]:
         "food": _facts("food", [(a, f) for a, _, f in animals], FOOD_QUESTIONS, "{a} eats {key}."),
         "tint": _facts("colour", [(w, c) for w, c in _rows(COLOURS)], COLOUR_QUESTIONS, "The {w} is {key}."),
         "opposite": _facts("opposite", opposites, OPPOSITE_QUESTIONS, "The opposite of {w} is {key}."),
-        "sum": _sums(),
-        "difference": _differences(),
+        "sum": _sums(exam),
+        "difference": _differences(exam),
         "comparison": _comparisons(),
         "neighbour": _neighbours(),
     }
@@ -182,8 +169,9 @@ def rules(exam: bool) -> dict[tuple[str, str], Allowed]:
         ("spot", "hidden"),
         ("spot_too", "hidden_too"),
     ]
-    return {(mine, theirs): _tester(mine.removesuffix("_too"), exam) for mine, theirs in pairs}
+    return {(mine, theirs): held_out_tester(mine.removesuffix("_too"), exam) for mine, theirs in pairs}
 
 
-def _tester(kind: str, exam: bool) -> Callable[[Forms, Forms], bool]:
+def held_out_tester(kind: str, exam: bool) -> Allowed:
+    """Whether a pair of values of this kind may occur together: for the exam if it is held out, else if it is not."""
     return lambda mine, theirs: held_out(kind, theirs[""], mine[""]) == exam

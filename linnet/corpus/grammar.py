@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 
 UNBOUND = -1
 
+_KEPT = 5000
+"""combinations of bound values, of each variable, whose fitting values are kept"""
+
 Env = list[int]
 Forms = Mapping[str, str]
 Allowed = Callable[[Forms, Forms], bool]
@@ -124,6 +127,7 @@ class Variable:
     """constraints against other variables, which count only when those are bound first"""
     partners: tuple[tuple[int, Allowed, Domain], ...] = ()
     _allowed: dict[tuple[int, ...], tuple[tuple[int, ...], float]] = field(default_factory=dict)
+    _fitting: dict[tuple[int, int], frozenset[int]] = field(default_factory=dict)
 
     def allowed(self, env: Env | tuple[int, ...]) -> tuple[tuple[int, ...], float]:
         """The values that fit those bound in `env`, and the log-probability of each (they are equally likely).
@@ -133,17 +137,26 @@ class Variable:
         key = tuple([env[index] for index, _, _ in self.partners])
         found = self._allowed.get(key)
         if found is None:
-            values = tuple(
-                index
-                for index, forms in enumerate(self.domain.values)
-                if all(
-                    value == UNBOUND or fits(forms, domain.values[value])
-                    for value, (_, fits, domain) in zip(key, self.partners, strict=True)
-                )
-            )
+            values = tuple(range(len(self.domain.values)))
+            for place, value in enumerate(key):
+                if value != UNBOUND:
+                    fitting = self._beside(place, value)
+                    values = tuple([index for index in values if index in fitting])
             if not values:
                 raise DeadEndError(self.name)
-            found = self._allowed[key] = (values, -math.log(len(values)))
+            found = values, -math.log(len(values))
+            if len(self._allowed) < _KEPT:
+                self._allowed[key] = found
+        return found
+
+    def _beside(self, place: int, value: int) -> frozenset[int]:
+        """The values that fit one value of one partner."""
+        found = self._fitting.get((place, value))
+        if found is None:
+            _, fits, domain = self.partners[place]
+            other = domain.values[value]
+            found = frozenset(index for index, forms in enumerate(self.domain.values) if fits(forms, other))
+            self._fitting[place, value] = found
         return found
 
 

@@ -3,11 +3,13 @@
 A file is a list of definitions; `#` begins a comment line:
 
     colour = red, blue, green          a rule that is one of these words, and a domain for variables
+    colour += pink                     further words of a list that stands above
     $hat: colour                       a variable; `$cap: colour != hat` never has the value of `hat`, and
                                        `$cook: person != guest.kind` is never of the kind of `guest`
     opening:                           a rule; each alternative begins with `|`, further lines continue it
     | Once there was {hero.a} fox.
     | 2: Long ago there was <animal>.  twice as likely as the others
+    opening +:                         further alternatives of a rule that stands above
 
 In a text: `{hero}` is a variable, `{hero.his}` another form of it, `{plot=name}` a label, `{!hero}` forgets a value,
 `<rule>` is a rule, `(a|2:b)` a choice with weights, `[part]` a part that is there half the time, `[20%:part]` one
@@ -35,9 +37,9 @@ from linnet.corpus.grammar import (
     sequence,
 )
 
-_LIST = re.compile(r"([a-z_]+)\s*=\s*(.*)")
+_LIST = re.compile(r"([a-z_]+)\s*(\+?)=\s*(.*)")
 _VARIABLE = re.compile(r"\$([a-z_]+):\s*([a-z_]+)(?:\s*!=\s*(.*))?")
-_RULE = re.compile(r"([a-z_0-9]+):")
+_RULE = re.compile(r"([a-z_0-9]+)( \+)?:")
 _PIECE = re.compile(
     r"(?P<slot>\{[a-z_]+(?:\.[A-Za-z_]+)?\})|\{(?P<label>[a-z_]+=[a-z_]+)\}|\{!(?P<forget>[a-z_]+)\}"
     r"|<(?P<rule>[a-z_0-9]+)>|\((?P<group>(?:\d+:)?)|\[(?P<option>(?:\d+%:)?)|\|(?P<next>(?:\d+:)?)"
@@ -114,13 +116,10 @@ class _Reader:
             elif match := _VARIABLE.fullmatch(line):
                 self._add_variable(match[1], match[2], match[3])
             elif match := _RULE.fullmatch(line):
-                current = []
-                if match[1] in self._sources:
-                    raise ValueError(f"rule {match[1]} is defined twice")
-                self._sources[match[1]] = current
+                current = self._begun(match[1], f"rule {match[1]}", more=bool(match[2]))
             elif match := _LIST.fullmatch(line):
-                current = [match[2]]
-                self._sources[match[1] + " ="] = current
+                current = self._begun(match[1] + " =", f"list {match[1]}", more=bool(match[2]))
+                current.append(match[3] if not current else f", {match[3]}")
             else:
                 raise ValueError(f"not a definition: {line!r}")
         for name in [name for name in self._sources if name.endswith(" =")]:
@@ -131,6 +130,12 @@ class _Reader:
             self._domains.setdefault(name[:-2], Domain(name[:-2], tuple(noun(word) for word in words)))
         for index, variable in enumerate(self._variables):
             self._variables[index] = Variable(variable.name, self._domains[variable.domain.name], variable.rules)
+
+    def _begun(self, name: str, what: str, *, more: bool) -> list[str]:
+        """The source of a list or rule that begins here, or goes on here."""
+        if more != (name in self._sources):
+            raise ValueError(f"{what} is not there to go on with" if more else f"{what} is defined twice")
+        return self._sources.setdefault(name, [])
 
     def _add_variable(self, name: str, domain: str, unlike: str | None) -> None:
         others = re.split(r"[,\s]+", unlike) if unlike else []

@@ -17,7 +17,7 @@ Branch = tuple[float, str, "Point"]
 class Point:
     """A node of the unrolled grammar and the point after it."""
 
-    __slots__ = ("branches", "by_character", "forms", "next", "node", "text")
+    __slots__ = ("branches", "forms", "next", "node", "text")
 
     def __init__(self, node: Node | None, after: Point | None) -> None:
         self.node = node
@@ -25,7 +25,6 @@ class Point:
         self.text = node.text if isinstance(node, Text) else ""
         self.forms = node.forms if isinstance(node, Slot) else ()
         self.branches: dict[str, list[Branch]] | None = None
-        self.by_character: dict[str, list[int]] | None = None
 
 
 State = tuple[int, Point, Values]
@@ -72,6 +71,7 @@ class Parser:
         self._variables = grammar.variables
         self._unbound = (UNBOUND,) * len(grammar.variables)
         self._points: dict[tuple[int, int], Point] = {}
+        self._forms: dict[int, tuple[list[int], dict[str, list[int]]]] = {}
         self._firsts = Firsts()
         self._end = Point(None, None)
         self._start = self._point(grammar.rules[rule], self._end)
@@ -142,17 +142,11 @@ class Parser:
         self, text: str, position: int, point: Point, node: Slot, values: Values
     ) -> list[tuple[float, int, Point, Values]]:
         """Every way to bind the variable of a slot so that the text goes on with it."""
-        index = point.by_character
-        if index is None:
-            index = point.by_character = {}
-            for value, form in enumerate(point.forms):
-                index.setdefault(form[:1], []).append(value)
+        lengths, index = self._forms.get(id(node)) or self._index(node)
         after = point.next
         assert after is not None
-        candidates = index.get(text[position : position + 1], [])
-        if position < len(text):
-            candidates = candidates + index.get("", [])
-        fitting = [value for value in candidates if text.startswith(point.forms[value], position)]
+        ends = (position + length for length in lengths if position + length <= len(text))
+        fitting = [value for end in ends for value in index.get(text[position:end], ())]
         if not fitting:
             return []
         allowed, cost = self._variables[node.variable].allowed(values)
@@ -162,6 +156,14 @@ class Parser:
             for value in fitting
             if value in allowed
         ]
+
+    def _index(self, node: Slot) -> tuple[list[int], dict[str, list[int]]]:
+        """How long the forms of a slot are, and the values of each form."""
+        index: dict[str, list[int]] = {}
+        for value, form in enumerate(node.forms):
+            index.setdefault(form, []).append(value)
+        found = self._forms[id(node)] = sorted(set(map(len, index))), index
+        return found
 
     def _branches(self, point: Point, character: str) -> list[Branch]:
         """The options of a choice that can begin with `character` ("" at the end of the text)."""

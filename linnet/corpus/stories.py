@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from linnet.corpus import large
 from linnet.corpus.assistant import Settings
 from linnet.corpus.facts import domains, rules
 from linnet.corpus.grammar import Grammar
 from linnet.corpus.names import PEOPLE
 from linnet.corpus.notation import read_grammar
 from linnet.corpus.parsing import Parser
+from linnet.corpus.remembering import memory_grammar
 from linnet.corpus.sampling import Sampler
 
 Message = dict[str, str]
@@ -64,8 +66,8 @@ class Derivation:
 
 
 def stories(seed: int = 0, settings: Settings | None = None) -> Iterator[Story]:
-    """Stories without end, the same ones for the same seed. They do not depend on the settings."""
-    grammar = story_grammar()
+    """Stories without end, the same ones for the same seed and world; they do not depend on other settings."""
+    grammar = story_grammar(_world(settings))
     sampler = Sampler(grammar, "story")
     source = random.Random(f"stories {seed}")
     plot = next(index for index, variable in enumerate(grammar.variables) if variable.name == "plot")
@@ -90,8 +92,9 @@ def dialogues(seed: int = 0, settings: Settings | None = None) -> Iterator[Dialo
 def parse_story(text: str, settings: Settings | None = None) -> list[Derivation]:
     """Every way in which the grammar can tell exactly this story; [] when it cannot."""
     found = []
-    for log_probability, values in _story_parser().derivations(text):
-        bindings = story_grammar().bindings(values)
+    world = _world(settings)
+    for log_probability, values in _story_parser(world).derivations(text):
+        bindings = story_grammar(world).bindings(values)
         found.append(Derivation(log_probability, bindings, plot=bindings.pop("plot")))
     return found
 
@@ -126,29 +129,44 @@ def _to_text(messages: Sequence[Message]) -> str | None:
     return "".join(pieces)
 
 
+def _world(settings: Settings | None) -> str:
+    return (settings or Settings()).world
+
+
 def _read(*names: str) -> str:
     folder = files("linnet.corpus.world")
     return "\n".join((folder / f"{name}.txt").read_text(encoding="utf-8") for name in names)
 
 
 @cache
-def story_grammar() -> Grammar:
-    """The grammar of the stories."""
-    return read_grammar(_read("beats", "plots", "words"), {"person": PEOPLE})
+def story_grammar(world: str = "small") -> Grammar:
+    """The grammar of the stories of a world."""
+    if world == "small":
+        return read_grammar(_read("beats", "plots", "words"), {"person": PEOPLE})
+    text = _read("beats", "plots", "words", "large/words", "large/plots")
+    return read_grammar(text, {"person": large.people()})
 
 
 @cache
 def dialogue_grammar(settings: Settings, exam: bool = False) -> Grammar:
     """The grammar of the dialogues without held-out combinations; for the exam, with nothing else."""
-    text = _read("beats", "dialogues", "words")
+    if settings.world == "small":
+        text = _marked(_read("beats", "dialogues", "words"))
+        return read_grammar(text, domains(exam, settings), rules(exam))
+    text = _marked(_read("beats", "words", "large/words", "large/dialogues") + "\n" + memory_grammar())
+    return read_grammar(text, large.domains(exam, settings), large.rules(exam))
+
+
+def _marked(text: str) -> str:
+    """The text of a grammar with one character in place of `@user` and its like."""
     for word, role in (("system", "system"), ("user", "user"), ("bot", "assistant")):
         text = re.sub(rf"\s*@{word}\s+", _MARKS[role], text)
-    return read_grammar(text, domains(exam, settings), rules(exam))
+    return text
 
 
 @cache
-def _story_parser() -> Parser:
-    return Parser(story_grammar(), "story")
+def _story_parser(world: str) -> Parser:
+    return Parser(story_grammar(world), "story")
 
 
 @cache

@@ -75,6 +75,8 @@ class DataConfig:
     """documents to generate for the builtin sources"""
     builtin_story_share: float = 0.5
     """share of stories among the generated documents, where dialogues are asked for too"""
+    world: Literal["small", "large"] = "small"
+    """small: the demo's; large: more words and plots, longer dialogues, numbers to 99, and that it does not know"""
     assistant_name: str = "Linnet"
     """how the assistant of builtin and identity dialogues is called"""
     assistant_creator: str = "the Linnet project"
@@ -97,6 +99,8 @@ class DataConfig:
             )
         if self.split not in (None, "hash", "tail"):
             raise UserError(f"unknown split {shown(repr(self.split))}; allowed are hash and tail")
+        if self.world not in ("small", "large"):
+            raise UserError(f"unknown world {shown(repr(self.world))}; allowed are small and large")
         if self.errors not in ("strict", "replace"):
             raise UserError(f"unknown errors {shown(repr(self.errors))}; allowed are strict and replace")
         if self.digits not in ("together", "apart"):

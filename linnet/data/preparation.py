@@ -131,7 +131,9 @@ class _Preparation:
     def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
         """The tokenizer, and from how many characters it was learned, when it was."""
         if self.given is not None:
-            return self.given.with_special_tokens() if self.survey.dialogues else self.given, None
+            # a template that came with a vocabulary has its own marks for messages, which are there
+            marked = self.survey.dialogues and self.config.template is None
+            return self.given.with_special_tokens() if marked else self.given, None
         counted = TextCount()
         texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
         return learned_tokenizer(self.config, texts), counted.characters

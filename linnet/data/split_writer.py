@@ -12,6 +12,7 @@ from linnet.data.readers import Document
 from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, ShardWriter, token_dtype
 from linnet.files import sha256
 from linnet.tokenizers import ChatTemplate, Tokenizer
+from linnet.tokenizers.pieces import lost_count
 
 
 class TextCount:
@@ -52,7 +53,7 @@ class SplitWriter:
 
     def text(self, chunks: Iterable[str], document: Document) -> None:
         """Appends a text and the end token; all of it is to be learned."""
-        for ids in self.tokenizer.encode_iter(self.counted.passing(chunks)):
+        for ids in self.tokenizer.encode_iter(self._passing(chunks)):
             self._write(ids, np.ones(len(ids), MASK_DTYPE) if "mask" in self.shards else ())
             self._count_unseen(ids)
         self._write((self.tokenizer.end_of_text,), (1,))
@@ -68,9 +69,14 @@ class SplitWriter:
         if not ids or ids[-1] != self.tokenizer.end_of_text:
             self._write((self.tokenizer.end_of_text,), (0,))
         for message in document.messages:
-            for _ in self.counted.passing((message["content"],)):
+            for _ in self._passing((message["content"],)):
                 pass
         self._end(document)
+
+    def _passing(self, chunks: Iterable[str]) -> Iterator[str]:
+        for chunk in self.counted.passing(chunks):
+            self.unseen += lost_count(self.tokenizer, chunk)
+            yield chunk
 
     def _write(self, ids: Sequence[int] | NDArray[np.uint32], mask: Sequence[int] | NDArray[np.uint8]) -> None:
         self.shards["bin"].write(ids)

@@ -10,7 +10,9 @@ from linnet.errors import UserError
 from linnet.settings import shown
 from linnet.tokenizers import BPETokenizer, CharTokenizer, Tokenizer, WordTokenizer
 from linnet.tokenizers.bpe import MIN_VOCAB_SIZE
-from linnet.tokenizers.pretokenize import split_stream
+from linnet.tokenizers.patterns import DIGITS_APART, SMOLLM
+from linnet.tokenizers.patterns import GPT2 as TOGETHER
+from linnet.tokenizers.streaming import split_stream
 
 LEARNED_CHARACTERS = 50_000_000
 """of the training text; more hardly changes the merges, and the memory stays the same however long the text is"""
@@ -35,23 +37,38 @@ def given_tokenizer(config: DataConfig) -> Tokenizer | None:
     """The tokenizer that `config` names, or None where one is to be learned.
 
     Raises:
-        UserError: there is no such tokenizer, it cannot be read, or one that is to be learned cannot be so small.
+        UserError: there is no such tokenizer, it cannot be read, one that is to be learned cannot be so small, or
+            digits are to be kept apart and are not.
     """
     spec = config.tokenizer
+    apart = config.digits == "apart"
     if spec in LEARNED:
+        if apart and spec == "word":
+            raise UserError("a vocabulary of words takes numbers whole; leave out digits = apart, or take bpe")
         LEARNED[spec].check_vocab_size(config.vocab_size)  # now: before any text is read
         return None
     there = os.path.exists(spec)  # unlike a Path's, it knows no names that are errors
     if spec == GPT2 and not there:
+        if apart:
+            raise UserError("GPT-2's vocabulary keeps digits together; leave out digits = apart, or take bpe")
         return _gpt2_or_none()
     if not there:
         raise UserError(f"unknown tokenizer {shown(repr(spec))}: no such file; allowed are {ALLOWED}")
-    return Tokenizer.load(spec)
+    given = Tokenizer.load(spec)
+    if apart and not keeps_digits_apart(given):
+        raise UserError(f"the vocabulary {shown(spec)} keeps digits together; leave out digits = apart, or take bpe")
+    return given
+
+
+def keeps_digits_apart(tokenizer: Tokenizer) -> bool:
+    """Whether no token of this vocabulary holds two digits."""
+    return isinstance(tokenizer, CharTokenizer) or tokenizer.pattern.name in DIGITS_APART
 
 
 def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tokenizer:
     """A tokenizer of the kind and size that `config` asks for, learned from `texts`, each given as chunks."""
     counts: Counter[str] = Counter()
+    pattern = SMOLLM if config.digits == "apart" else TOGETHER
     with progress("reading for the vocabulary", None, "characters") as bar:
         for chunks in texts:
             if config.tokenizer == "char":
@@ -59,7 +76,8 @@ def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tok
                     counts.update(chunk)
                     bar.advance(len(chunk))
                 continue
-            for pieces in split_stream(chunks):  # not chunk by chunk: where a chunk ends must not show in the words
+            # not chunk by chunk: where a chunk ends must not show in the words
+            for pieces in split_stream(chunks, pattern):
                 counts.update(pieces)
                 bar.advance(sum(map(len, pieces)))
     if config.tokenizer == "char":
@@ -68,7 +86,7 @@ def learned_tokenizer(config: DataConfig, texts: Iterable[Iterable[str]]) -> Tok
         return WordTokenizer.train_from_counts(counts, config.vocab_size, LEAST_WORDS)
     size = INSTEAD_OF_GPT2 if config.tokenizer == GPT2 else config.vocab_size
     with progress("learning the vocabulary", size - MIN_VOCAB_SIZE, "merges") as bar:
-        return BPETokenizer.train_from_counts(counts, size, lambda done, wanted: bar.advance())
+        return BPETokenizer.train_from_counts(counts, size, lambda done, wanted: bar.advance(), pattern)
 
 
 def _gpt2_or_none() -> Tokenizer | None:

@@ -90,7 +90,7 @@ def score_text(model: Transformer, tokenizer: Tokenizer, text: str) -> dict[str,
     ids = tokenizer.encode(text)
     if not ids:
         raise UserError("there is no text to score; it is empty")
-    score = score_documents(model, [[tokenizer.end_of_text, *ids]])[0]
+    score = score_documents(model, [[tokenizer.begin_of_text, *ids]])[0]
     loss, bits = score.nats / score.targets, score.nats / math.log(2)
     return {
         "loss": loss,

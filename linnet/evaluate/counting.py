@@ -182,6 +182,17 @@ def worth_lines(bits_per_byte: float, found: Baselines) -> list[str]:
     return [f"what that is worth: {bits_per_byte:.3f} bits per byte, where {beside}", verdict(bits_per_byte, found)]
 
 
+def worth_elsewhere(bits_per_byte: float, found: Baselines) -> list[str]:
+    """`worth_lines` of a text that is not of those the model was trained and validated on."""
+    *beside, said = worth_lines(bits_per_byte, found)
+    name, best = min(found.named(), key=lambda pair: pair[1])
+    if round(bits_per_byte, 3) > round(best, 3):
+        said = (
+            f"{name} does better here ({best:.3f} bits per byte): this text is unlike what the model has learned from"
+        )
+    return [*beside, said]
+
+
 def verdict(bits_per_byte: float, found: Baselines) -> str:
     """One sentence: the simplest of the three that beats the model, and what to do; or how far it is below them all."""
     for name, value in found.named():
@@ -199,7 +210,7 @@ def caution(split: str, tokens: int, standard_error: float | None) -> str:
     """One sentence on how far to trust a loss that rests on a handful of tokens; empty where there are enough.
 
     Args:
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; any other is a text as a whole.
         tokens: how many were scored.
         standard_error: of the loss; None or nan where it is not known.
     """
@@ -207,7 +218,9 @@ def caution(split: str, tokens: int, standard_error: float | None) -> str:
         return ""
     known = standard_error is not None and math.isfinite(standard_error)
     trust = f": chance alone may move its loss by {2 * (standard_error or 0):.2f} nats per token" if known else ""
+    of_split = split in _NAMES
+    what = f"the {_NAMES[split]} split" if of_split else "this text"
+    more = "more text, or a larger --val-fraction, makes" if of_split else "a longer one makes"
     return (
-        f"the {_NAMES.get(split, split)} split has only {count_of(tokens, 'token')}{trust}. Take its figures as a "
-        "hint; more text, or a larger --val-fraction, makes a measurement of them"
+        f"{what} has only {count_of(tokens, 'token')}{trust}. Take its figures as a hint; {more} a measurement of them"
     )

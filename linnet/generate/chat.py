@@ -9,6 +9,7 @@ from linnet.errors import UserError
 from linnet.generate.cache import common_prefix
 from linnet.generate.engine import Engine
 from linnet.generate.text import Drawn, kept, stream_text
+from linnet.tokenizers import SPECIALS
 
 if TYPE_CHECKING:
     from linnet.generate.sampling import Sampling
@@ -22,7 +23,8 @@ def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence
     """The ids after which the assistant's next message begins, and how many of them are the system prompt.
 
     They begin with the end-of-text token, which stands before every document that the model has learned from: what
-    the template writes follows it there, and so it does here. The system prompt is counted with it.
+    the template writes follows it there, and so it does here. Published models have templates that begin as their
+    dialogues did. The system prompt is counted with it.
 
     Raises:
         UserError: no message, a message of the wrong form, or nothing to answer.
@@ -38,8 +40,11 @@ def chat_prompt(template: ChatTemplate, tokenizer: Tokenizer, messages: Sequence
 
 
 def as_document(ids: list[int], tokenizer: Tokenizer) -> list[int]:
-    """`ids` after one end-of-text token; a template may write it itself, as exported ones do."""
-    return ids if ids[:1] == [tokenizer.end_of_text] else [tokenizer.end_of_text, *ids]
+    """`ids` after one token that begins a text; a template may write it itself, as exported ones do, or another special
+    token that begins a message in the words of a published model."""
+    own = {tokenizer.special_ids[name] for name in SPECIALS[1:] if name in tokenizer.special_ids}
+    begins = ids[:1] and ids[0] in set(tokenizer.special_ids.values()) - own
+    return ids if begins else [tokenizer.begin_of_text, *ids]
 
 
 class Conversation:

@@ -60,7 +60,7 @@ class Draft:
         Raises:
             UserError: what was typed cannot be encoded.
         """
-        return [self.tokenizer.end_of_text, *self.tokenizer.encode(self.text + typed)]
+        return [self.tokenizer.begin_of_text, *self.tokenizer.encode(self.text + typed)]
 
     def stream(self, typed: str = "") -> Generator[str, None, None]:
         """Pieces of what follows the text and `typed`. Both are added to it; cut short, as far as they came.

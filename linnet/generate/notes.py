@@ -40,6 +40,11 @@ def unseen_note(tokenizer: Tokenizer, characters: Sequence[str]) -> str:
         return ""
     named = ", ".join(map(repr, characters[:NAMED]))
     more = f" and {len(characters) - NAMED:,} more" if len(characters) > NAMED else ""
+    if tokenizer.lost_bytes:
+        return (
+            f"{count_of(len(characters), 'character')} without an id in the model's vocabulary: {named}{more}; what "
+            "has none is left out, as it was when the model learned"
+        )
     # where a vocabulary has no bytes, one id stands for all that is unseen
     how = "as one and the same unknown character" if len(tokenizer.unseen_ids) == 1 else "byte by byte"
     return (

@@ -122,7 +122,11 @@ class SingleAttention:
     def __init__(self, attention: Attention, rope: tuple[np.ndarray, np.ndarray] | None) -> None:
         self.qkv, self.output, self.rope = _linear(attention.qkv_proj), _linear(attention.o_proj), rope
         self.heads, self.kv_heads, self.head_size = attention.n_head, attention.kv_heads, attention.head_size
-        self.qk_norm, self.qk_scale = attention.qk_norm, attention.qk_scale
+        self.qk_norm, self.qk_scale, self.norm_eps = attention.qk_norm, attention.qk_scale, attention.norm_eps
+        self.gains = None
+        if attention.qk_gain:
+            gains = ((attention.q_norm, self.heads), (attention.k_norm, self.kv_heads))
+            self.gains = np.concatenate([np.tile(_array(gain), (count, 1)) for gain, count in gains])  # (H + Hkv, D)
         embedding = getattr(attention, "value_embedding", None)
         self.value_embedding = None if embedding is None else _array(embedding.weight)
         half = self.head_size // 2
@@ -139,8 +143,10 @@ class SingleAttention:
             v = v + self.value_embedding[token].reshape(kv_heads, D)
         if self.qk_norm:
             squares = np.einsum("hd,hd->h", qk, qk)
-            qk = qk / np.sqrt(squares / D + 1e-6)[:, None]
+            qk = qk / np.sqrt(squares / D + self.norm_eps)[:, None]
             qk[:heads] *= self.qk_scale
+        if self.gains is not None:
+            qk = qk * self.gains
         if self.rope is not None:
             cos, sin = self.rope
             qk = qk * cos[position] + qk[:, self.swapped] * sin[position]

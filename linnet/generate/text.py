@@ -42,7 +42,7 @@ def request_of(
         ids=list(prompt),
         sampling=sampling,
         stop_ids=frozenset(tokenizer.special_ids.values()),
-        never_empty=list(prompt) == [tokenizer.end_of_text],
+        never_empty=list(prompt) == [tokenizer.begin_of_text],
         system_length=system_length,
         stream=stream,
     )

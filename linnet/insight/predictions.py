@@ -51,7 +51,7 @@ def next_tokens(model: Transformer, tokenizer: Tokenizer, text: str, count: int 
     Raises:
         UserError: the text is longer than the model reads at once, or `count` is below 1.
     """
-    return predict(model, tokenizer, [tokenizer.end_of_text, *tokenizer.encode(text)], count)
+    return predict(model, tokenizer, [tokenizer.begin_of_text, *tokenizer.encode(text)], count)
 
 
 def predict(

@@ -22,6 +22,7 @@ from linnet.lab.show import fenced, plain, remark
 from linnet.lab.sidebar import settings
 from linnet.lab.talk import chat, writing
 from linnet.run import Run
+from linnet.run.opened import holds_model_alone
 from linnet.run.summary import Summary
 from linnet.training.sample import GREETING, LOOKED_AT, opening_turns
 
@@ -171,7 +172,8 @@ def model_of(card: Summary) -> LM | None:
 @st.cache_resource(max_entries=3, show_spinner="Loading the run")
 def loaded(path: str, saved: float) -> LM:
     """The model in `path`; `saved` makes a checkpoint that has changed another model."""
-    return linnet.load(path, checkpoint=Run(Path(path)).checkpoint_to_talk_to())
+    alone = holds_model_alone(Path(path))
+    return linnet.load(path, checkpoint="best" if alone else Run(Path(path)).checkpoint_to_talk_to())
 
 
 @st.cache_data(max_entries=20, show_spinner=False)

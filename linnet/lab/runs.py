@@ -11,6 +11,8 @@ from linnet.errors import UserError
 from linnet.model.costs import parameter_count
 from linnet.run import Run
 from linnet.run.activity import state_of
+from linnet.run.model_folder import ModelFolder
+from linnet.run.opened import holds_model_alone
 from linnet.run.rows import last_rows, number
 from linnet.run.summary import Summary, find_runs, run_name
 
@@ -44,6 +46,8 @@ def run_card(path: Path, name: str | None = None) -> Summary:
     name = name or path.name
     for last_try in (False, True):
         try:
+            if holds_model_alone(path):
+                return _model_card(ModelFolder.open(path), name)
             return _card(Run.open(path), name)
         except Exception as error:  # someone else's files: whatever is wrong must not hide the other runs
             if last_try:
@@ -81,6 +85,18 @@ def _card(run: Run, name: str) -> Summary:
         return replace(card, problem=f"no checkpoint in {run.path}; `linnet train --run {run.path}` makes one")
     best = run.checkpoint("best")
     return replace(card, val_loss=best.state().get("val_loss"), saved=best.saved, chats=run.template_file.exists())
+
+
+def _model_card(folder: ModelFolder, name: str) -> Summary:
+    """A model that was trained elsewhere."""
+    return Summary(
+        name=name,
+        path=folder.path,
+        state="imported",
+        parameters=parameter_count(folder.model_config()),
+        saved=folder.weights_file.stat().st_mtime,
+        chats=folder.template_file.exists(),
+    )
 
 
 def list_runs(folder: Path) -> list[Summary]:

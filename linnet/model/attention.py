@@ -63,28 +63,35 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.n_head, self.kv_heads, self.head_size = config.n_head, config.kv_heads, config.head_size
-        self.qk_norm, self.qk_scale = config.qk_norm, config.qk_scale
+        self.qk_norm, self.qk_gain, self.qk_scale = config.qk_norm, config.qk_gain, config.qk_scale
+        self.norm_eps = config.norm_eps or 1e-6
         sharper = config.qk_scale if config.qk_norm else 1.0
         self.scale = sharper / math.sqrt(self.head_size)
         """what the products of queries and keys are multiplied with"""
         self.dropout, self.attention = config.attention_dropped, config.attention
-        kv_size = self.kv_heads * self.head_size
-        self.qkv_proj = nn.Linear(config.n_embd, config.n_embd + 2 * kv_size, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.linear_bias)
+        q_size, kv_size = self.n_head * self.head_size, self.kv_heads * self.head_size
+        self.qkv_proj = nn.Linear(config.n_embd, q_size + 2 * kv_size, bias=config.qkv_bias)
+        if config.qk_gain:
+            self.q_norm = nn.Parameter(torch.ones(self.head_size))
+            self.k_norm = nn.Parameter(torch.ones(self.head_size))
+        self.o_proj = nn.Linear(q_size, config.n_embd, bias=config.linear_bias)
         self.output_dropout = nn.Dropout(config.dropout)
         if config.has_value_embedding(layer):
             self.value_embedding = nn.Embedding(config.vocab_size, kv_size)
 
     def forward(self, x: Tensor, view: View) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        B, T, C = x.shape
-        kv_size = self.kv_heads * self.head_size
-        qk, v = self.qkv_proj(x).split((C + kv_size, kv_size), dim=-1)
+        B, T, _ = x.shape
+        q_size, kv_size = self.n_head * self.head_size, self.kv_heads * self.head_size
+        qk, v = self.qkv_proj(x).split((q_size + kv_size, kv_size), dim=-1)
         if hasattr(self, "value_embedding"):
             v = v + self.value_embedding(view.tokens).to(v.dtype)
         qk = qk.view(B, T, self.n_head + self.kv_heads, self.head_size)  # what follows is the same for q and k
         if self.qk_norm:
-            qk = unit_rms(qk)
+            qk = unit_rms(qk, self.norm_eps)
+        if self.qk_gain:
+            gains = self.q_norm.expand(self.n_head, -1), self.k_norm.expand(self.kv_heads, -1)
+            qk = qk * torch.cat(gains).to(qk.dtype)  # (H + Hkv, D)
         if view.rope is not None:
             qk = apply_rope(qk, *view.rope)
         q, k = qk.transpose(1, 2).split((self.n_head, self.kv_heads), dim=1)  # (B, H, T, D), (B, Hkv, T, D)
@@ -102,7 +109,7 @@ class Attention(nn.Module):
         else:
             is_causal = view.mask is None and T > 1
             y = F.scaled_dot_product_attention(q, k, v, view.mask, dropout, is_causal, scale=self.scale)
-        y = y.transpose(1, 2).reshape(B, T, C)  # heads side by side again
+        y = y.transpose(1, 2).reshape(B, T, q_size)  # heads side by side again
         return self.output_dropout(self.o_proj(y))
 
 

@@ -23,6 +23,8 @@ class ModelConfig:
     """key/value heads; fewer than n_head is grouped-query attention (arXiv:2305.13245); unset means n_head"""
     n_embd: int = 128
     """width of the residual stream"""
+    head_dim: int | None = None
+    """width of a head; unset means n_embd / n_head"""
     mlp_hidden: int | None = None
     """hidden width of the MLP; unset means 4 x n_embd"""
     dropout: float = 0.0
@@ -33,8 +35,12 @@ class ModelConfig:
     """learned: a table added to the embeddings; rotary: queries and keys are rotated (arXiv:2104.09864)"""
     rope_theta: float = 10_000.0
     """base of the rotary wavelengths"""
+    rope_angles: Literal["exact", "float32"] = "exact"
+    """float32: rounded step by step, as published models learned them; far into a text it makes a difference"""
     norm: Literal["layernorm", "rmsnorm"] = "rmsnorm"
     """LayerNorm (arXiv:1607.06450) or RMSNorm (arXiv:1910.07467)"""
+    norm_eps: float | None = None
+    """added to the mean square of what is normalised; unset means 1e-6, and 1e-5 in LayerNorm"""
     norm_placement: Literal["pre", "post"] = "pre"
     """pre: each block reads a normalised stream (GPT-2); post: the stream itself is normalised (arXiv:1706.03762)"""
     norm_bias: bool = False
@@ -55,6 +61,8 @@ class ModelConfig:
     """the output head uses the token embedding's matrix (arXiv:1608.05859)"""
     qk_norm: bool = True
     """normalise queries and keys in each head (arXiv:2010.04245)"""
+    qk_gain: bool = False
+    """a gain for each dimension of normalised queries and keys, learned in every block (Qwen3)"""
     qk_scale: float = 1.0
     """factor on the scores of normalised queries and keys, which by themselves cannot exceed the root of head_size"""
     value_embeddings: bool = False
@@ -76,15 +84,21 @@ class ModelConfig:
             raise UserError(f"model.token_shift must be 0 (none) to block_size, got {self.token_shift}")
         if self.kv_heads < 1:
             raise UserError(f"model.n_kv_head must be at least 1, got {self.n_kv_head}")
-        for name in ("rope_theta", "qk_scale"):
-            if not 0 < getattr(self, name) < math.inf:
+        for name in ("rope_theta", "qk_scale", "norm_eps"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"model.{name} must be a number above 0, got {getattr(self, name)}")
-        if self.n_embd % self.n_head:
+        if self.head_dim is None and self.n_embd % self.n_head:
             raise UserError(f"model.n_embd ({self.n_embd}) must be a multiple of model.n_head ({self.n_head})")
+        if self.head_size < 1:
+            raise UserError(f"model.head_dim must be at least 1, got {self.head_dim}")
+        if self.qk_gain and not self.qk_norm:
+            raise UserError("model.qk_gain is a gain of normalised queries and keys; it needs model.qk_norm = true")
         if self.n_head % self.kv_heads:
             raise UserError(f"model.n_head ({self.n_head}) must be a multiple of n_kv_head ({self.n_kv_head})")
         if self.position == "rotary" and self.head_size % 2:
-            raise UserError(f"rotary positions need an even head size, got n_embd / n_head = {self.head_size}")
+            raise UserError(
+                f"rotary positions need an even head size, got {self.head_size} (n_embd / n_head, head_dim)"
+            )
         if not 0 <= self.dropout < 1:
             raise UserError(f"model.dropout must be in [0, 1), got {self.dropout}")
         if not 0 <= self.attention_dropped < 1:
@@ -93,7 +107,7 @@ class ModelConfig:
     @property
     def head_size(self) -> int:
         """Width of one head."""
-        return self.n_embd // self.n_head
+        return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
 
     @property
     def kv_heads(self) -> int:

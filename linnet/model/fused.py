@@ -28,9 +28,10 @@ class RMSNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, gain: Tensor | None, eps: float) -> Tensor:
         """(..., C), (C,) -> (..., C)."""
         size = x.shape[-1]
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
         scale = norm.square_().div_(size).add_(eps).rsqrt_()  # (..., 1)
-        normal = x * scale if x.dtype == torch.float32 else torch.mul(x, scale, out=torch.empty_like(x))
+        normal = x * scale if x.dtype == wide else torch.mul(x, scale, out=torch.empty_like(x))
         ctx.save_for_backward(normal, scale, gain)
         return normal if gain is None else (normal * gain).to(x.dtype)
 

@@ -25,25 +25,29 @@ class RMSNorm(nn.RMSNorm):
         return fused.RMSNorm.apply(x, self.weight, self.eps) if fused.suits(x) else super().forward(x)
 
 
-def unit_rms(x: Tensor) -> Tensor:
+def unit_rms(x: Tensor, eps: float = 1e-6) -> Tensor:
     """`x` with the mean square of its last dimension brought to one, as QK-norm does (arXiv:2010.04245)."""
-    return fused.RMSNorm.apply(x, None, 1e-6) if fused.suits(x) else F.rms_norm(x, x.shape[-1:], eps=1e-6)
+    return fused.RMSNorm.apply(x, None, eps) if fused.suits(x) else F.rms_norm(x, x.shape[-1:], eps=eps)
 
 
 def make_norm(config: ModelConfig) -> nn.Module:
     """The norm that `config` names, over the last dimension."""
     if config.norm == "rmsnorm":
-        return RMSNorm(config.n_embd, eps=1e-6)
-    return nn.LayerNorm(config.n_embd, bias=config.norm_bias)
+        return RMSNorm(config.n_embd, eps=config.norm_eps or 1e-6)
+    return nn.LayerNorm(config.n_embd, eps=config.norm_eps or 1e-5, bias=config.norm_bias)
 
 
-def rope_tables(block_size: int, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
+def rope_tables(block_size: int, head_size: int, theta: float, exact: bool = True) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rotary angles: two (block_size, head_size / 2) float32 tensors.
 
+    Args:
+        exact: False takes the angles themselves in float32, step by step as `transformers` does.
     Source: arXiv:2104.09864, section 3.2.2.
     """
-    frequencies = theta ** (-torch.arange(0, head_size, 2, dtype=torch.float64) / head_size)
-    angles = torch.arange(block_size, dtype=torch.float64)[:, None] * frequencies  # (T, D/2)
+    dtype = torch.float64 if exact else torch.float32
+    shares = torch.arange(0, head_size, 2, dtype=dtype) / head_size
+    frequencies = theta**-shares if exact else 1.0 / theta**shares
+    angles = torch.arange(block_size, dtype=dtype)[:, None] * frequencies  # (T, D/2)
     return angles.cos().float(), angles.sin().float()
 
 
@@ -79,7 +83,8 @@ class MLP(nn.Module):
         """(B, T, C) -> (B, T, C)."""
         up = self.up_proj(x)
         if self.activation == "swiglu":
-            hidden = F.silu(self.gate_proj(x)) * up
+            gate = self.gate_proj(x)
+            hidden = fused.SwiGLU.apply(gate, up) if fused.suits(up) else F.silu(gate) * up
         elif self.activation == "relu2":
             hidden = fused.SquaredReLU.apply(up) if fused.suits(up) else F.relu(up).square()
         elif self.activation == "relu":

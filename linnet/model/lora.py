@@ -24,6 +24,9 @@ PROJECTIONS = ("qkv_proj", "o_proj", "up_proj", "gate_proj", "down_proj")
 PARTS = ("lora_a", "lora_b", "rows")
 """last parts of the names of an adapter's tensors"""
 
+OTHER_TABLES = ("lm_head.bias", "value_embedding.weight")
+"""last parts of the names of tables of ids that an adapter has no rows for; they are zero for ids that are new"""
+
 
 class LoRALinear(nn.Linear):
     """y = x Wᵀ + s (x Aᵀ) Bᵀ, of which W is frozen. It is the projection itself: its weights keep their names.
@@ -51,9 +54,10 @@ class LoRALinear(nn.Linear):
         y = F.linear(x, self.weight, self.bias)
         if self.original is not None:
             return y
-        thin = F.linear(x, self.lora_a).flatten(0, -2)  # (..., r)
+        thin = F.linear(x, self.lora_a.to(x.dtype)).reshape(-1, len(self.lora_a))  # (N, r)
         b = (self.lora_b * self.scale).to(y.dtype)
-        y.flatten(0, -2).addmm_(thin.to(y.dtype), b.mT)  # added where y is: another pass over memory would cost more
+        # added where y is: another pass over memory would cost more
+        y.view(-1, self.out_features).addmm_(thin.to(y.dtype), b.mT)
         return y
 
     @torch.no_grad()
@@ -200,10 +204,17 @@ def merged_weights(
         longer = max(len(table), 1 + max(row_ids)) - len(table)
         if longer > len(row_ids):  # a table grows by the rows that the adapter brings
             raise UserError(f"the adapter's {name!r} does not fit this model; it was made for another one")
-        table = torch.cat((table, table.new_zeros(longer, table.shape[1])))
+        table = _longer(table, longer)
         table[list(row_ids)] = rows.to(table.dtype)
         found[f"{name}.weight"] = table
+        if name == "token_embedding":
+            found |= {name: _longer(other, longer) for name, other in found.items() if name.endswith(OTHER_TABLES)}
     return found
+
+
+def _longer(table: Tensor, rows: int) -> Tensor:
+    """A copy of `table` with so many rows of zeros more."""
+    return torch.cat((table, table.new_zeros(rows, *table.shape[1:])))
 
 
 def projections_of(adapter: Mapping[str, Tensor]) -> Iterator[str]:

@@ -49,7 +49,9 @@ class Transformer(nn.Module):
         if config.position == "learned":
             self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
         else:
-            cos, sin = rope_tables(config.block_size, config.head_size, config.rope_theta)
+            cos, sin = rope_tables(
+                config.block_size, config.head_size, config.rope_theta, config.rope_angles == "exact"
+            )
             self.register_buffer("rope_cos", cos, persistent=False)
             self.register_buffer("rope_sin", sin, persistent=False)
         if config.token_shift:

@@ -56,9 +56,9 @@ def before_parts(config: ModelConfig) -> list[Part]:
 def attention_parts(config: ModelConfig, layer: int) -> list[Part]:
     """Attention of one block."""
     C, H, K, D = config.n_embd, config.n_head, config.kv_heads, config.head_size
-    out = C + 2 * K * D
+    q, out = H * D, H * D + 2 * K * D
     bias = " + bias" if config.qkv_bias else ""
-    qkv = Part("qkv_proj", f"{C} → {C} + {K * D} + {K * D}{bias}", f"(B, T, {out})", C * out + config.qkv_bias * out)
+    qkv = Part("qkv_proj", f"{C} → {q} + {K * D} + {K * D}{bias}", f"(B, T, {out})", C * out + config.qkv_bias * out)
     groups = f"{H} heads of size {D}" if K == H else f"{H} heads of size {D}, {K} for keys and values"
     found = [qkv]
     if config.has_value_embedding(layer):
@@ -68,12 +68,14 @@ def attention_parts(config: ModelConfig, layer: int) -> list[Part]:
     if config.qk_norm:
         sharper = f", q × {config.qk_scale:g}" if config.qk_scale != 1 else ""
         found.append(Part("[qk norm]", "q and k scaled to one length" + sharper))
+    if config.qk_gain:
+        found.append(Part("q_norm, k_norm", f"each of their {D} dimensions times a gain", "", 2 * D))
     if config.position == "rotary":
         found.append(Part("[rotary]", f"q and k turned by position, base {config.rope_theta:,.0f}"))
     seen = "up to here in its document" if config.within_documents else "never of later positions"
     found.append(Part("[softmax]", f"of q·k / √{D}, {seen}", f"(B, {H}, T, T)"))
     bias = " + bias" if config.linear_bias else ""
-    found.append(Part("o_proj", f"{C} → {C}{bias}", f"(B, T, {C})", C * C + config.linear_bias * C))
+    found.append(Part("o_proj", f"{q} → {C}{bias}", f"(B, T, {C})", q * C + config.linear_bias * C))
     return found
 
 

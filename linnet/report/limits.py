@@ -47,8 +47,13 @@ def _knowledge(facts: PageFacts) -> str:
         text = f"It knows nothing but the {count_of(documents, 'document')} it was trained on"
     if facts.builtin:
         text += ", which Linnet's built-in grammar made up: stories and dialogues of a small invented world"
-    text += ". No other text, no news, no web page has ever reached it; words and topics that are rare there are its "
-    text += "weakest."
+    before = facts.manifest.get("from")
+    if isinstance(before, dict) and before.get("run"):
+        text += f", and what {before['run']!r} had learned before, whose weights it began with. Words and topics that "
+        text += "are rare in both are its weakest."
+    else:
+        text += ". No other text, no news, no web page has ever reached it; words and topics that are rare there are "
+        text += "its weakest."
     scripts = (facts.sample or {}).get("scripts", {})
     if scripts:
         name, share = next(iter(scripts.items()))

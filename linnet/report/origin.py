@@ -76,6 +76,9 @@ def provenance(facts: PageFacts) -> list[Row]:
     rows: list[Row] = []
     if facts.manifest.get("created"):
         rows.append(("begun", str(facts.manifest["created"]).replace("T", " ").replace("+00:00", " UTC")))
+    if isinstance(before := facts.manifest.get("from"), dict) and before.get("run"):
+        step = f", step {before['step']:,}" if isinstance(before.get("step"), int) else ""
+        rows.append(("begun with", f"the weights of {before['run']}{step}"))
     if facts.manifest.get("command"):
         rows.append(("command", shlex.join(map(str, facts.manifest["command"]))))
     processor = machine.get("gpu") or machine.get("processor")

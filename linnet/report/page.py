@@ -9,6 +9,7 @@ from typing import Any
 from linnet.console import count_of, count_text, duration_text, size_text
 from linnet.evaluate.counting import verdict
 from linnet.model.costs import flops_per_token, parameter_table
+from linnet.report.exams import exams
 from linnet.report.facts import PageFacts, baselines_of
 from linnet.report.writing import spread
 from linnet.run.rows import number
@@ -17,8 +18,6 @@ Row = tuple[str, str]
 
 EVALUATIONS = 16
 """lines of the table of evaluations"""
-WRONG = 6
-"""wrong answers of the exam that are shown"""
 
 
 def headline(facts: PageFacts) -> str:
@@ -123,7 +122,7 @@ def next_tokens(facts: PageFacts) -> list[dict[str, Any]]:
 
 def evaluation(facts: PageFacts) -> dict[str, Any]:
     """`figures` as rows, without those that stand at the top of the page; `source`, the comparison with the built-in
-    grammar; `exam`. Each empty if there is none."""
+    grammar; `exams`. Each empty if there is none."""
     found = facts.evaluation
     names = (
         ("loss", "loss", "{:.4f} nats per token"),
@@ -146,7 +145,7 @@ def evaluation(facts: PageFacts) -> dict[str, Any]:
         rows.append(("bits per byte without a model", others))
     if found.get("caution"):
         rows.append(("how far to trust them", str(found["caution"])))
-    return {"figures": rows, "source": _source(found), "exam": _exam(found.get("exam"))}
+    return {"figures": rows, "source": _source(found), "exams": exams(found)}
 
 
 def _said_above(facts: PageFacts, name: str, value: float) -> bool:
@@ -176,25 +175,6 @@ def _source(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         name = label if count is None else f"{count:,.0f} {label.removeprefix('all ')}"
         rows.append({"label": name, "model": model, "source": source, **gap, "most": max(model, source)})
     return rows
-
-
-def _exam(given: object) -> dict[str, Any]:
-    """Accuracy in all and by category, as {label, share, count}, and some wrong answers."""
-    if not isinstance(given, dict) or (accuracy := number(given, "accuracy")) is None:
-        return {}
-    rows: list[dict[str, Any]] = []
-    categories = given.get("categories")
-    for kind, result in (categories if isinstance(categories, dict) else {}).items():
-        facts = result if isinstance(result, dict) else {"accuracy": result}
-        if (share := number(facts, "accuracy")) is None:
-            continue
-        right, total = number(facts, "right"), number(facts, "total")
-        count = "" if right is None or total is None else f"{right:.0f} of {total:.0f}"
-        rows.append({"label": str(kind).replace("_", " "), "share": share, "count": count})
-    rows.sort(key=lambda row: -row["share"])
-    wrong = [row for row in given.get("wrong") or [] if isinstance(row, dict)]
-    total = number(given, "total")
-    return {"accuracy": accuracy, "total": total, "rows": rows, "wrong": spread(wrong, WRONG)}
 
 
 def model_parts(facts: PageFacts) -> list[dict[str, Any]]:

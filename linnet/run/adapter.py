@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
-from linnet.run.model_folder import read_tensors
+from linnet.run.model_folder import pickled_there, read_tensors, refuse_file
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from linnet.model.config import ModelConfig
+    from linnet.run.checkpoints import Checkpoint
+    from linnet.run.folder import Run
 
 ADAPTER = "adapter.safetensors"
 """file that holds an adapter's tensors, in its own folder or in that of a checkpoint"""
@@ -54,7 +56,8 @@ class AdapterFacts:
         texts = all(isinstance(found[name], str) for name in ("base", "base_sha256", "sha256"))
         ids, scale = found["row_ids"], found["scale"]
         whole = isinstance(ids, list) and all(type(number) is int and number >= 0 for number in ids)
-        if not texts or not whole or not isinstance(scale, float | int):
+        whole = whole and len(set(ids)) == len(ids)
+        if not texts or not whole or not isinstance(scale, float | int) or not abs(scale) < 1e6:
             raise UserError(f"{file} is damaged; take the adapter's folder from where it came from once more")
         return cls(found["base"], found["base_sha256"], float(scale), tuple(ids), found["sha256"])
 
@@ -95,10 +98,11 @@ class AdapterFolder:
             UserError: there is none.
         """
         path = Path(path)
+        refuse_file(path, "folder with an adapter")
         folders = [folder for folder in (path, path / "adapter") if (folder / ADAPTER).exists()]
         if not folders:
-            there = "holds no" if path.exists() else "does not exist; it should hold"
-            raise UserError(f"{path} {there} {ADAPTER}; `linnet tune RUN --lora 8 --run NEW` makes NEW/adapter")
+            there = f"holds no {ADAPTER}{pickled_there(path)}" if path.exists() else "does not exist"
+            raise UserError(f"{path} {there}; `linnet tune RUN --lora 8 --run NEW` makes NEW/adapter")
         return cls(folders[0], AdapterFacts.read(folders[0] / FACTS))
 
     def check(self, base: str, weights_sha256: str) -> None:
@@ -111,6 +115,20 @@ class AdapterFolder:
             raise UserError(
                 f"{self.path} was made for other weights than those of {base}: for {self.facts.base!r}, as it was then"
             )
+
+    def checkpoint_of(self, run: Run, which: str) -> Checkpoint:
+        """The checkpoint of `run` called `which`; for "best", which is what nobody has to ask for, the one that this
+        adapter is for.
+
+        Raises:
+            UserError: there is none, or the adapter was made for another one.
+        """
+        fitting = [found for found in run.checkpoints() if found.weights_sha256 == self.facts.base_sha256]
+        if which == "best" and fitting:
+            return fitting[0]
+        chosen = run.checkpoint(which)
+        self.check(str(chosen.path), chosen.weights_sha256)
+        return chosen
 
     def model_config(self, base: ModelConfig) -> ModelConfig:
         """The shape of the model with the adapter: with as many ids as its vocabulary has, if that has grown."""

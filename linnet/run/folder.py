@@ -11,11 +11,11 @@ from linnet.errors import UserError
 from linnet.files import read_object, sha256
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
 from linnet.run.checkpoints import Checkpoint, check_format, the_one_called, whole_checkpoints
-from linnet.run.model_folder import WEIGHTS, ModelFolder, read_tensors, ready, refuse_file
+from linnet.run.model_folder import ModelFolder, ready, refuse_file
+from linnet.run.weights import weights_of
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from linnet.data import Prepared
     from linnet.model.transformer import Transformer
@@ -35,7 +35,7 @@ class Run(ModelFolder):
         run = cls(Path(path))
         refuse_file(run.path, "run folder")
         if not run.config_file.exists() and (run.path / ADAPTER).exists():
-            base = AdapterFacts.read(run.facts_file).base
+            base = AdapterFacts.read(run.path / FACTS).base
             raise UserError(f"{run.path} is an adapter, for {base!r}; give it with --adapter, to that run")
         if not run.config_file.exists():
             what = "is not a run folder" if run.path.exists() else "does not exist"
@@ -72,16 +72,6 @@ class Run(ModelFolder):
     def calibration_file(self) -> Path:
         """The temperature that was fitted to the best checkpoint, in runs that were told to `calibrate`."""
         return self.path / "calibration.json"
-
-    @property
-    def base_file(self) -> Path:
-        """The weights that stayed as they were, in runs of which only adapters learned."""
-        return self.path / "base.safetensors"
-
-    @property
-    def facts_file(self) -> Path:
-        """What those adapters belong to, and how they are merged."""
-        return self.path / FACTS
 
     @property
     def plots(self) -> Path:
@@ -175,34 +165,12 @@ class Run(ModelFolder):
             raise UserError(f"{self.calibration_file} is damaged; without it the model is as it was trained")
         return value if found["step"] == checkpoint.step else None
 
-    def base(self) -> dict[str, Tensor]:
-        """The weights beside which adapters learned.
-
-        Raises:
-            UserError: they are missing, or not those that the run began with.
-        """
-        if not self.base_file.exists():
-            raise UserError(f"{self.base_file} is missing: the checkpoints of {self.path} are adapters for it")
-        if sha256(self.base_file) != AdapterFacts.read(self.facts_file).sha256:
-            raise UserError(f"{self.base_file} is damaged: its hash is not that of {self.facts_file.name}")
-        return read_tensors(self.base_file)
-
-    def weights(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
-        """The weights of a checkpoint by name, adapters merged into those of the base.
-
-        Raises:
-            UserError: they are damaged.
-        """
-        if not (checkpoint.path / ADAPTER).exists():
-            return checkpoint.tensors(WEIGHTS)
-        return AdapterFacts.read(self.facts_file).merged(self.base(), checkpoint.tensors(ADAPTER))
-
     def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
         """The model of a checkpoint, on `device`, ready to be used (not in training mode)."""
         from linnet.model.weights import calibrated
 
         checkpoint = self.checkpoint(which)
-        model = self.model_with(self.weights(checkpoint))
+        model = self.model_with(weights_of(checkpoint, self.path))
         if (temperature := self.temperature(checkpoint)) is not None:
             calibrated(model, temperature)
         return ready(model, device)

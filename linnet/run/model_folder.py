@@ -50,8 +50,7 @@ class ModelFolder:
         if not folder.path.exists():
             raise UserError(f"{folder.path} does not exist; name a folder that holds config.toml and {WEIGHTS}")
         if not folder.weights_file.exists():
-            pickled = sorted(file.name for pattern in PICKLED for file in folder.path.glob(pattern))
-            why = f"; {', '.join(pickled)} is not loaded, because pickled weights can run code" if pickled else ""
+            why = pickled_there(folder.path)
             raise UserError(f"{folder.path} is not a model folder: it holds no {WEIGHTS}{why}")
         for file in (folder.config_file, folder.tokenizer_file):
             if not file.exists():
@@ -148,6 +147,12 @@ def refuse_file(path: Path, wanted: str) -> None:
         raise UserError(
             f"{path} is a file, not a {wanted}; Linnet loads no pickled checkpoints, because they can run code"
         )
+
+
+def pickled_there(folder: Path) -> str:
+    """That pickled weights in `folder` are not loaded, for the middle of a sentence; empty where there are none."""
+    pickled = sorted(file.name for pattern in PICKLED for file in folder.glob(pattern))
+    return f"; {', '.join(pickled)} is not loaded, because pickled weights can run code" if pickled else ""
 
 
 def ready(model: Transformer, device: torch.device | None) -> Transformer:

@@ -4,18 +4,24 @@ read, and a run that is damaged never hides the others."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from linnet.errors import UserError
-from linnet.run.facts import Facts
+from linnet.files import read_object
+from linnet.model.costs import parameter_count
+from linnet.run.facts import Facts, mapping
 from linnet.run.folder import Run
+from linnet.run.model_folder import ModelFolder
+from linnet.run.opened import holds_model_alone
 from linnet.run.rows import number
+from linnet.run.texts import scored_texts, text_key
 
-State = Literal["finished", "unfinished", "no checkpoint", "damaged", "training", "stopped"]
-"""what is known of a run: the first four by its files alone, and by the times of its files whether one that is
-unfinished is still training or was stopped"""
+State = Literal["finished", "unfinished", "no checkpoint", "damaged", "imported", "training", "stopped"]
+"""what is known of a run: all but the last two by its files alone, and by the times of its files whether one that is
+unfinished is still training or was stopped; "imported" is a model that was trained elsewhere"""
 
 NOW = ("train_loss", "saved", "chats")
 """fields that only a look at a run as it is now fills"""
@@ -59,6 +65,10 @@ class Summary:
     """when its best checkpoint was written, in seconds since 1970"""
     chats: bool = False
     """whether it has a chat template"""
+    vocabulary: str | None = None
+    """what its tokens are known by: losses of different ones mean different things, bits per byte do not"""
+    scored: list[dict[str, Any]] = field(default_factory=list)
+    """other texts that it was scored on, the last at the end: `name`, `key`, `bits_per_byte` and more"""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: all but what is only true now."""
@@ -99,6 +109,8 @@ def summarise(path: Path, name: str | None = None) -> Summary:
     """The figures of the run in `path`; a run that cannot be read gets a `problem` and no figures."""
     name = name or path.name
     try:
+        if holds_model_alone(path):
+            return _of_model(ModelFolder.open(path), name)
         return _summary(Facts.of(Run.open(path)), name)
     except UserError as error:
         return Summary(name=name, path=path, state="damaged", problem=str(error))
@@ -127,11 +139,47 @@ def _summary(facts: Facts, name: str) -> Summary:
         val_loss=loss,
         val_standard_error=error,
         bits_per_byte=bits,
-        # the text's bytes and tokens are fixed numbers: both figures have the same relative error
-        bits_per_byte_error=error * bits / loss if bits is not None and error is not None and loss else None,
+        bits_per_byte_error=bits_error(bits, loss, error),
         last_val_loss=number(facts.evaluations[-1], "val_loss") if facts.evaluations else None,
         tokens_per_s=facts.tokens_per_s,
+        vocabulary=str(facts.manifest["tokenizer"]),
+        scored=scored_texts(facts.run.path),
     )
+
+
+def bits_error(bits: float | None, loss: float | None, error: float | None) -> float | None:
+    """The standard error of bits per byte: the text's bytes and tokens are fixed numbers, so it is as large beside them
+    as that of the loss beside the loss."""
+    return error * bits / loss if bits is not None and error is not None and loss else None
+
+
+def _of_model(folder: ModelFolder, name: str) -> Summary:
+    """A model that was trained elsewhere: its figures are those of the text that it was scored on last."""
+    texts = scored_texts(folder.path)
+    last: Mapping[str, Any] = texts[-1] if texts else {}
+    bits, loss, error = (number(last, key) for key in ("bits_per_byte", "loss", "standard_error"))
+    return Summary(
+        name=name,
+        path=folder.path,
+        state="imported",
+        parameters=parameter_count(folder.model_config()),
+        data=origin_of(folder),
+        text=last.get("key"),
+        val_loss=loss,
+        val_standard_error=error,
+        bits_per_byte=bits,
+        bits_per_byte_error=bits_error(bits, loss, error),
+        vocabulary=last.get("vocabulary"),
+        scored=texts,
+    )
+
+
+def origin_of(folder: ModelFolder) -> str:
+    """Where an imported model is from, as far as its folder tells."""
+    found: object = None
+    with suppress(UserError):
+        found = mapping(read_object(folder.path / "manifest.json").get("imported")).get("from")
+    return f"imported from {found}" if isinstance(found, str) else "imported"
 
 
 def _whole(*values: float | None) -> int | None:
@@ -147,7 +195,5 @@ def _data(facts: Facts) -> str:
 
 
 def _text(facts: Facts) -> str:
-    """Names or hashes of the sources, and the size of what is held out: the same for every tokenizer."""
-    sources = sorted(str(source.get("sha256") or source.get("name")) for source in facts.sources)
-    held_out = facts.splits.get("val", {})
-    return " ".join([*sources, *(str(held_out.get(key)) for key in ("documents", "bytes", "characters"))])
+    """What the validation text is known by."""
+    return text_key(facts.sources, facts.splits.get("val", {}))

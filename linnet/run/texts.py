@@ -16,7 +16,7 @@ from linnet.run.rows import number
 TEXTS = "texts.json"
 """in a run or a model folder: its figures on texts that are not its own data, the one scored last at the end"""
 
-KEPT = ("bits_per_byte", "bits_per_char", "loss", "standard_error", "tokens", "checkpoint", "step")
+KEPT = ("bits_per_byte", "bits_per_char", "loss", "standard_error", "tokens", "checkpoint", "step", "vocabulary")
 """figures of each text"""
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from linnet.errors import UserError
 from linnet.files import write_json
-from linnet.tokenizers.pretokenize import BLOCK, settled
+from linnet.tokenizers.pretokenize import GPT2, Pattern
+from linnet.tokenizers.streaming import BLOCK, settled
 from linnet.tokenizers.token_table import END_OF_TEXT, SPECIALS, TokenTable
 
 __all__ = ["END_OF_TEXT", "FILE_NAME", "SPECIALS", "Tokenizer", "surrogate_error"]
@@ -44,6 +45,9 @@ class Tokenizer(TokenTable, ABC):
     AT_LEAST: ClassVar[tuple[int, str]] = 256, "256 bytes"
     """how many ids a learned vocabulary has besides the special tokens, and what they are"""
 
+    pattern: Pattern = GPT2
+    """how text is cut into pieces"""
+
     load: ClassVar[Callable[[str | Path], "Tokenizer"]]
     """`Tokenizer.load(path)`: the tokenizer that lies at `path`, of the class that the file says. It is
     `loading.load_tokenizer`, which knows the subclasses; the room's `__init__.py` puts it here."""
@@ -65,6 +69,8 @@ class Tokenizer(TokenTable, ABC):
     def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
         super().__init__(tokens, special_ids)
         self._fingerprint = ""
+        self.lost_bytes = b""
+        """Bytes without a token: what a text holds of them is left out, as published vocabularies do that have some."""
         self.unseen_ids: frozenset[int] = frozenset()
         """Ids of which each stands for, or begins, a character without an id of its own: so many of them in a list
         of ids, so many unseen characters in its text. Empty where bytes are tokens like any others."""
@@ -91,7 +97,7 @@ class Tokenizer(TokenTable, ABC):
             UserError: the text holds a lone surrogate, which no UTF-8 can spell.
         """
         try:
-            yield from map(self._ids_of, settled(chunks))
+            yield from map(self._ids_of, settled(chunks, self.pattern))
         except UnicodeEncodeError as error:
             raise surrogate_error(error) from None
 
@@ -105,7 +111,7 @@ class Tokenizer(TokenTable, ABC):
 
     def with_special_tokens(self, names: Sequence[str] = SPECIALS) -> "Tokenizer":
         """This tokenizer with those of `names` that it lacks after its last id; itself if it has them all."""
-        added = [name for name in names if name not in self.special_ids]
+        added = [name for name in names if name not in self.special_ids and name != END_OF_TEXT]  # it has an end
         if not added:
             return self
         return self._extended(added, self.special_ids | {name: self.vocab_size + n for n, name in enumerate(added)})

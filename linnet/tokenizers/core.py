@@ -8,6 +8,7 @@ learns, `long_pieces.py` merges very long words, `piece_cache.py` keeps the ids 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from linnet.tokenizers.long_pieces import LongPieces
 from linnet.tokenizers.pairs import Pairs
 from linnet.tokenizers.piece_cache import PieceCache, packed
-from linnet.tokenizers.pretokenize import split
+from linnet.tokenizers.pretokenize import Pattern
 
 Pair = tuple[int, int]
 Progress = Callable[[int, int], None]
@@ -25,24 +26,33 @@ LONG = 400
 """ids from which a piece is merged by numpy; below it the plain loop is faster, though quadratic"""
 
 
+class Rules(NamedTuple):
+    """What a vocabulary encodes by."""
+
+    byte_ids: Sequence[int]
+    """the id of each of the 256 bytes"""
+    merges: Sequence[Pair]
+    """pairs of ids by rank; both parts are single bytes or made by an earlier merge, but for what `whole` allows"""
+    made: Sequence[int]
+    """the id that each merge makes"""
+    lengths: Sequence[int]
+    """bytes of each token, by id"""
+    pattern: Pattern
+    """how text is cut into pieces"""
+    whole: Mapping[bytes, int]
+    """ids of pieces, by their bytes, that are not put together by merges"""
+    lost_bytes: bytes
+    """those without an id, which are left out"""
+
+
 class Core:
-    """Encodes with one list of merges, and learns such lists.
+    """Encodes by one list of rules, and learns merges for such lists."""
 
-    Args:
-        byte_ids: the id of each of the 256 bytes.
-        merges: pairs of ids by rank. Both parts are single bytes or made by an earlier merge, so that what a merge
-            makes is only ever used by a later one.
-        made: the id that each merge makes.
-        lengths: bytes of each token, by id.
-    """
-
-    def __init__(
-        self, byte_ids: Sequence[int], merges: Sequence[Pair], made: Sequence[int], lengths: Sequence[int]
-    ) -> None:
-        self.byte_ids, self.merges, self.made = list(byte_ids), list(merges), list(made)
-        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+    def __init__(self, rules: Rules) -> None:
+        self.rules, self.split = rules, rules.pattern.split
+        self.ranks = {pair: rank for rank, pair in enumerate(rules.merges)}
         self.cache = PieceCache(self._ids_of_piece)
-        self.long = LongPieces(self.merges, self.made, lengths)
+        self.long = LongPieces(rules.merges, rules.made, rules.lengths)
 
     def encode(self, text: str) -> NDArray[np.uint32]:
         """The ids of `text`: it is cut into pieces, and in each piece pairs are merged, the lowest rank first.
@@ -50,15 +60,17 @@ class Core:
         Raises:
             UnicodeEncodeError: the text holds a lone surrogate, which no UTF-8 can spell.
         """
-        return self.cache.encode(split(text))
+        return self.cache.encode(self.split(text))
 
     def _ids_of_piece(self, piece: str) -> bytes:
-        byte_ids = self.byte_ids
-        return packed(self.merged([byte_ids[byte] for byte in piece.encode("utf-8")]))
+        data, byte_ids = piece.encode("utf-8"), self.rules.byte_ids
+        if (whole := self.rules.whole.get(data)) is not None:
+            return packed((whole,))
+        return packed(self.merged([byte_ids[byte] for byte in data.translate(None, self.rules.lost_bytes)]))
 
     def merged(self, ids: list[int]) -> list[int]:
         """`ids`, those of single bytes, after all merges."""
-        return merge(ids, self.ranks, self.made) if len(ids) < LONG else self.long.merge(ids)
+        return merge(ids, self.ranks, self.rules.made) if len(ids) < LONG else self.long.merge(ids)
 
     @staticmethod
     def learn(counts: Mapping[str, int], wanted: int, progress: Progress | None = None) -> list[Pair]:

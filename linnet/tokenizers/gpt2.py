@@ -6,12 +6,28 @@ from pathlib import Path
 
 from linnet.errors import UserError
 from linnet.files import read_json, regular
+from linnet.settings import shown
+from linnet.tokenizers.bpe import BPETokenizer
 from linnet.tokenizers.core import merge
 from linnet.tokenizers.hf_json import Vocabulary, table_of
 from linnet.tokenizers.token_table import END_OF_TEXT
 
 _OTHER_RANKS = {100_256: "cl100k_base", 199_998: "o200k_base"}
 """published rank files by their number of tokens. Source: openai/tiktoken, tiktoken_ext/openai_public.py"""
+
+
+def load_gpt2(path: str | Path) -> BPETokenizer:
+    """GPT-2's vocabulary with its own ids, from `vocab.json` and `merges.txt` or a tiktoken rank file.
+
+    Args:
+        path: the folder that holds the two, or the rank file.
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    try:
+        return BPETokenizer(*read_gpt2(Path(path)))
+    except ValueError as error:
+        raise UserError(f"cannot use {path} as a GPT-2 vocabulary: {shown(error)}") from None
 
 
 def read_gpt2(path: Path) -> Vocabulary:

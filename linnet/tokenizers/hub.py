@@ -8,6 +8,7 @@ from pathlib import Path
 from linnet.console import say
 from linnet.errors import UserError
 from linnet.tokenizers.bpe import BPETokenizer
+from linnet.tokenizers.gpt2 import load_gpt2
 
 REPOSITORY = "openai-community/gpt2"
 FILES = ("vocab.json", "merges.txt")
@@ -31,7 +32,7 @@ def gpt2_from_hub() -> BPETokenizer:
         ) from None
     cached = [try_to_load_from_cache(REPOSITORY, name) for name in FILES]
     if all(isinstance(path, str) for path in cached):
-        return BPETokenizer.from_gpt2(Path(str(cached[0])).parent)
+        return load_gpt2(Path(str(cached[0])).parent)
     if constants.HF_HUB_OFFLINE:
         raise UserError("GPT-2's vocabulary is not in the Hugging Face hub's cache, and HF_HUB_OFFLINE is set")
     say("asking the Hugging Face hub for GPT-2's vocabulary")
@@ -45,4 +46,4 @@ def gpt2_from_hub() -> BPETokenizer:
             except (OSError, HTTPException) as error:
                 reason = (str(getattr(error, "reason", error)).splitlines() or [type(error).__name__])[0]
                 raise UserError(f"GPT-2's vocabulary cannot be fetched from the Hugging Face hub ({reason})") from None
-        return BPETokenizer.from_gpt2(folder)
+        return load_gpt2(folder)

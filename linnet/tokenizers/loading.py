@@ -8,6 +8,7 @@ from linnet.files import read_json
 from linnet.tokenizers.base import FILE_NAME, Tokenizer
 from linnet.tokenizers.bpe import BPETokenizer
 from linnet.tokenizers.char import CharTokenizer
+from linnet.tokenizers.gpt2 import load_gpt2
 from linnet.tokenizers.plain import PlainTokenizer
 from linnet.tokenizers.word import WordTokenizer
 
@@ -25,15 +26,15 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     folder = os.path.isdir(path)  # unlike a Path's, it knows no names that are errors
     file = path / FILE_NAME if folder else path
     if folder and not file.exists() and (path / "vocab.json").exists():
-        return BPETokenizer.from_gpt2(path)
+        return load_gpt2(path)
     if os.path.isfile(file) and not _is_json(file):
-        return BPETokenizer.from_gpt2(file)
+        return load_gpt2(file)
     document = read_json(file)
     return class_of(document).from_document(document, name=str(file))
 
 
 def class_of(document: Any) -> type[BPETokenizer] | type[PlainTokenizer]:
-    """The class that can read a `tokenizer.json`, told by how it cuts text: not at all, into words, or as GPT-2."""
+    """The class that can read a `tokenizer.json`, told by how it cuts text: not at all, into words, or otherwise."""
     if not isinstance(document, dict):
         return BPETokenizer  # which says what is wrong with it
     cut = document.get("pre_tokenizer")

@@ -1,7 +1,9 @@
 """BPE merges in one very long piece, by numpy: in n log n, and as the plain loop of `core.py` does it."""
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +23,14 @@ class LongPieces:
         self._tables: tuple[NDArray[np.int64], ...] | None = None
 
     def merge(self, ids: list[int]) -> list[int]:
-        """`ids` after all merges: places wait under the rank of their pair, and a whole rank is merged at once.
+        """`ids` after all merges: places wait under the rank of their pair, and a whole rank is merged at once, where
+        the merges are in order; else each place waits by itself.
 
         `symbols` holds a token's id at its first and at its last byte, so that a neighbour is found from either side
         by the token's length alone; -1 stands around the whole, -2 where a right part began.
         """
+        if not self.in_order:
+            return _by_places(ids, {pair: rank for rank, pair in enumerate(self.merges)}, self.made)
         *_, made, lengths = self._as_arrays()
         symbols = np.full(len(ids) + 2, -1, dtype=np.int64)
         symbols[1:-1] = ids
@@ -57,6 +62,11 @@ class LongPieces:
             self._enqueue(before, np.full(len(places), new), places - lengths[before], waiting, queue)
         result: list[int] = symbols[begins].tolist()
         return result
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether each token is made by one merge, after both its parts."""
+        return len(set(self.made)) == len(self.made) and _made_before(self.merges, self.made)
 
     def _as_arrays(self) -> tuple[NDArray[np.int64], ...]:
         """(pairs as one number each, sorted; the rank of each; ids made by rank; lengths by id)."""
@@ -103,3 +113,30 @@ def _without_overlaps(places: NDArray[np.int64], step: int) -> NDArray[np.int64]
     starts_run[1:] = np.diff(places) != step
     in_run = index - np.maximum.accumulate(np.where(starts_run, index, 0))
     return places[in_run % 2 == 0]
+
+
+def _made_before(merges: Sequence[tuple[int, int]], made: Sequence[int]) -> bool:
+    """Whether no merge uses what is only made by itself or later."""
+    rank_of = {id: rank for rank, id in enumerate(made)}
+    return all(rank_of.get(part, -1) < rank for rank, pair in enumerate(merges) for part in pair)
+
+
+def _by_places(ids: list[int], ranks: Mapping[tuple[int, int], int], made: Sequence[int]) -> list[int]:
+    """`ids` after all merges, in whatever order these are: the place of the lowest rank first, then the leftmost."""
+    ids, count = list(ids), len(ids)
+    after, before = list(range(1, count + 1)), list(range(-1, count - 1))
+    queue = [(ranks[pair], place) for place, pair in enumerate(pairwise(ids)) if pair in ranks]
+    heapq.heapify(queue)
+    while queue:
+        rank, place = heapq.heappop(queue)
+        other = after[place]
+        if other >= count or ranks.get((ids[place], ids[other])) != rank:
+            continue  # one of the two has become part of something else
+        ids[place], ids[other] = made[rank], -1
+        after[place] = following = after[other]
+        if following < count:
+            before[following] = place
+        for left, right in ((before[place], place), (place, following)):
+            if left >= 0 and right < count and (found := ranks.get((ids[left], ids[right]))) is not None:
+                heapq.heappush(queue, (found, left))
+    return [id for id in ids if id >= 0]

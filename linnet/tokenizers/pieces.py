@@ -38,13 +38,25 @@ def visible(text: str) -> str:
 
 
 def unseen_characters(tokenizer: Tokenizer, text: str) -> list[str]:
-    """The different characters of `text` that have no id of their own, in their order; none in a byte-level BPE."""
-    return only_unseen(tokenizer, dict.fromkeys(text)) if tokenizer.unseen_ids else []
+    """The different characters of `text` that have no id of their own, in their order; none in a byte-level BPE that
+    has all bytes."""
+    return only_unseen(tokenizer, dict.fromkeys(text)) if tokenizer.unseen_ids or tokenizer.lost_bytes else []
 
 
 def only_unseen(tokenizer: Tokenizer, characters: Iterable[str]) -> list[str]:
     """Those of `characters` that have no id of their own."""
+    if lost := set(tokenizer.lost_bytes):
+        return [letter for letter in characters if not lost.isdisjoint(letter.encode("utf-8", "surrogatepass"))]
     return [letter for letter in characters if tokenizer.encode(letter)[0] in tokenizer.unseen_ids]
+
+
+def lost_count(tokenizer: Tokenizer, text: str) -> int:
+    """How many characters of `text` are left out, wholly or in part, because bytes of theirs have no token."""
+    data = text.encode("utf-8", "surrogatepass") if tokenizer.lost_bytes else b""
+    if len(data.translate(None, tokenizer.lost_bytes)) == len(data):
+        return 0
+    lost = set(only_unseen(tokenizer, set(text)))
+    return sum(letter in lost for letter in text)
 
 
 def _numbers(data: bytes | bytearray) -> str:

@@ -9,7 +9,7 @@ from linnet.settings import shown
 from linnet.tokenizers.base import SPECIALS, Tokenizer
 from linnet.tokenizers.hf_json import OPTIONS, file_document, names_of, refuse_what_changes_text, special_ids_of
 from linnet.tokenizers.piece_cache import PackedIds, packed
-from linnet.tokenizers.pretokenize import split
+from linnet.tokenizers.pretokenize import GPT2
 
 REPLACEMENT = "\ufffd"
 """stands for every unseen character where a vocabulary has no bytes; Unicode's own character for that purpose"""
@@ -50,7 +50,7 @@ class PlainTokenizer(Tokenizer):
         if len(self._id_of) + len(special) != len(names):
             raise ValueError("a token is there twice")
         for name in special_ids:
-            if len(split(name)) == 1:
+            if len(GPT2.split(name)) == 1:
                 raise ValueError(f"its special token {name!r} cannot be told from text")
         self.byte_fallback = any(map(_BYTE.fullmatch, self._id_of))
         byte_ids = self._find_bytes() if self.byte_fallback else []

@@ -31,7 +31,7 @@ def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: in
         for chunk in chunks:
             sizes["characters"] += len(chunk)
             sizes["bytes"] += len(chunk.encode("utf-8", errors="surrogatepass"))
-            if tokenizer.unseen_ids:
+            if tokenizer.unseen_ids or tokenizer.lost_bytes:
                 characters.update(chunk)
             yield chunk
 
@@ -64,6 +64,7 @@ def statistics(tokenizer: Tokenizer, documents: Iterable[Iterable[str]], top: in
         "longest_tokens": [described(id) for id in by_length[:top]],
         "most_frequent_tokens": [described(id) for id in by_count[:top]],
         "token_lengths": dict(sorted(lengths.items())),
-        "unseen_characters": sum(counts[id] for id in tokenizer.unseen_ids),
+        "unseen_characters": sum(counts[id] for id in tokenizer.unseen_ids)
+        + (sum(characters[letter] for letter in unseen) if tokenizer.lost_bytes else 0),
         "unseen": [{"text": letter, "count": characters[letter]} for letter in unseen[:top]],
     }

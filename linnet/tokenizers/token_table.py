@@ -8,6 +8,9 @@ from linnet.tokenizers.pieces import piece_text
 END_OF_TEXT = "<|endoftext|>"
 """the token that ends a document"""
 
+ENDS = (END_OF_TEXT, "<|end_of_text|>")
+"""its names in published vocabularies; the second is Llama 3's"""
+
 SPECIALS = (END_OF_TEXT, "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 """special tokens in the order of their ids; a vocabulary trained here has all five, after its merges"""
 
@@ -19,16 +22,20 @@ class TokenTable:
         tokens: each token's bytes, by id; a special token's are those of its own name.
         special_ids: names of the special tokens -> ids.
     Raises:
-        ValueError: a special id is outside the table, or there is no `<|endoftext|>`.
+        ValueError: a special id is outside the table, or no special token ends a document.
     """
 
     def __init__(self, tokens: Sequence[bytes], special_ids: Mapping[str, int]) -> None:
         for name, special in special_ids.items():
             if not 0 <= special < len(tokens) or tokens[special] != name.encode():
                 raise ValueError(f"the special token {name} has the id {special}, which is not its own")
-        if END_OF_TEXT not in special_ids:
-            raise ValueError(f"there is no special token {END_OF_TEXT}")
         self.special_ids = dict(special_ids)
+        self.end_name = next((name for name in ENDS if name in special_ids), "")
+        """the special token that ends a document"""
+        if not self.end_name:
+            raise ValueError(f"there is no special token {' or '.join(ENDS)}")
+        self.begin_name = self.end_name
+        """the special token that stands before a document: the end of another, where a vocabulary has none for it"""
         self._tokens = tuple(tokens)
         # a dict where a list would do: a negative id must be an error, not a token from the other end
         self._bytes_of = dict(enumerate(self._tokens))
@@ -40,8 +47,13 @@ class TokenTable:
 
     @property
     def end_of_text(self) -> int:
-        """The id of `<|endoftext|>`."""
-        return self.special_ids[END_OF_TEXT]
+        """The id of the token that ends a document: `<|endoftext|>` or its like."""
+        return self.special_ids[self.end_name]
+
+    @property
+    def begin_of_text(self) -> int:
+        """The id of the token after which a document begins."""
+        return self.special_ids[self.begin_name]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of `ids`, joined; a special token gives the bytes of its name.

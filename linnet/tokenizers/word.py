@@ -12,7 +12,8 @@ from linnet.errors import UserError
 from linnet.tokenizers.base import surrogate_error
 from linnet.tokenizers.piece_cache import PieceCache, packed
 from linnet.tokenizers.plain import BYTES_AND_SPECIALS, PlainTokenizer, byte_names, complete, most_frequent
-from linnet.tokenizers.pretokenize import PATTERN, count_pieces, split
+from linnet.tokenizers.pretokenize import PATTERN
+from linnet.tokenizers.streaming import count_pieces
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ class WordTokenizer(PlainTokenizer):
         return tokenizer
 
     def _ids_of(self, text: str) -> NDArray[np.uint32]:
-        return self._cache.encode(split(text))
+        return self._cache.encode(self.pattern.split(text))
 
     def _ids_of_piece(self, piece: str) -> bytes:
         word = self._id_of.get(piece)

@@ -10,9 +10,10 @@ import torch
 
 from linnet.errors import UserError
 from linnet.files import making_folder, sha256, write_bytes, write_json
-from linnet.model.lora import add_adapters
+from linnet.model.lora import OTHER_TABLES, add_adapters
 from linnet.model.weights import load_weights, serialised, weights_of
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
+from linnet.run.weights import BASE, base_of
 from linnet.tokenizers.base import END_OF_TEXT
 
 if TYPE_CHECKING:
@@ -32,27 +33,31 @@ def begin(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, an
     Raises:
         UserError: there is no trained model to learn beside, or the base is damaged.
     """
-    if not run.facts_file.exists():
+    if not (run.path / FACTS).exists():
         if ancestor is None:
             raise UserError("adapters learn beside a trained model; name it with --from, or use `linnet tune RUN`")
         keep_base(model, run, config, tokenizer, ancestor)
     else:
-        load_weights(model, run.base())
-    facts = AdapterFacts.read(run.facts_file)
+        load_weights(model, base_of(run.path))
+    facts = AdapterFacts.read(run.path / FACTS)
     add_adapters(model, config.adapter.rank, facts.scale, facts.row_ids)
 
 
 def keep_base(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, ancestor: Ancestor) -> None:
     """Puts the weights that stay into the run, so that it holds all that it needs."""
-    write_bytes(run.base_file, serialised(weights_of(model)))
+    weights = weights_of(model)
+    for name, table in weights.items():
+        if name.endswith(OTHER_TABLES):  # whoever has the adapter alone does not know what was drawn for new ids
+            table[ancestor.shape.vocab_size :] = 0
+    write_bytes(run.path / BASE, serialised(weights))
     facts = AdapterFacts(
         base=ancestor.run.path.resolve().name,
         base_sha256=ancestor.weights_sha256,
         scale=config.adapter.scale,
         row_ids=unshown_ids(tokenizer, ancestor),
-        sha256=sha256(run.base_file),
+        sha256=sha256(run.path / BASE),
     )
-    write_json(run.facts_file, facts.as_dict())
+    write_json(run.path / FACTS, facts.as_dict())
 
 
 def unshown_ids(tokenizer: Tokenizer, ancestor: Ancestor) -> tuple[int, ...]:
@@ -72,7 +77,7 @@ def half_as_wide(model: Transformer) -> None:
 def hand_on(run: Run) -> None:
     """Writes the best adapter of `run` into a folder of its own, with what its dialogues were written with."""
     checkpoint = run.checkpoint("best")
-    facts = AdapterFacts.read(run.facts_file)
+    facts = AdapterFacts.read(run.path / FACTS)
     with making_folder(run.path / FOLDER) as folder:
         shutil.copyfile(checkpoint.path / ADAPTER, folder / ADAPTER)
         shutil.copyfile(run.tokenizer_file, folder / run.tokenizer_file.name)

@@ -14,6 +14,7 @@ from linnet.model.config import ModelConfig
 from linnet.model.weights import load_weights
 from linnet.run import Checkpoint, Run
 from linnet.run.model_folder import ModelFolder, read_tensors
+from linnet.run.weights import weights_of
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
 
@@ -53,7 +54,7 @@ class Ancestor:
         if self.checkpoint is None:
             return read_tensors(self.run.weights_file)
         assert isinstance(self.run, Run)
-        return self.run.weights(self.checkpoint)
+        return weights_of(self.checkpoint, self.run.path)
 
     @property
     def weights_sha256(self) -> str:
@@ -88,9 +89,10 @@ class Ancestor:
         Raises:
             UserError: they differ in something that weights depend on.
         """
+        shape = self.shape
         for name in sorted({field.name for field in fields(ModelConfig)} - FREE):
-            here, asked = getattr(self.shape, name), getattr(config.model, name)
-            longer = name == "block_size" and self.shape.position == "rotary"  # which has no table to outgrow
+            here, asked = getattr(shape, name), getattr(config.model, name)
+            longer = name == "block_size" and shape.position == "rotary"  # which has no table to outgrow
             if here != asked and not longer:
                 raise UserError(
                     f"{self.run.path} has model.{name} = {here}, and {asked} is asked for: its weights fit no other "
@@ -110,6 +112,16 @@ class Ancestor:
                 f"mean other texts; prepare it again with --tokenizer {self.tokenizer_file}, or give the text itself "
                 "as --data"
             )
+
+    def check_begun(self, run: Run) -> None:
+        """Compares these weights with those that `run` began with.
+
+        Raises:
+            UserError: it began with others, or fresh.
+        """
+        if (run.manifest().get("from") or {}).get("weights_sha256") != self.weights_sha256:
+            name = self.run.path.resolve().name
+            raise UserError(f"{run.path} did not begin with these weights of {name}; take another --run")
 
     def load_into(self, model: Transformer) -> None:
         """Puts the weights into `model`; ids that only the new vocabulary has keep the weights they were built with.

@@ -23,6 +23,7 @@ from linnet.training.objective import Batch, Objective, Sums
 if TYPE_CHECKING:
     from linnet.data import Split
     from linnet.model.transformer import Transformer
+    from linnet.training.objective import Source
 
 Piece = tuple[int, int, int]
 """(start, end, first): the inputs of a row are the ids start .. end - 1 of a split, the first of which may be the end
@@ -39,10 +40,12 @@ class Packed:
     order each epoch, so a batch is a function of the seed and the number of its first row. Nothing is left out.
     """
 
-    def __init__(self, split: Split, block_size: int, seed: int = 0) -> None:
+    def __init__(self, split: Split, block_size: int, seed: int = 0, *, bare: bool = False) -> None:
         """
         Args:
             block_size: T, positions of a row.
+            bare: whether dialogues begin by themselves, as those of published models do: then they do not see the end
+                of text before them, and batches have `segment` as well, (count, T) numbers of dialogues.
         Raises:
             UserError: the split has no dialogue, or none in which an assistant says something.
         """
@@ -51,7 +54,7 @@ class Packed:
                 f"the {split.name} split has no dialogues to tune with; give questions and answers, or learn from the "
                 "text with `linnet train --from RUN`"
             )
-        self.split, self.block_size, self.seed = split, block_size, seed
+        self.split, self.block_size, self.seed, self.bare = split, block_size, seed, bare
         self.rows = packed(split, block_size, seed)
         """the pieces of each row"""
         if not self.rows:
@@ -63,7 +66,8 @@ class Packed:
     def order(self, epoch: int) -> np.ndarray:
         """(rows,) the rows of an epoch in their order; each occurs once."""
         if epoch not in self._order:
-            self._order = {epoch: shuffled(len(self.rows), self.seed, 1 + epoch)} | dict(list(self._order.items())[-1:])
+            kept = dict(list(self._order.items())[-1:])  # a batch may lie across the end of an epoch
+            self._order = kept | {epoch: shuffled(len(self.rows), self.seed, 1 + epoch)}
         return self._order[epoch]
 
     def batch(self, first_sample: int, count: int) -> Batch:
@@ -77,7 +81,10 @@ class Packed:
             for start, end, first in self.rows[self.order(epoch)[place]]:
                 self._put(x[row, filled:], y[row, filled:], start, end, first)
                 filled += end - start
-        return Batch({"x": torch.from_numpy(x), "y": torch.from_numpy(y)}, {"labels": int((y != IGNORED).sum())})
+        tensors = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
+        if self.bare:
+            tensors["segment"] = segments(tensors["x"], self.split.end_of_text)
+        return Batch(tensors, {"labels": int((y != IGNORED).sum())})
 
     def _put(self, x: np.ndarray, y: np.ndarray, start: int, end: int, first: int) -> None:
         """Writes a piece into what is left of a row. Labels are the tokens from `first` on that the mask marks."""
@@ -87,6 +94,19 @@ class Packed:
         x[missing : end - start] = split.tokens[start + missing : end]
         marked = split.mask[first + 1 : end + 1] > 0
         y[first - start : end - start] = np.where(marked, split.tokens[first + 1 : end + 1].astype(np.int64), IGNORED)
+
+
+class Segmented:
+    """Another source, with `segment` in its batches: what is mixed in with dialogues that begin by themselves."""
+
+    def __init__(self, source: Source, end_of_text: int) -> None:
+        self.source, self.end_of_text = source, end_of_text
+
+    def batch(self, first_sample: int, count: int) -> Batch:
+        """The source's batch, and which document each token belongs to."""
+        found = self.source.batch(first_sample, count)
+        segment = segments(found.tensors["x"], self.end_of_text)
+        return Batch({**found.tensors, "segment": segment}, found.divisors)
 
 
 def packed(split: Split, block_size: int, seed: int) -> list[list[Piece]]:
@@ -123,6 +143,12 @@ def shuffled(count: int, seed: int, stream: int) -> np.ndarray:
     return np.argsort(draws, kind="stable")
 
 
+def segments(tokens: Tensor, end_of_text: int) -> Tensor:
+    """(B, T) which document each token belongs to: an end of text to the one that it ends."""
+    ends = (tokens == end_of_text).long()
+    return ends.cumsum(1) - ends
+
+
 def own_positions(tokens: Tensor, end_of_text: int) -> Tensor:
     """(B, T) the place of each token in its own document, which begins with the end of text before it."""
     places = torch.arange(tokens.shape[1], device=tokens.device)
@@ -137,9 +163,15 @@ class Answers(Objective):
         super().__init__(model, precision)
         self.of_answers: Callable[..., Tensor] = answer_loss
 
-    def sums(self, x: Tensor, y: Tensor) -> Sums:  # type: ignore[override]
-        """Nats of the labels of (B, T) tokens."""
-        hidden = self.model.hidden(x, self._positions(x))
+    def sums(self, x: Tensor, y: Tensor, segment: Tensor | None = None) -> Sums:  # type: ignore[override]
+        """Nats of the labels of (B, T) tokens; with `segment` no token sees another one's."""
+        if segment is None:
+            hidden = self.model.hidden(x, self._positions(x))
+        else:
+            same = segment[:, :, None] == segment[:, None, :]
+            places = torch.arange(x.shape[1], device=x.device)
+            begins = torch.where(segment.diff(dim=1, prepend=segment[:, :1] - 1) > 0, places, 0).cummax(dim=1).values
+            hidden = self.model.hidden(x, places - begins, mask=same.tril()[:, None])
         return Sums({"labels": self.of_answers(self.model, hidden, y)})
 
     def scores(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

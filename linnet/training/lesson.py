@@ -13,7 +13,7 @@ from linnet.console import count_of, say
 from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.settings import shown
-from linnet.training.answers import Packed
+from linnet.training.answers import Packed, Segmented
 from linnet.training.methods import METHODS, epoch_samples, source_of
 from linnet.training.mixed import PERIOD, Mixed
 
@@ -56,6 +56,8 @@ class Lesson:
             within_documents=config.model.within_documents or told_apart,
         )
         config = dataclasses.replace(config, model=model)
+        if told_apart and (config.train.noise or config.train.counted):
+            raise UserError("train.noise and train.counted are for pretraining; leave them out to tune with dialogues")
         source = source_of(config, train, tokenizer)
         if told_apart and not isinstance(source, Packed):
             raise UserError(
@@ -113,8 +115,11 @@ def mixed(source: Source, config: Config, prepared: Prepared) -> Source:
     sources, fingerprint = [source], prepared.tokenizer().fingerprint()
     for folder, _ in shares:
         other = Prepared.open(folder)
-        other.check_tokenizer(fingerprint)
-        sources.append(source_of(config, other.split("train"), other.tokenizer()))
+        if other.tokenizer().with_special_tokens().fingerprint() != fingerprint:  # it may lack the marks of a chat
+            other.check_tokenizer(fingerprint)
+        found = source_of(config, other.split("train"), other.tokenizer())
+        bare = isinstance(source, Packed) and source.bare and not (isinstance(found, Packed) and found.bare)
+        sources.append(Segmented(found, other.tokenizer().end_of_text) if bare else found)
     rest = 1 - sum(share for _, share in shares)
     return Mixed(sources, [rest, *(share for _, share in shares)])
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from linnet.data import Batches
 from linnet.errors import UserError
+from linnet.generate.chat import as_document
 from linnet.training.answers import Answers, Packed
 from linnet.training.counted import Counted, Taught
 from linnet.training.mixed import Mixed
@@ -76,7 +77,13 @@ def dialogues_of(config: Config, split: Split, tokenizer: Tokenizer) -> Packed |
     """Whole dialogues; of text that has none, which a model is not to forget meanwhile, windows."""
     if split.mask is None:
         return windows_of(config, split, tokenizer)
-    return Packed(split, config.model.block_size, config.train.seed)
+    return Packed(split, config.model.block_size, config.train.seed, bare=begin_by_themselves(split, tokenizer))
+
+
+def begin_by_themselves(split: Split, tokenizer: Tokenizer) -> bool:
+    """Whether what a chat asks a model begins without an end of text before it, and so what it learns from does."""
+    first = split.tokens[: int(split.offsets[1])].tolist()
+    return as_document(first, tokenizer) == first
 
 
 def answers_of(model: Transformer, config: Config, precision: torch.dtype | None = None) -> Objective:

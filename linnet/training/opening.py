@@ -16,6 +16,8 @@ from linnet.errors import UserError
 from linnet.files import sha256, write_json, write_text
 from linnet.model.costs import flops_per_token
 from linnet.run import Run
+from linnet.run.adapter import FACTS
+from linnet.run.weights import BASE
 from linnet.settings import differences, dumps, from_dict, to_dict
 from linnet.training.compilation import will_compile
 from linnet.training.recipe import MAY_CHANGE_ON_RESUME, Config
@@ -78,9 +80,8 @@ class Opening:
                     f"{path} was trained with {key} = {old!r}, and {new!r} is asked for now; "
                     "take the old value to continue it, or another --run"
                 )
-        begun = None if self.ancestor is None else self.ancestor.record()
-        if begun is not None and (manifest.get("from") or {}).get("weights_sha256") != begun["weights_sha256"]:
-            raise UserError(f"{path} did not begin with these weights of {begun['run']}; take another --run")
+        if self.ancestor is not None:
+            self.ancestor.check_begun(run)
         if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
             raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
         if changed:
@@ -112,7 +113,10 @@ class Opening:
         check_new(run.path)
         if run.path.resolve() == self.prepared.folder.resolve():
             raise UserError(f"{run.path} holds other files and is no run; name a new folder for --run")
-        for file in (run.facts_file, run.base_file):  # of a beginning that came to nothing, perhaps from other weights
+        for file in (
+            run.path / FACTS,
+            run.path / BASE,
+        ):  # of a beginning that came to nothing, perhaps from other weights
             file.unlink(missing_ok=True)
         write_text(run.path / "tokenizer.json", (self.prepared.folder / "tokenizer.json").read_text(encoding="utf-8"))
         template = self.prepared.folder / "template.jinja"
@@ -150,9 +154,8 @@ def check_new(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise UserError(f"{path} is a file; name a folder for --run")
-    run = Run(path)
     # what a run that was killed while it was made can have left
-    own = {"tokenizer.json", "template.jinja", "manifest.json", "data", run.facts_file.name, run.base_file.name}
+    own = {"tokenizer.json", "template.jinja", "manifest.json", "data", FACTS, BASE}
     inside = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if any(not name.startswith((".", CORPUS)) for name in inside - own):
         raise UserError(f"{path} holds other files and is no run; name a new folder for --run")

@@ -14,6 +14,7 @@ from linnet import runtime
 from linnet.console import count_of, duration_text, say
 from linnet.lm import LM
 from linnet.model.transformer import Transformer
+from linnet.run.adapter import FACTS
 from linnet.settings import to_dict
 from linnet.training import adapters, pace
 from linnet.training.budget import Budget
@@ -95,7 +96,7 @@ def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ances
     precision = precision_of(config, device)
     torch.manual_seed(config.train.seed)
     model = Transformer(config.model)
-    if ancestor is not None and not run.facts_file.exists():
+    if ancestor is not None and not (run.path / FACTS).exists():
         ancestor.load_into(model)
     if config.adapter.rank:
         adapters.begin(model, run, config, lesson.tokenizer, ancestor)

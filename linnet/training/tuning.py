@@ -10,21 +10,28 @@ from typing import TYPE_CHECKING
 
 from linnet.console import count_of, say
 from linnet.data import DataConfig, Prepared, prepare
-from linnet.data.sources import STDIN
+from linnet.data.sources import STDIN, source_name
 from linnet.errors import UserError
+from linnet.evaluate.nearest import training_dialogues
+from linnet.lm import load
 from linnet.run import Run
 from linnet.settings import from_dict, shown
+from linnet.tokenizers import ChatTemplate
 from linnet.training.answers import Packed
 from linnet.training.data import is_prepared
 from linnet.training.lesson import mix_shares
 from linnet.training.opening import CORPUS
-from linnet.training.recipe import Config
+from linnet.training.recipe import Config, OptimConfig
+from linnet.training.rewording import write_reworded
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
 
-BEFORE = "before"
-"""names what the base was trained on, among the corpora that are mixed in"""
+BEFORE, REWORDED, NONE = "before", "reworded", "none"
+"""names of `--mix`: what the base was trained on; the dialogues' questions in other words; nothing"""
+
+KEPT, IN_OTHER_WORDS = f"{BEFORE}=0.3", f"{REWORDED}=0.6"
+"""what is mixed in where `--mix` is not given: the first always that can be, the second with few dialogues"""
 
 FEW_DIALOGUES = 200
 """with fewer, none is held out: each says something that no other does, so that the loss of those that were held out
@@ -38,6 +45,9 @@ ROWS = 8
 
 READINGS, LORA_READINGS = 30, 40
 """of the dialogues; of many, fewer: no more than MOST_STEPS"""
+
+REWORDED_READINGS = 80
+"""where their questions are read in other words too"""
 
 LEAST_STEPS, MOST_STEPS = 100, 3000
 
@@ -72,9 +82,52 @@ def prepared(
         place = folder / "data"
         options = prepared_source(replace(config.prepare, sources=(data,)), place, fraction_given)
     config = replace(config, prepare=options)
+    mix = mix or usual_mix(place, ancestor)
+    # the vocabulary of the dialogues: it may have gained the marks of a chat, and all corpora need the same
+    alike = replace(config, prepare=replace(options, tokenizer=str(Prepared.open(place).tokenizer_path)))
     for number, (name, _) in named(mix):
-        prepare_corpus(name, number, folder, config, ancestor)
+        if name == REWORDED:
+            reword(place, corpus(name, number, folder, ancestor), alike, ancestor)
+        else:
+            prepare_corpus(name, number, folder, alike, ancestor)
     return replace(config, train=replace(config.train, mix=asked_for(mix, folder, ancestor))), place
+
+
+def usual_mix(data: Path, ancestor: Ancestor) -> tuple[str, ...]:
+    """What is mixed in where nobody has said it, which is told: what a model trained here learned before, and of few
+    dialogues the questions in other words. An imported model has read so much that it needs neither."""
+    found = Prepared.open(data)
+    if not isinstance(ancestor.run, Run):
+        return ()
+    try:
+        before = ancestor.run.data()
+    except UserError:
+        return ()
+    if before.tokenizer().fingerprint() != found.tokenizer().fingerprint():
+        return ()
+    told = f"{KEPT} (what {ancestor.run.path} was trained on, so that it is not forgotten)"
+    if found.split("train").documents >= FEW_DIALOGUES:
+        say(f"mixed in: {told}; --mix {NONE} leaves it out")
+        return (KEPT,)
+    say(
+        f"mixed in: {told} and {IN_OTHER_WORDS} (the questions in other words, and some about other things); --mix "
+        f"{NONE} leaves them out"
+    )
+    return KEPT, IN_OTHER_WORDS
+
+
+def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:
+    """Prepares the dialogues of `data` in other words; they can be read in a file beside `place`."""
+    found, file = Prepared.open(data), place.with_suffix(".jsonl")
+    template = None if found.template_path is None else ChatTemplate.load(found.template_path)
+    base = None
+    if ancestor.run.template() is not None:  # else it cannot be asked
+        step = "best" if ancestor.checkpoint is None else str(ancestor.checkpoint.step)
+        base = load(ancestor.run.path, checkpoint=step)
+    dialogues = training_dialogues(found.split("train"), found.tokenizer(), template)
+    write_reworded(dialogues, base, file, config.train.seed)
+    options = replace(config.prepare, sources=(str(file),), val_fraction=0.0, test_fraction=0.0)
+    prepare(options, place, overwrite=place.exists())
 
 
 def prepared_source(wanted: DataConfig, place: Path, fraction_given: bool) -> DataConfig:
@@ -115,7 +168,7 @@ def is_small(data: str) -> bool:
 
 def named(mix: Sequence[str]) -> list[tuple[int, tuple[str, float]]]:
     """The corpora of `--mix` by number, and their shares."""
-    return list(enumerate(mix_shares(tuple(mix)), 1))
+    return [] if tuple(mix) == (NONE,) else list(enumerate(mix_shares(tuple(mix)), 1))
 
 
 def corpus(name: str, number: int, folder: Path, ancestor: Ancestor) -> Path:
@@ -130,7 +183,7 @@ def corpus(name: str, number: int, folder: Path, ancestor: Ancestor) -> Path:
                 f"{ancestor.run.path} was imported, and what it was trained on is not here; name a text for --mix"
             )
         return ancestor.run.data().folder
-    return Path(name) if is_prepared(name) else folder / f"{CORPUS}{number}"
+    return Path(name) if name != REWORDED and is_prepared(name) else folder / f"{CORPUS}{number}"
 
 
 def prepare_corpus(name: str, number: int, folder: Path, config: Config, ancestor: Ancestor) -> None:
@@ -154,7 +207,8 @@ def check_mix(mix: Sequence[str], folder: Path, ancestor: Ancestor, begun: tuple
     same = asked_for(mix, folder, ancestor) == begun
     for number, (name, _) in named(mix) if same else []:
         if (place := corpus(name, number, folder, ancestor)) == folder / f"{CORPUS}{number}":
-            same = same and Prepared.open(place).manifest["options"]["sources"] == [name]
+            source = str(place.with_suffix(".jsonl")) if name == REWORDED else name
+            same = same and Prepared.open(place).manifest["options"]["sources"] == [source_name(source)]
     if not same:
         raise UserError(f"{folder} was begun with other corpora than --mix names now; name a new folder with --run")
 
@@ -178,8 +232,21 @@ def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes:
     share = 1 - sum(share for _, share in mix_shares(config.train.mix))
     batch_size = min(ROWS, max(1, math.ceil(rows / share / 2)))
     readings = LORA_READINGS if lora else READINGS
+    if any(is_reworded(Path(corpus)) for corpus, _ in mix_shares(config.train.mix)):
+        readings = REWORDED_READINGS
     steps = round(readings * rows / share / batch_size)
     steps = min(max(steps, LEAST_STEPS), MOST_STEPS)
-    optim = replace(config.optim, lr=2e-3 if lora else config.optim.lr)
     learned = replace(config.train, batch_size=batch_size, steps=steps)
-    return replace(config, model=shape, optim=optim, train=learned), data
+    return replace(config, model=shape, optim=paced(config.optim, ancestor, lora), train=learned), data
+
+
+def paced(optim: OptimConfig, ancestor: Ancestor, lora: int) -> OptimConfig:
+    """How fast the model learns: as it did at first, where it was trained here."""
+    if isinstance(ancestor.run, Run):
+        return ancestor.config().optim
+    return replace(optim, lr=2e-3 if lora else optim.lr)
+
+
+def is_reworded(corpus: Path) -> bool:
+    """Whether a corpus that is mixed in are the dialogues in other words."""
+    return corpus.with_suffix(".jsonl").is_file()

@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
         from linnet.run import Run
 
         run = Run.open(args.run)
-        chosen = args.checkpoint or run.checkpoint_to_talk_to()
+        chosen = args.checkpoint or ("best" if args.adapter else run.checkpoint_to_talk_to())
         lm = linnet.load(args.run, checkpoint=chosen, adapter=args.adapter, device=args.device)
         session = session_of(args, lm)
     if args.checkpoint is None and run.checkpoint(chosen) != run.checkpoint("best"):

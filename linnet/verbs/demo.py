@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int | None:
     if args.json:
         emit(result)
         return None
-    from linnet.verbs.eval import rows
+    from linnet.verbs.eval_rows import rows
 
     table("what it reached", rows(result))
     from linnet.report.writing import with_exam_notes

@@ -1,47 +1,52 @@
-"""`linnet eval`: score a run on held-out text, and in the exam."""
+"""`linnet eval`: score a run or a model on text, and in exams."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from tyro.conf import Positional
 
-from linnet.console import (
-    count_of,
-    emit,
-    progress,
-    size_text,
-    status,
-    table,
-    with_error,
-)
+from linnet.console import emit, progress, status, table
 from linnet.errors import UserError
 from linnet.settings import parse_flags
 
-KINDS = "stories", "dialogues"
-"""of built-in documents"""
+if TYPE_CHECKING:
+    from linnet.run import ModelFolder, Run
+
+BUILTIN = "builtin"
+"""what `--exam` alone means"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Score every token of a split once; with --exam, ask questions too.
+    """Score every token of a split or of any text once; with --exam, ask questions too.
 
     Example: linnet eval runs/demo --exam
     """
 
     run: Positional[Path]
-    """the run folder"""
-    data: Path | None = None
-    """a prepared folder made with the run's tokenizer; unset: what the run was trained on"""
+    """the run folder, or the folder of an imported model"""
+    data: str | None = None
+    """what to score instead of the run's own text: any source of `linnet prepare`, of which everything is scored; or
+    a prepared folder"""
+    read_as: Annotated[str | None, tyro.conf.arg(name="as")] = None
+    """read the file of --data as this shape, whatever it looks like: text, transcript, jsonl, csv, ..."""
     split: Literal["train", "val", "test"] = "val"
-    """which part of the data"""
+    """which part of prepared data"""
     checkpoint: str = "best"
     """best (lowest validation loss), last, or a step"""
-    exam: bool = False
-    """ask questions about the built-in world, of values that no training text combined"""
-    questions: int = 200
-    """how many questions the exam has"""
+    exam: str | None = None
+    """alone: ask questions about the built-in world, of values that no training text combined, and the second exam;
+    with a file: questions of your own, a JSON object a line with prompt or messages, and answers or pattern"""
+    questions: int | None = None
+    """how many questions about the built-in world; unset: all, or 200 of each kind about the large one"""
+    world: Literal["small", "large"] | None = None
+    """which built-in world is asked about; unset: that of the run's text, or of the runs it was begun with"""
+    before: Path | None = None
+    """the run that this one was tuned from, whose answers stand beside; unset: looked for beside the run"""
     source_documents: int = 300
     """built-in data: compare so many documents with the source's own bits"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -51,97 +56,128 @@ class Eval:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Evaluates, writes `evaluation.json` into the run, prints a table or JSON."""
+    """Evaluates, prints a table or JSON, writes what it found into the folder."""
     with status("loading the run and PyTorch ..."):
-        args = parse_flags(Eval, argv, "linnet eval")
-        from linnet.evaluation import evaluate_run
-        from linnet.files import write_json
-        from linnet.run import Run
+        args = parse_flags(Eval, with_builtin(argv), "linnet eval")
+        check(args)
+        from linnet.run.opened import opened
+        from linnet.verbs.eval_rows import rows, sentences
 
-        run = Run.open(args.run)
-    with progress("evaluating", None, "windows") as bar:
-        result = evaluate_run(
-            run,
-            data=args.data,
-            split=args.split,
-            checkpoint=args.checkpoint,
-            questions=args.questions if args.exam else 0,
-            source_documents=args.source_documents,
-            device=args.device,
-            advance=bar.advance,
-        )
-    if result["loss"] is None:
-        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
-    write_json(run.evaluation_file, result)
+        folder = opened(args.run)
+    result = evaluated(args, folder)
     if args.json:
         emit(result)
     else:
-        table(f"{run.path}, step {result['step']:,}, {result['split']} split", rows(result))
+        table(title(folder, result), rows(result))
         for line in sentences(result):
             print(line)
+    keep(folder, result)  # last: what was found is shown even where the folder cannot be written
 
 
-def rows(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The result as lines for people."""
-    found = [
-        ("loss", with_error(result["loss"], result["standard_error"]) + " nats/token"),
-        ("perplexity", perplexity_text(result["perplexity"], result["vocab_size"])),
-        ("next token right", f"{result['accuracy']:.1%}"),
-    ]
-    if result["bits_per_byte"] is not None:
-        found.append(("bits per byte", f"{result['bits_per_byte']:.4f}"))
-        found += beside(result["baselines"])
-        found.append(("bits per character", f"{result['bits_per_char']:.4f}"))
-    if "source" in result:
-        found += to_the_source(result["source"])
-    found.append(("tokens scored", f"{result['tokens']:,}"))
-    if "exam" in result:
-        exam = result["exam"]
-        found.append(("exam", f"{exam['right']} of {exam['total']} right ({exam['accuracy']:.1%})"))
-        found += [
-            (f"  {name.replace('_', ' ')}", f"{category['right']} of {category['total']}")
-            for name, category in exam["categories"].items()
-        ]
+def with_builtin(argv: Sequence[str]) -> list[str]:
+    """`argv` with what `--exam` alone means after it: where no file follows, but a flag, a folder or nothing."""
+    found: list[str] = []
+    for place, word in enumerate(argv):
+        found.append(word)
+        after = argv[place + 1] if place + 1 < len(argv) else "--"
+        if word == "--exam" and (after.startswith("-") or os.path.isdir(after)):
+            found.append(BUILTIN)
     return found
 
 
-def to_the_source(source: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same figure of documents that are read from their start, beside the source's own for the same documents: the
-    least that any model can have. In all, then by kind."""
-    parts = [(f"  {count_of(source['documents'], 'document')}, from the start", source)]
-    kinds = [(kind, source[kind]) for kind in KINDS if kind in source]
-    if len(kinds) > 1:
-        parts += [(f"    {part['documents']:,} {kind}", part) for kind, part in kinds]
-    return [
-        (
-            name,
-            f"{part['model_bits_per_char']:.4f}, the best possible model {part['source_bits_per_char']:.4f}: "
-            f"{part['gap_bits_per_char']:+.4f} ({part['gap_relative']:+.1%})",
+def check(args: Eval) -> None:
+    """
+    Raises:
+        UserError: flags that mean nothing together.
+    """
+    if args.questions is not None and args.questions < 1:
+        raise UserError(f"--questions is {args.questions}; an exam has at least one question")
+    if args.exam != BUILTIN:
+        for name in ("questions", "world"):
+            if getattr(args, name) is not None:
+                why = "the exam is a file of your own" if args.exam else "no exam is taken"
+                raise UserError(f"--{name} is of the exam about the built-in world, and {why}; give --exam alone")
+    if args.before is not None and args.exam is None:
+        raise UserError("--before names whose answers stand beside those of an exam; give --exam too")
+    if args.read_as is not None and args.data is None:
+        raise UserError("--as says how the file of --data is read; give --data too")
+
+
+def evaluated(args: Eval, folder: "ModelFolder") -> dict[str, Any]:
+    """The figures that were asked for.
+
+    Raises:
+        UserError: nothing can be scored, or the predictions are not numbers.
+    """
+    from linnet.evaluation import about, evaluate_text, exam_for, is_prepared
+    from linnet.lm import load
+    from linnet.run import Run
+
+    is_run = isinstance(folder, Run)
+    if not is_run and args.checkpoint != "best":
+        raise UserError(f"{folder.path} is a model without checkpoints; leave --checkpoint out")
+    if args.read_as is not None and args.data is not None and is_prepared(args.data):
+        raise UserError(f"{args.data} is prepared already, so --as cannot change how it is read; leave it out")
+    if not is_run and args.data is None and args.exam is None:
+        raise UserError(
+            f"{folder.path} is a model without data of its own; name a text to score with --data, or take the exam"
         )
-        for name, part in parts
-    ]
+    examined = None
+    if args.exam is not None:
+        own = None if args.exam == BUILTIN else Path(args.exam)
+        options: dict[str, Any] = {"world": args.world, "before": args.before, "own": own, "device": args.device}
+        examined = exam_for(folder, count=args.questions, **options)
+    result = about(folder, args.checkpoint)
+    common: dict[str, Any] = {"split": args.split, "checkpoint": args.checkpoint, "device": args.device}
+    common["source_documents"] = args.source_documents
+    if isinstance(folder, Run) and (args.data is None or is_prepared(args.data)):
+        result |= evaluated_run(args, folder, common)
+    elif args.data is not None:
+        result |= evaluate_text(folder, args.data, read_as=args.read_as, **common)
+    if result.get("loss", 0.0) is None:
+        raise UserError("the model's predictions are not numbers: its weights are damaged or its training diverged")
+    if examined is not None:
+        result |= examined(load(folder.path, checkpoint=args.checkpoint, device=args.device))
+    return result
 
 
-def beside(baselines: dict[str, Any] | None) -> list[tuple[str, str]]:
-    """What stands beside the bits per byte: guessing, letter frequencies and counting; nothing where they are None."""
-    if baselines is None:
-        return []
-    counted, order = size_text(baselines["counted_bytes"]), baselines["order"]
-    return [
-        ("  guessing", f"{baselines['guessing']:.4f}, one of {count_of(baselines['distinct'], 'different byte')}"),
-        ("  letter frequencies", f"{baselines['letters']:.4f}"),
-        ("  counting", f"{baselines['counting']:.4f}, Kneser-Ney {order}-gram of {counted} of training text"),
-    ]
+def evaluated_run(args: Eval, run: "Run", options: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a run on prepared data. Where only an exam needs none, as that of a run of which nothing was held
+    out, a sentence says why they are missing."""
+    from linnet.evaluation import evaluate_run
+
+    if args.data is None and args.exam is not None:
+        try:
+            run.data().split(args.split)
+        except UserError as error:
+            return {"caution": f"no loss is shown: {error}"}
+    with progress("evaluating", None, "windows") as bar:
+        return evaluate_run(run, data=None if args.data is None else Path(args.data), advance=bar.advance, **options)
 
 
-def perplexity_text(perplexity: float | None, vocab_size: int) -> str:
-    """A perplexity; one beyond the number of ids is said to be worse than a blind guess."""
-    if perplexity is None:
-        return "too large for a number"
-    more = f", where a blind guess among the {vocab_size:,} ids has {vocab_size:,}" if perplexity > vocab_size else ""
-    return f"{perplexity:,.2f}{more}"
+def keep(folder: "ModelFolder", result: dict[str, Any]) -> None:
+    """Writes the figures of a run's own data, and exams, to evaluation.json; those of another text to texts.json."""
+    from linnet.evaluation import EVALUATION, known_evaluation
+    from linnet.files import write_json
+    from linnet.run.texts import keep_text
+
+    text = result.get("text")
+    exams = {name: result[name] for name in ("exam", "second_exam") if name in result}
+    if text is None:
+        write_json(folder.path / EVALUATION, result)
+        return
+    keep_text(folder.path, text["name"], text["key"], result)
+    if exams:  # what is known of the run's own text stays
+        write_json(folder.path / EVALUATION, known_evaluation(folder) | exams)
 
 
-def sentences(result: dict[str, Any]) -> list[str]:
-    """What is to be said below the table: how far to trust the figures, and what they mean."""
-    return [line for line in (result["caution"], *result["worth"][-1:]) if line]
+def title(folder: "ModelFolder", result: dict[str, Any]) -> str:
+    """What the table is about."""
+    parts = [str(folder.path)]
+    if result["step"] is not None:
+        parts.append(f"step {result['step']:,}")
+    if text := result.get("text"):
+        parts.append(text["name"])
+    elif "split" in result:
+        parts.append(f"{result['split']} split")
+    return ", ".join(parts)

@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
         lm = linnet.load(args.run, checkpoint=args.checkpoint, device=args.device)
     _check_place(args, lm)
     ids = lm.tokenizer.encode(given)
-    read = [lm.tokenizer.end_of_text, *ids]  # as the beginning of a document
+    read = [lm.tokenizer.begin_of_text, *ids]  # as the beginning of a document
     for note in prompt_notes(lm.tokenizer, given, len(read) if args.text is None else 0, lm.config.block_size):
         say(f"note: {note}")
     if args.text is None:  # only its end matters, and that is predicted from what the model would still see

@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> None:
     """Draws, then names the files."""
     args = parse_flags(Plot, argv, "linnet plot")
     from linnet.plots import draw_run
-    from linnet.run import Run
+    from linnet.run.opened import with_history
 
-    files = draw_run(Run.open(args.run))
+    files = draw_run(with_history(args.run))
     if args.json:
         emit({"files": [str(file) for file in files]})
     else:

@@ -36,10 +36,17 @@ def recipe_and_flags(cls: type[F], argv: Sequence[str], prog: str, defaults: Con
         UserError: one line that says which flag or which key of the recipe is wrong.
     """
     first = parse_flags(cls, argv, prog)
-    defaults = defaults or recipe_config(first.recipe or DEFAULT_RECIPE)
-    second = parse_flags(cls, argv, prog, default=_with(first, defaults))
-    config = Config(**_fields(second))
-    return _with(first, config), config  # of `first`, because flags that may be repeated were read twice in `second`
+    config = settings_of(first, argv, prog, defaults or recipe_config(first.recipe or DEFAULT_RECIPE))
+    return _with(first, config), config  # of `first`, because flags that may be repeated are read twice otherwise
+
+
+def settings_of(first: F, argv: Sequence[str], prog: str, defaults: Config) -> Config:
+    """What the flags, of which `first` was read, make of `defaults`.
+
+    Raises:
+        UserError: as `recipe_and_flags`.
+    """
+    return Config(**_fields(parse_flags(type(first), argv, prog, default=_with(first, defaults))))
 
 
 def _with(flags: F, config: Config) -> F:

@@ -32,9 +32,9 @@ def main(argv: Sequence[str]) -> None:
     """Writes the page, then names it."""
     args = parse_flags(Report, argv, "linnet report")
     from linnet.report import write_report
-    from linnet.run import Run
+    from linnet.run.opened import with_history
 
-    run = Run.open(args.run)
+    run = with_history(args.run)
     page = write_report(run, {"conversation": conversation(run)})
     if args.json:
         emit({"page": str(page)})

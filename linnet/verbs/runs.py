@@ -24,7 +24,8 @@ NARROW = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Runs:
-    """Compare the runs below a folder: size, data, steps, time, validation loss, speed; the best comes first.
+    """Compare the runs below a folder: size, data, steps, time, validation loss, speed; the best comes first. Imported
+    models stand among them, with their figures on the text that `linnet eval` scored last.
 
     Example: linnet runs runs --plot runs.png
     """
@@ -50,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     if args.plot is not None and args.plot.suffix != ".png":
         raise UserError(f"the picture is a PNG; name a file that ends in .png, not {args.plot.name!r}")
     from linnet.compare import list_runs, verdict
+    from linnet.run.beside import different_tokens, on_same_texts
 
     found = list_runs(args.folder)
     if not found:
@@ -57,12 +59,19 @@ def main(argv: Sequence[str]) -> None:
     if args.plot is not None:
         draw(found, args.plot, args.against)
     if args.json:
-        ahead = verdict(found)
-        emit({"runs": [run.as_dict() for run in found], "verdict": None if ahead is None else ahead.as_dict()})
+        ahead, texts = verdict(found), [text.as_dict() for text in on_same_texts(found)]
+        runs = [run.as_dict() for run in found]
+        emit({"runs": runs, "texts": texts, "verdict": None if ahead is None else ahead.as_dict()})
         return
     show(found)
     if (ahead := verdict(found)) is not None:
         tell(str(ahead))
+    imported = {run.name for run in found if run.state == "imported"}
+    for text in on_same_texts(found):
+        if len(text.models) > 1 or imported & {name for name, _, _ in text.models}:
+            tell(str(text))
+    if different_tokens(found):
+        tell("models with other tokens pay for other things with a loss: compare their bits per byte")
     if args.plot is not None:
         print(f"curves: {args.plot}")
 
@@ -78,12 +87,13 @@ def draw(runs: "Sequence[Summary]", path: Path, against: Literal["time", "tokens
     from linnet.run import Run
     from linnet.run.facts import Facts
 
-    curves = {run.name: Facts.of(Run(run.path)).evaluations for run in runs if run.val_loss is not None}
+    trained = [run for run in runs if run.val_loss is not None and run.state != "imported"]
+    curves = {run.name: Facts.of(Run(run.path)).evaluations for run in trained}
     if not curves:
         raise UserError("none of the runs was evaluated, so there is no curve to draw")
     if left_out := [run.name for run in runs if run.name not in curves]:
         say(f"without a validation loss, so not drawn: {', '.join(left_out)}")
-    letters = letters_of_texts(runs)
+    letters = letters_of_texts(trained)
     if letters:
         texts = {
             letter: next(run.data for run in runs if letters.get(run.name) == letter) for letter in letters.values()
@@ -120,7 +130,7 @@ def show(runs: "Sequence[Summary]") -> None:
         if missing := [HEADINGS[name] for name in HEADINGS if name not in headings]:
             tell(f"not shown at {console.width} columns: {', '.join(missing)}; a wider terminal and --json have them")
     if whole and not mixed and not wide:
-        tell(f"data: {whole[0].data}")
+        tell(f"{'data: ' * (whole[0].state != 'imported')}{whole[0].data}")
     for run in runs:
         if run.state == "damaged":
             tell(f"cannot be read: {run.name}: {run.problem}")
@@ -142,7 +152,7 @@ def _grid(runs: "Sequence[Summary]", headings: Sequence[str], room: int, wide: b
         grid.add_column("data")
         grid.add_column("state")
     for run in runs:
-        below = [] if wide else [run.data or ""] * mixed + [run.state] * (run.state != "finished")
+        below = [] if wide else [run.data or ""] * mixed + [run.state] * (run.state not in ("finished", "imported"))
         name = Text(broken(run.name, room))
         if below:
             name.append("\n" + broken(f"({', '.join(below)})", room), style="dim")

@@ -38,6 +38,8 @@ class Train:
     """the tokenizer.json to write"""
     kind: Literal["bpe", "char", "word"] = "bpe"
     """bpe: byte pairs; char: characters; word: words that occur twice, all others are spelled"""
+    digits: Literal["together", "apart"] = "together"
+    """of bpe: whether 42 can be one token, or each digit is one"""
     vocab_size: int = 4096
     """ids at most, five special tokens included; with 261 or more any text can be spelled, byte by byte"""
     json: bool = False
@@ -117,7 +119,7 @@ def train(argv: Sequence[str]) -> None:
     from linnet.data.vocabulary import given_tokenizer, learned_tokenizer
     from linnet.tokenizers import BPETokenizer
 
-    config = DataConfig(sources=args.sources, tokenizer=args.kind, vocab_size=args.vocab_size)
+    config = DataConfig(sources=args.sources, tokenizer=args.kind, digits=args.digits, vocab_size=args.vocab_size)
     assert given_tokenizer(config) is None  # and the size is checked before any text is read
     with reading(args.sources) as texts:
         tokenizer = learned_tokenizer(config, texts())

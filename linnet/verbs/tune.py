@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -13,10 +14,11 @@ from tyro.conf import Positional
 
 from linnet.console import emit, say
 from linnet.errors import UserError
+from linnet.files import remove_folder
 from linnet.run import Run
-from linnet.settings import from_dict, parse_flags
-from linnet.training.recipe import Config
-from linnet.verbs.recipe_flags import recipe_and_flags
+from linnet.settings import from_dict, parse_flags, shown
+from linnet.training.recipe import Config, TrainConfig
+from linnet.verbs.recipe_flags import settings_of
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
@@ -43,8 +45,9 @@ class Tune(Config):
     lora: int | None = None
     """learn adapters of this rank instead of all weights: less memory, a small file"""
     mix: tuple[str, ...] = ()
-    """what is not to be forgotten meanwhile, and its share of each batch: before=0.3 (what the base was trained on), or
-    SOURCE=SHARE"""
+    """what is learned beside the dialogues, and its share of each batch: before=0.3 (what the base was trained on,
+    against forgetting), reworded=0.6 (the questions in other words), SOURCE=SHARE; none; unset: the first where the
+    base was trained here, the second too where dialogues are few"""
     minutes: float | None = None
     """the whole time there is"""
     checkpoint: str = "best"
@@ -65,50 +68,110 @@ def main(argv: Sequence[str]) -> int | None:
         print(tune_help(Tune, unmeasured()), end="")
         return 0
     first = parse_flags(Tune, argv, "linnet tune")
-    from linnet.training import tuning
     from linnet.training.ancestor import Ancestor
 
+    check(first)
     ancestor = Ancestor.open(first.base, first.checkpoint)
     folder = first.run or Path("runs") / f"{first.base.resolve().name}-{Path(first.data or 'tuned').stem}"
     if folder.resolve() == first.base.resolve():
         raise UserError(f"{folder} is what is tuned, and stays as it is; name a new folder with --run")
+    with whole_or_not_at_all(folder):
+        config, data = settled(first, folder, ancestor, argv)
+        return run(first, config, folder, data, argv, ancestor, began)
+
+
+def check(first: Tune) -> None:
+    """Refuses what no tuning can be asked for, before anything is prepared.
+
+    Raises:
+        UserError: says what is wrong.
+    """
+    from linnet.training.data import check_preparing_flags
+    from linnet.training.tuning import named
+
+    if first.train.method not in (TrainConfig().method, first.method):
+        raise UserError("--train.method is for `linnet train`; here --method names the method")
+    replace(first.adapter, rank=first.lora or 0)
+    replace(first.train, max_minutes=first.minutes)
+    named(first.mix)
+    check_preparing_flags(first.prepare, first.data)
+
+
+@contextlib.contextmanager
+def whole_or_not_at_all(folder: Path) -> Iterator[None]:
+    """Deletes what was prepared in a new folder where no run came of it."""
+    new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if new and not (folder / "config.toml").exists():
+            remove_folder(folder)
+        raise
+
+
+def settled(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) -> tuple[Config, Path]:
+    """All settings of a tuning, and its data, which is prepared where that has to be done.
+
+    Raises:
+        UserError: there are no dialogues, or the run in `folder` was begun in another way.
+    """
+    from linnet.training import tuning
+    from linnet.training.opening import check_new
+
+    rank = first.adapter.rank if first.lora is None else first.lora
     if (folder / "config.toml").exists():
-        defaults, data = goes_on(first, folder)
+        defaults, data = goes_on(first, folder, ancestor)
     else:
         if first.data is None:
-            raise UserError(
-                "tuning needs dialogues: name a table of questions and answers, or chats, with --data"
-            )
-        asked = recipe_and_flags(Tune, argv, "linnet tune", ancestor.applied(tuning.unmeasured()))[1]
+            raise UserError("tuning needs dialogues: name a table of questions and answers, or chats, with --data")
+        check_new(folder)
+        asked = settings_of(first, argv, "linnet tune", ancestor.applied(tuning.unmeasured()))
         tuned = tuning.prepared(asked, first.data, folder, ancestor, first.mix, chosen_fraction(argv))
-        defaults, data = tuning.measured(tuned, ancestor, lora=first.lora or 0, minutes=first.minutes)
-    args, config = recipe_and_flags(Tune, argv, "linnet tune", defaults)
+        defaults, data = tuning.measured(tuned, ancestor, lora=rank, minutes=first.minutes)
+    config = settings_of(first, argv, "linnet tune", defaults)
     config = replace(config, prepare=defaults.prepare)
-    if args.minutes is not None:
-        config = replace(config, train=replace(config.train, max_minutes=args.minutes))
-    if args.lora is not None:
-        config = replace(config, adapter=replace(config.adapter, rank=args.lora))
-    return run(args, config, folder, data, argv, ancestor, began)
+    if first.minutes is not None:
+        config = replace(config, train=replace(config.train, max_minutes=first.minutes))
+    if first.lora is not None:
+        config = replace(config, adapter=replace(config.adapter, rank=first.lora))
+    return config, data
 
 
 def chosen_fraction(argv: Sequence[str]) -> bool:
     """Whether the flags say themselves how much is held out."""
-    return any(word.replace("_", "-").startswith("--prepare.val-fraction") for word in argv)
+    flags = "--prepare.val-fraction", "--val-fraction"
+    return any(word.replace("_", "-").startswith(flags) for word in argv)
 
 
-def goes_on(first: Tune, folder: Path) -> tuple[Config, Path]:
-    """The settings and the data of a tuning that was begun."""
+def goes_on(first: Tune, folder: Path, ancestor: Ancestor) -> tuple[Config, Path]:
+    """The settings and the data of a tuning that was begun.
+
+    Raises:
+        UserError: other data or other corpora are asked for now.
+    """
+    from linnet.data.changes import change_lines
+    from linnet.training import tuning
+    from linnet.training.data import check_preparing_flags
+
     found = Run.open(folder)
-    config = from_dict(Config, found.config())
-    data = found.data().folder
-    if first.data is not None and not is_same(first.data, config, data):
-        raise UserError(f"{folder} is tuned with {data}, and {first.data} is asked for; name a new folder with --run")
-    return config, data
+    ancestor.check_begun(found)
+    config, prepared = from_dict(Config, found.config()), found.data()
+    if first.data is not None and not is_same(first.data, config, prepared.folder):
+        asked, begun = shown(first.data), shown(", ".join(config.prepare.sources))
+        raise UserError(f"{folder} is tuned with {begun}, and {asked} is asked for; name a new folder with --run")
+    check_preparing_flags(first.prepare, str(prepared.folder))
+    if first.mix:
+        tuning.check_mix(first.mix, folder, ancestor, config.train.mix)
+    if prepared.folder.resolve() == (folder / "data").resolve():  # of other folders only the names of sources are known
+        for line in change_lines(config.prepare, prepared.manifest):
+            say(line)
+    return config, prepared.folder
 
 
 def is_same(data: str, config: Config, prepared: Path) -> bool:
     """Whether `--data` names what a run was prepared from, or the prepared folder itself."""
-    return data in config.prepare.sources or Path(data).resolve() == prepared.resolve()
+    sources = config.prepare.sources
+    return data in sources or Path(data).resolve() in {prepared.resolve(), *(Path(name).resolve() for name in sources)}
 
 
 def run(
@@ -127,11 +190,13 @@ def run(
         config = fitted(config, data, folder)
     seconds = 60 * (config.train.max_minutes or 0.0)
     after_s = min(LAST_SECONDS, LAST_SHARE * seconds)
+    late = False
     if seconds:
-        began = with_time_left(began, seconds)
+        latest = with_time_left(began, seconds)
+        late, began = latest > began, latest
     command = ["linnet", "tune", *argv]
     try:
-        trained = train(config, data, folder, command, ancestor, began=began, after_s=after_s)
+        trained = train(config, data, folder, command, ancestor, began=began, after_s=after_s, always=late)
     except Interrupted as stop:
         print(f"{stop}; the same command continues", file=sys.stderr)
         return stop.exit_code

@@ -39,10 +39,8 @@ def test_an_exam_counts_by_kind_and_keeps_what_was_wrong():
     found = take_exam(questions, answer, batch_size=3, progress=told.append)
     assert batches == told == [3, 1]
     assert (found["accuracy"], found["right"], found["total"]) == (0.5, 2, 4)
-    assert found["categories"] == {
-        "large": {"right": 1, "total": 1, "accuracy": 1.0},
-        "sums": {"right": 1, "total": 3, "accuracy": pytest.approx(1 / 3)},
-    }
+    counted = {kind: (part["right"], part["total"], part["accuracy"]) for kind, part in found["categories"].items()}
+    assert counted == {"large": (1, 1, 1.0), "sums": (1, 3, pytest.approx(1 / 3))}
     assert found["wrong"][0] == {"kind": "sums", "question": "2 + 2", "reply": "50", "expected": "4"}
     with pytest.raises(UserError, match="no question"):
         take_exam([], answer)

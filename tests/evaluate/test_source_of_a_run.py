@@ -7,45 +7,21 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
+from evaluate_models import random_run
 
-from linnet.data import Prepared
 from linnet.errors import UserError
 from linnet.evaluation import distance_to_source
-from linnet.files import sha256, write_json
+from linnet.files import write_json
 from linnet.lm import LM
-from linnet.model.config import ModelConfig
-from linnet.model.transformer import Transformer
-from linnet.model.weights import weights_of
 from linnet.run import Run
-from linnet.settings import dumps
 from linnet.tokenizers import BPETokenizer
-from linnet.training.recipe import Config
-from linnet.verbs.eval import rows
+from linnet.verbs.eval_rows import rows
 
 
 @pytest.fixture(scope="module")
 def run(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run on stories and dialogues, with random weights."""
-    from safetensors.torch import save_file
-
-    found = Run(tmp_path_factory.mktemp("runs") / "wren")
-    prepared = Prepared.open(dialogue_data)
-    shape = ModelConfig(
-        vocab_size=prepared.tokenizer().vocab_size, block_size=64, n_layer=1, n_head=2, n_embd=16, position="learned"
-    )
-    folder = found.path / "checkpoints" / "step-000001"
-    folder.mkdir(parents=True)
-    for name in ("tokenizer.json", "template.jinja"):
-        shutil.copyfile(dialogue_data / name, found.path / name)
-    torch.manual_seed(0)
-    save_file(weights_of(Transformer(shape)), folder / "model.safetensors")
-    write_json(folder / "state.json", {"val_loss": 5.0})
-    write_json(folder / "manifest.json", {"sha256": {"model.safetensors": sha256(folder / "model.safetensors")}})
-    manifest = {"version": 1, "tokenizer": prepared.tokenizer().fingerprint(), "data": {"path": str(dialogue_data)}}
-    write_json(found.manifest_file, manifest | {"template": sha256(found.template_file)})
-    found.config_file.write_text(dumps(Config(model=shape)), encoding="utf-8")
-    return found
+    return random_run(tmp_path_factory.mktemp("runs") / "wren", dialogue_data)
 
 
 def test_the_data_and_the_evaluation_say_the_same_of_the_source(run):

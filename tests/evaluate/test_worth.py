@@ -21,7 +21,7 @@ from linnet.run import Run
 from linnet.tokenizers import BPETokenizer
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, TrainConfig
-from linnet.verbs.eval import perplexity_text, rows, sentences
+from linnet.verbs.eval_rows import perplexity_text, rows, sentences
 
 FOUND = Baselines(uniform=6.0, letters=4.8, counting=2.25, order=7, counted_bytes=9, scored_bytes=9, distinct=64)
 

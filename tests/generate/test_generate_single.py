@@ -23,6 +23,8 @@ SHAPES = [
     {"activation": "swiglu", "value_embeddings": True, "embedding_norm": True, "tie_embeddings": True},
     {"vocab_size": 37, "n_kv_head": 1},
     {"qk_scale": 2.0},
+    {"head_dim": 12, "qk_gain": True, "norm_eps": 1e-2, "n_head": 4, "n_kv_head": 2},
+    {"norm": "layernorm", "norm_eps": 1e-2},
 ]
 
 

@@ -50,6 +50,7 @@ VARIANTS = {
     "llama": {"activation": "swiglu", "n_kv_head": 2, "mlp_hidden": 48, "qk_norm": False},
     "sharp": {"qk_scale": 2.0, "within_documents": True, "end_of_text": 49},
     "shift": {"token_shift": 3, "within_documents": True, "end_of_text": 49},
+    "qwen": {"activation": "swiglu", "n_kv_head": 2, "qk_gain": True, "head_dim": 12, "norm_eps": 1e-3, "n_embd": 30},
     "values": {"value_embeddings": True, "embedding_norm": True, "activation": "gelu_tanh"},
 }
 
@@ -245,3 +246,19 @@ def test_the_table_names_every_part() -> None:
     table = parameter_table(dataclasses.replace(SMALL, value_embeddings=True))
     assert table["value embeddings"] == 1 * 50 * 32
     assert table["token embedding"] == table["head"] == 50 * 32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head_dim": 0}, "model.head_dim must be at least 1"),
+        ({"head_dim": 5}, "rotary positions need an even head size"),
+        ({"norm_eps": 0.0}, "model.norm_eps must be a number above 0"),
+        ({"qk_gain": True, "qk_norm": False}, "it needs model.qk_norm = true"),
+        ({"n_embd": 30}, "must be a multiple of model.n_head"),
+    ],
+    ids=str,
+)
+def test_impossible_heads_and_norms_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(SMALL, **options)

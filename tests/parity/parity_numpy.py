@@ -61,18 +61,21 @@ def loss(config: ModelConfig, W: Weights, rows: Sequence[Sequence[int]], labels:
 
 def attention(config: ModelConfig, W: Weights, layer: int, ids: Sequence[int], x: Array) -> Array:
     """(T, C): each position's mix of the values of those it may look at."""
-    at, D, T = f"blocks.{layer}.attention", config.n_embd // config.n_head, len(ids)
+    at, T = f"blocks.{layer}.attention", len(ids)
+    D = config.head_dim or config.n_embd // config.n_head
     kv_heads = config.n_kv_head or config.n_head
-    q, k, v = np.split(linear(W, f"{at}.qkv_proj", x), [config.n_embd, config.n_embd + kv_heads * D], axis=1)
+    q, k, v = np.split(linear(W, f"{at}.qkv_proj", x), [config.n_head * D, (config.n_head + kv_heads) * D], axis=1)
     if f"{at}.value_embedding.weight" in W:
         v = v + W[f"{at}.value_embedding.weight"][list(ids)]
-    mixed = np.zeros((T, config.n_embd))
+    scale = config.qk_scale if config.qk_norm else 1.0
+    q_gain, k_gain = W.get(f"{at}.q_norm"), W.get(f"{at}.k_norm")
+    mixed = np.zeros((T, config.n_head * D))
     for head in range(config.n_head):
         mine = slice(head * D, (head + 1) * D)
         group = head // (config.n_head // kv_heads)  # heads beside each other share keys and values
         shared = slice(group * D, (group + 1) * D)
-        queries = [prepared(config, q[t, mine], t) * (config.qk_scale if config.qk_norm else 1.0) for t in range(T)]
-        keys = [prepared(config, k[t, shared], t) for t in range(T)]
+        queries = [prepared(config, q[t, mine], t, q_gain) * scale for t in range(T)]
+        keys = [prepared(config, k[t, shared], t, k_gain) for t in range(T)]
         for t in range(T):
             seen = [s for s in range(t + 1) if may_look(config, ids, t, s)]
             weights = softmax(np.array([queries[t] @ keys[s] / math.sqrt(D) for s in seen]))
@@ -86,10 +89,10 @@ def may_look(config: ModelConfig, ids: Sequence[int], t: int, s: int) -> bool:
     return not config.within_documents or config.end_of_text not in ids[s + 1 : t + 1]
 
 
-def prepared(config: ModelConfig, head: Array, t: int) -> Array:
+def prepared(config: ModelConfig, head: Array, t: int, gain: Array | None) -> Array:
     """(D,): a query or key at position t, normalised and turned as the configuration says."""
     if config.qk_norm:
-        head = head / np.sqrt((head**2).mean() + 1e-6)
+        head = head / np.sqrt((head**2).mean() + (config.norm_eps or 1e-6)) * (1 if gain is None else gain)
     if config.position == "learned":
         return head
     half = len(head) // 2
@@ -123,9 +126,9 @@ def mlp(config: ModelConfig, W: Weights, layer: int, x: Array) -> Array:
 def norm(config: ModelConfig, W: Weights, name: str, x: Array) -> Array:
     """(T, C): every position on one scale, and with LayerNorm around zero."""
     if config.norm == "rmsnorm":
-        return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6) * W[f"{name}.weight"]
+        return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + (config.norm_eps or 1e-6)) * W[f"{name}.weight"]
     centred = x - x.mean(axis=-1, keepdims=True)
-    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + (config.norm_eps or 1e-5))
     return scaled * W[f"{name}.weight"] + W.get(f"{name}.bias", 0.0)
 
 

@@ -29,6 +29,7 @@ COMBINATIONS = {
     "swiglu, grouped heads": {"activation": "swiglu", "n_kv_head": 2, "qk_norm": False},
     "value embeddings, three blocks": {"value_embeddings": True, "n_layer": 3},
     "value embeddings, one key head, sharp": {"value_embeddings": True, "n_kv_head": 1, "qk_scale": 2.5},
+    "free heads with gains": {"head_dim": 6, "qk_gain": True, "n_kv_head": 2, "norm_eps": 0.01},
     "token shift": {"token_shift": 2, "embedding_norm": True},
     "token shift within documents": {"token_shift": 3, "within_documents": True, "end_of_text": END},
     "within documents": {"within_documents": True, "end_of_text": END, "qk_scale": 2.0},

@@ -215,10 +215,11 @@ MODELS = [
     {"norm": "layernorm", "norm_bias": True, "norm_placement": "post", "position": "learned", "activation": "gelu"}
     | {"qkv_bias": True, "linear_bias": True, "head_bias": True, "embedding_norm": True, "dropout": 0.1},
     {"tie_embeddings": True, "qk_norm": False, "vocab_size": 50_257, "n_embd": 768, "n_head": 12, "n_layer": 12},
+    {"head_dim": 48, "qk_gain": True, "n_kv_head": 2, "activation": "swiglu"},
 ]
 
 
-@pytest.mark.parametrize("changes", MODELS, ids=["default", "grouped", "post-norm", "tied"])
+@pytest.mark.parametrize("changes", MODELS, ids=["default", "grouped", "post-norm", "tied", "free heads"])
 def test_the_parts_of_the_diagram_are_the_whole_model(changes: dict):
     config = ModelConfig(**changes)
     outside = sum(part.parameters for part in [*before_parts(config), *after_parts(config)])

@@ -317,7 +317,7 @@ def test_evaluation_source_and_exam_are_shown(make_run: MakeRun):
     assert "2.0631 nats per token" in text  # of another evaluation than the one at the top of the page
     assert "86 documents 0.712 0.801 +0.089 +12.5%" in text
     assert "Exam: 75.0% right of 4 questions" in text
-    assert "pet name 75.0% · 3 of 4" in text
+    assert "pet name 75.0% 3 of 4" in text
     assert "Rex" in text
 
 

@@ -13,8 +13,10 @@ from tokenizer_texts import CORPUS, GOLDEN, TEXTS
 from linnet.errors import UserError
 from linnet.tokenizers import BPETokenizer
 from linnet.tokenizers.core import LONG, merge
+from linnet.tokenizers.patterns import PATTERNS
 from linnet.tokenizers.piece_cache import PieceCache
-from linnet.tokenizers.pretokenize import settled, split, split_stream
+from linnet.tokenizers.pretokenize import GPT2, Pattern
+from linnet.tokenizers.streaming import settled, split_stream
 
 
 @st.composite
@@ -41,8 +43,9 @@ def test_any_text_comes_back_and_never_gives_a_special_id(tokenizer, text):
 @settings(max_examples=400, deadline=None)
 @given(cut_texts(), st.integers(1, 12))
 def test_pieces_do_not_depend_on_the_cuts(chunks, block):
-    streamed = [piece for pieces in split_stream(iter(chunks), block) for piece in pieces]
-    assert streamed == split("".join(chunks))
+    for pattern in PATTERNS.values():
+        streamed = [piece for pieces in split_stream(iter(chunks), pattern, block) for piece in pieces]
+        assert streamed == pattern.split("".join(chunks))
 
 
 @settings(max_examples=100, deadline=None)
@@ -57,20 +60,26 @@ def test_a_text_of_many_blocks_has_the_ids_of_its_blocks(tokenizer, monkeypatch)
     text = " ".join(CORPUS)
     whole = tokenizer.encode(text)
     monkeypatch.setattr("linnet.tokenizers.base.BLOCK", 10)
-    monkeypatch.setattr("linnet.tokenizers.base.settled", lambda chunks: settled(chunks, 10))
+    monkeypatch.setattr("linnet.tokenizers.base.settled", lambda chunks, pattern: settled(chunks, pattern, 10))
     assert len(list(tokenizer.encode_iter([text]))) > 10
     assert tokenizer.encode(text) == whole
 
 
-@pytest.mark.parametrize("text", ["x'", "x'r", "x'v", "x 'l", "a  ", "a \n", "ab", "1", "!", "'"])
+@pytest.mark.parametrize(
+    "text", ["x'", "x'r", "x'v", "x 'l", "a  ", "a \n", "!\n", "12", "\n\n", "\n ", "ab", "1", "!", "'"]
+)
 def test_what_a_later_character_may_change_is_held_back(text):
-    for after in ["e", "l", " ", "x", "\n", "1", "."]:
-        assert [p for pieces in split_stream([text, after], 1) for p in pieces] == split(text + after)
+    for pattern in PATTERNS.values():
+        for after in ["e", "l", " ", "x", "\n", "1", "."]:
+            pieces = [piece for pieces in split_stream([text, after], pattern, 1) for piece in pieces]
+            assert pieces == pattern.split(text + after)
 
 
-def test_a_long_line_is_split_without_holding_it():
-    """A megabyte in one line, of which no more than a few blocks live at any time."""
-    chunk = "word and word, " * 70
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=lambda pattern: pattern.name)
+@pytest.mark.parametrize("unit", ["word and word, ", "!\n?\n .\t.\n- ", "one 2 three 4 "])
+def test_a_long_line_is_split_without_holding_it(pattern, unit):
+    """Megabytes without an end, of which no more than a few blocks live at any time."""
+    chunk = unit * 70
     held = most = 0
 
     def chunks():
@@ -80,28 +89,26 @@ def test_a_long_line_is_split_without_holding_it():
             most = max(most, held)
             yield chunk
 
-    for pieces in split_stream(chunks(), block=1 << 12):
+    for pieces in split_stream(chunks(), pattern, 1 << 12):
         held -= sum(map(len, pieces))
     assert held == 0
     assert most < 3 << 12
 
 
 def test_one_huge_word_in_small_chunks_is_scanned_a_few_times_only(monkeypatch):
-    from linnet.tokenizers import pretokenize
-
     scanned = 0
 
     def counting(scan):
-        def counted(text):
+        def counted(self, text):
             nonlocal scanned
             scanned += len(text)
-            return scan(text)
+            return scan(self, text)
 
         return counted
 
-    monkeypatch.setattr(pretokenize, "split", counting(split))
-    monkeypatch.setattr(pretokenize, "_last_border", counting(pretokenize._last_border))
-    assert list(split_stream(["a" * 100] * 1_000, block=100)) == [["a" * 100_000]]
+    monkeypatch.setattr(Pattern, "split", counting(Pattern.split))
+    monkeypatch.setattr(Pattern, "last_border", counting(Pattern.last_border))
+    assert list(split_stream(["a" * 100] * 1_000, GPT2, 100)) == [["a" * 100_000]]
     assert scanned < 4 * 100_000
 
 
@@ -111,7 +118,7 @@ def test_the_two_ways_to_merge_agree(tokenizer, text):
     # on unsplit text, so that merges meet in ways that words do not offer
     ids = list(text.encode())
     core = tokenizer._core
-    assert core.long.merge(ids) == merge(ids, core.ranks, core.made)
+    assert core.long.merge(ids) == merge(ids, core.ranks, core.rules.made)
 
 
 @pytest.mark.parametrize("length", [LONG - 1, LONG, LONG + 1, 1_500])
@@ -119,7 +126,7 @@ def test_the_two_ways_to_merge_agree(tokenizer, text):
 def test_long_pieces_merge_as_short_ones_do(tokenizer, unit, length):
     ids = list((unit * length).encode())[:length]
     core = tokenizer._core
-    assert core.merged(ids) == merge(ids, core.ranks, core.made)
+    assert core.merged(ids) == merge(ids, core.ranks, core.rules.made)
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, " " * 200_000, "ab" * 100_000, "!" * 200_000], ids=lambda t: t[:2])

@@ -12,7 +12,8 @@ from tokenizer_texts import CORPUS
 from linnet.errors import UserError
 from linnet.tokenizers import SPECIALS, BPETokenizer
 from linnet.tokenizers.core import Core
-from linnet.tokenizers.pretokenize import count_pieces, split
+from linnet.tokenizers.pretokenize import GPT2
+from linnet.tokenizers.streaming import count_pieces
 
 A, B, C, D = b"abcd"
 
@@ -158,4 +159,4 @@ def test_no_token_reaches_across_pieces(tokenizer):
     for id in range(256, tokenizer.vocab_size - len(SPECIALS)):
         text = tokenizer.decode([id])
         if "�" not in text:
-            assert len(split(text)) == 1
+            assert len(GPT2.split(text)) == 1

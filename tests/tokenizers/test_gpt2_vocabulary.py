@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from tokenizer_texts import GOLDEN, TEXTS, data_file
 
 from linnet.errors import UserError
-from linnet.tokenizers import BPETokenizer, Tokenizer
+from linnet.tokenizers import Tokenizer
+from linnet.tokenizers.gpt2 import load_gpt2
 from linnet.tokenizers.hf_json import unspell
 from linnet.tokenizers.hub import REPOSITORY, gpt2_from_hub
 from linnet.tokenizers.pretokenize import PATTERN
@@ -26,7 +27,7 @@ def folder():
 
 @pytest.fixture(scope="module")
 def gpt2(folder):
-    return BPETokenizer.from_gpt2(folder)
+    return load_gpt2(folder)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_merges_with_and_without_the_version_line_are_the_same(folder, gpt2, tmp
     assert sum(line.startswith("#") for line in merges.splitlines()) > 0  # merges, not comments
     (tmp_path / "merges.txt").write_text("#version: 0.2\n" + merges, encoding="utf-8")
     (tmp_path / "vocab.json").write_bytes((folder / "vocab.json").read_bytes())
-    assert BPETokenizer.from_gpt2(tmp_path) == gpt2
+    assert load_gpt2(tmp_path) == gpt2
     assert len(gpt2.merges) == 50_000
 
 

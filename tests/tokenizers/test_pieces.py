@@ -92,11 +92,19 @@ def test_a_file_saved_again_by_other_libraries_loads_unless_it_adds_tokens(cls, 
         file.write_text(json.dumps(document | {"post_processor": post}), encoding="utf-8")
         assert Tokenizer.load(file) == ours
     for post, named in (
-        (ADDING, "TemplateProcessing: <|endoftext|>"),
-        ({"type": "Sequence", "processors": [POSTS["template"], ADDING]}, "TemplateProcessing: <|endoftext|>"),
+        (ADDING | {"single": [*ADDING["single"], ADDING["single"][0]]}, "TemplateProcessing: <|endoftext|>"),
+        ({"type": "Sequence", "processors": [POSTS["template"], ADDING, ADDING]}, "<|endoftext|>"),
         ({"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 2]}, "BertProcessing"),
     ):
         file.write_text(json.dumps(document | {"post_processor": post}), encoding="utf-8")
         with pytest.raises(UserError, match="adds tokens of its own") as caught:
             Tokenizer.load(file)
         assert named in str(caught.value)
+    file.write_text(json.dumps(document | {"post_processor": ADDING}), encoding="utf-8")
+    if cls is not BPETokenizer:
+        with pytest.raises(UserError, match=r"adds tokens of its own .*TemplateProcessing: <\|endoftext\|>"):
+            Tokenizer.load(file)
+        return
+    begun = Tokenizer.load(file)  # one token before a text is what published vocabularies have
+    assert begun.begin_of_text == begun.end_of_text
+    assert begun.encode("the bird") == ours.encode("the bird")

@@ -43,7 +43,7 @@ def test_the_flags_that_are_used_most_come_first_and_the_rest_by_section(capsys:
     out = helped(capsys)
     first, *sections = re.split(r"^(?:\[\w+\]|used most):\n", out, flags=re.MULTILINE)[1:]
     names = re.findall(r"^\[(\w+)\]:", out, flags=re.MULTILINE)
-    assert names == ["prepare", "model", "optim", "schedule", "train"]
+    assert names == ["prepare", "model", "optim", "schedule", "train", "adapter"]
     for flag in ("--data", "--run", "--minutes", "--fit", "--json", *("--" + name.replace("_", "-") for name in FIRST)):
         assert flag in first
     assert first.count("\n") < 40
