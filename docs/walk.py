@@ -76,18 +76,19 @@ PROMPT = {
 """what a prompt passes, from the command line to the first attention call"""
 
 BESIDE = {
-    "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py training/methods.py settings.py data/options.py
-        model/config.py model/costs.py training/recipe.py generate/sampling.py""",
+    "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py training/methods.py settings.py
+        data/options.py model/config.py model/costs.py training/recipe.py generate/sampling.py""",
     "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
         data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
         data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py
         data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
-        run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py training/data.py training/lesson.py
-        training/opening.py training/checkpoint.py training/log.py training/step_log.py tokenizers/__init__.py
-        tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py model/weights.py""",
+        run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
+        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/log.py training/step_log.py
+        tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py model/weights.py""",
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
-        training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py training/finished.py""",
+        training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py
+        training/finished.py""",
     "what is said, shown and looked at": """console.py training/trackers.py training/display.py training/preflight.py
         training/watch.py training/looks.py training/coach.py training/sample.py evaluation.py generate/notes.py
         tokenizers/pieces.py tokenizers/template.py""",

@@ -1,15 +1,18 @@
 """Every command of the README is run, in order, with visibly smaller settings where it would run long."""
 
 import contextlib
+import importlib.util
 import io
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from linnet.__main__ import main
-from linnet.training import dial
+from linnet.training import dial, rewording
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,6 +29,10 @@ SMALLER = {
     **dict.fromkeys(("git clone ADDRESS linnet", "cd linnet", "python3 -m venv .venv")),
     ".venv/bin/python -m pip install -c constraints.txt -e .": None,  # has happened; tests/test_packaging.py installs
     ".venv/bin/python -m pip install --index-url https://download.pytorch.org/whl/cpu torch==2.13.0": None,
+    "runs/faq --minutes 2": "runs/faq --minutes 2 --train.steps 2 --train.sample-tokens 4",
+    "--lora 8": "--lora 8 --train.steps 2 --train.sample-tokens 4",
+    "--lora 16 --fit": "--lora 16 --fit --train.steps 2 --train.sample-tokens 4",
+    "linnet eval runs/demo --exam": "linnet eval runs/demo --exam --questions 9",
     "--from runs/quick": "--from runs/quick --train.steps 3 --train.sample-tokens 4",
     "--minutes 5": "--minutes 0.5 --train.compile off --train.steps 6 --train.sample-tokens 4",
     "--train.max-minutes 5": f"--train.max-minutes 5 {QUICK} --model.block-size 32",
@@ -34,7 +41,20 @@ SMALLER = {
     "--data tinystories.txt": f"--data tinystories.txt {QUICK} --model.block-size 32",
 }
 
+MODEL = "hf:HuggingFaceTB/SmolLM2-135M-Instruct"
+"""in whose place a small folder that `transformers` made is imported: tests have no network"""
+
 TYPED = {"linnet chat": "Hello!\n/reset\nWhat is your name?\n"}
+
+
+def module_in(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def readme_commands() -> list[str]:
@@ -69,6 +89,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tinyshakespeare.txt").write_text("".join(f"ROMEO:\nI have {n} birds.\n\n" for n in range(400)))
     rows = [f"What is {n} plus one?,It is {n + 1}." for n in range(300)]
     (folder / "pairs.csv").write_text("question,answer\n" + "\n".join(rows) + "\n")
+    (folder / "faq.csv").write_text("question,answer\nWhen do you open?,At nine.\nWhere is the key?,At the door.\n")
+    (folder / "my-exam.jsonl").write_text('{"prompt": "When are you open?", "answers": ["nine"]}\n')
     return folder
 
 
@@ -77,9 +99,13 @@ def test_every_command_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))  # not the user's, which may hold a base
     monkeypatch.setattr(dial, "LEAST_MINUTES", 0.1)
     monkeypatch.setattr(dial, "PROBE_TOKENS", 2000)
+    monkeypatch.setattr(rewording, "OF_EACH", 2)
+    published = module_in(ROOT / "tests" / "exchange" / "published_folders.py")
     commands = readme_commands()
     assert len(commands) > 12
     for command in commands:
+        if MODEL in command:
+            command = command.replace(MODEL, str(published.publish("smollm2", place / "published")))
         small = smaller(command)
         if small is None:
             continue

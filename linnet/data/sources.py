@@ -390,7 +390,7 @@ def _rows(what: str, config: DataConfig) -> Iterator[dict[str, Any]]:
     """The endless built-in documents, as rows of JSON lines."""
     from linnet import corpus  # its grammar takes a moment to read; only those who ask for it wait
 
-    settings = corpus.Settings(config.assistant_name, config.assistant_creator, config.world)
+    settings = corpus.Settings(name=config.assistant_name, creator=config.assistant_creator, world=config.world)
     if what == "stories":
         for story in corpus.stories(config.seed, settings):
             yield {"text": story.text, "log_probability": story.log_probability}

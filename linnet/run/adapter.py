@@ -83,6 +83,16 @@ class AdapterFacts:
         return merged_weights(weights, adapter, self.scale, self.row_ids)
 
 
+def refuse_adapter(path: Path) -> None:
+    """
+    Raises:
+        UserError: `path` is an adapter and nothing else, where a run is needed.
+    """
+    if (path / ADAPTER).exists() and not (path / "config.toml").exists():
+        base = AdapterFacts.read(path / FACTS).base
+        raise UserError(f"{path} is an adapter, for {base!r}; give it with --adapter, to that run")
+
+
 @dataclass(frozen=True)
 class AdapterFolder:
     """A folder with adapter.safetensors, adapter.json, and the vocabulary and template that it was trained with."""

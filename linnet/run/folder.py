@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
-from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
+from linnet.run.adapter import refuse_adapter
 from linnet.run.checkpoints import Checkpoint, check_format, the_one_called, whole_checkpoints
 from linnet.run.model_folder import ModelFolder, ready, refuse_file
 from linnet.run.weights import weights_of
@@ -34,9 +34,7 @@ class Run(ModelFolder):
         """
         run = cls(Path(path))
         refuse_file(run.path, "run folder")
-        if not run.config_file.exists() and (run.path / ADAPTER).exists():
-            base = AdapterFacts.read(run.path / FACTS).base
-            raise UserError(f"{run.path} is an adapter, for {base!r}; give it with --adapter, to that run")
+        refuse_adapter(run.path)
         if not run.config_file.exists():
             what = "is not a run folder" if run.path.exists() else "does not exist"
             raise UserError(

@@ -78,12 +78,14 @@ def main(argv: Sequence[str]) -> None:
         args = parse_flags(Chat, argv, "linnet chat")
         import linnet
         from linnet.run import Run
+        from linnet.run.opened import opened
 
-        run = Run.open(args.run)
-        chosen = args.checkpoint or ("best" if args.adapter else run.checkpoint_to_talk_to())
+        found = opened(args.run)
+        run = found if isinstance(found, Run) and not args.adapter else None
+        chosen = args.checkpoint or ("best" if run is None else run.checkpoint_to_talk_to())
         lm = linnet.load(args.run, checkpoint=chosen, adapter=args.adapter, device=args.device)
         session = session_of(args, lm)
-    if args.checkpoint is None and run.checkpoint(chosen) != run.checkpoint("best"):
+    if args.checkpoint is None and run is not None and run.checkpoint(chosen) != run.checkpoint("best"):
         say(LAST_SPEAKS)
     interactive = sys.stdin.isatty()
     if interactive:
