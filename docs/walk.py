@@ -84,8 +84,10 @@ BESIDE = {
         data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
         run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
-        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/log.py training/step_log.py
-        tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py model/weights.py""",
+        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/log.py
+        training/step_log.py
+        tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py
+        model/weights.py""",
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
         training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py
         training/finished.py""",

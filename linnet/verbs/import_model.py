@@ -64,4 +64,4 @@ def main(argv: Sequence[str]) -> None:
             "holds them is left out, as `transformers` does it"
         )
     verb = f"chat {found.path}" if found.chats else f'generate {found.path} --prompt "Once"'
-    say(f"next: linnet {verb}")
+    print(f"next: linnet {verb}")
