@@ -64,7 +64,8 @@ def evaluate_run(
     part = prepared.split(split)
     lm = load(run.path, checkpoint=checkpoint, device=device)
     found = about(run, checkpoint) | {"split": split, "data": None if data is None else str(data)}
-    found |= scored(lm, run, prepared, part, source_documents, advance)
+    answers = run.config().get("train", {}).get("method") == "sft"
+    found |= scored(lm, run, prepared, part, source_documents, advance, answers_only=answers)
     return found if examined is None else found | examined(lm)
 
 
@@ -136,14 +137,17 @@ def scored(
     part: Split,
     source_documents: int = 0,
     advance: Callable[[int], None] | None = None,
+    *,
+    answers_only: bool = False,
 ) -> dict[str, Any]:
     """The figures of a model on a split, and what stands beside them.
 
     Args:
+        answers_only: whether a tuned run is scored as it was trained: on what the assistant says, each dialogue alone.
         prepared: the data that the split is of; None for a text that was not prepared.
     """
-    result = evaluate(lm.model, part, progress=advance)
-    found = result.as_dict() | {"vocab_size": lm.config.vocab_size, "bytes": part.bytes}
+    result = evaluate(lm.model, part, progress=advance, assistant_only=answers_only, by_document=answers_only)
+    found = result.as_dict() | {"vocab_size": lm.config.vocab_size, "bytes": part.bytes, "answers_only": answers_only}
     found["caution"] = caution(part.name, result.tokens, result.standard_error)
     found |= worth(folder, part, result.bits_per_byte)
     if prepared is not None and is_builtin(prepared) and source_documents:

@@ -37,7 +37,7 @@ def text_rows(result: Mapping[str, Any]) -> list[Row]:
         found.append(("bits per character", f"{result['bits_per_char']:.4f}"))
     if "source" in result:
         found += to_the_source(result["source"])
-    found.append(("tokens scored", f"{result['tokens']:,}"))
+    found.append(("answer tokens scored" if result.get("answers_only") else "tokens scored", f"{result['tokens']:,}"))
     return found
 
 
