@@ -75,15 +75,20 @@ class Packed:
         labels. Rows are filled up with the end of text, which is not learned there."""
         x = np.full((count, self.block_size), self.split.end_of_text, np.int64)
         y = np.full((count, self.block_size), IGNORED, np.int64)
+        segment = np.zeros((count, self.block_size), np.int64)
         for row in range(count):
             epoch, place = divmod(first_sample + row, len(self.rows))
             filled = 0
-            for start, end, first in self.rows[self.order(epoch)[place]]:
+            for number, (start, end, first) in enumerate(self.rows[self.order(epoch)[place]], 1):
                 self._put(x[row, filled:], y[row, filled:], start, end, first)
+                segment[row, filled + int(first == start) :] = (
+                    number  # the end of text before a dialogue is not its own
+                )
                 filled += end - start
+            segment[row, filled:] += 1
         tensors = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
         if self.bare:
-            tensors["segment"] = segments(tensors["x"], self.split.end_of_text)
+            tensors["segment"] = torch.from_numpy(segment)
         return Batch(tensors, {"labels": int((y != IGNORED).sum())})
 
     def _put(self, x: np.ndarray, y: np.ndarray, start: int, end: int, first: int) -> None:

@@ -226,7 +226,10 @@ def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes:
         minutes: the time there is, which ends the run where it is given.
     """
     config, data = tuned
-    shape = replace(config.model, block_size=min(ancestor.shape.block_size, LONGEST_ROW))
+    longest = (
+        LONGEST_ROW if ancestor.shape.position == "rotary" else ancestor.shape.block_size
+    )  # a table has one length
+    shape = replace(config.model, block_size=min(ancestor.shape.block_size, longest))
     train = Prepared.open(data).split("train")
     rows = len(Packed(train, shape.block_size, config.train.seed).rows)
     share = 1 - sum(share for _, share in mix_shares(config.train.mix))

@@ -382,3 +382,23 @@ def test_everything_marked_teaches_what_pretraining_teaches_within_documents() -
     split = dataclasses.replace(split, mask=learned)
     batch, model = Packed(split, 16).batch(0, 2).tensors, model_of()
     torch.testing.assert_close(Answers(model)(**batch).losses["labels"], NextToken(model)(**batch).losses["labels"])
+
+
+@pytest.mark.parametrize("position", ["rotary", "learned"])
+def test_dialogues_that_begin_by_themselves_do_not_see_the_end_before_them(position: str) -> None:
+    """As a chat with a published model reads them; also where an end of text closes each turn of a dialogue."""
+    torch.manual_seed(0)
+    shape = dataclasses.replace(WITHIN, position=position, within_documents=False, end_of_text=None)
+    model = Transformer(shape)
+    dialogues = [([1, 2, 3, 4], [0, 0, 1, 1]), ([5, 6, END, 7, 8], [0, 1, 1, 0, 1]), ([9, 10], [0, 1])]
+    source = Packed(split_of(*dialogues), shape.block_size, bare=True)
+    assert len(source.rows) == 1
+    batch = source.batch(0, 1)
+    together = Answers(model)(**batch.tensors).losses["labels"]
+    alone = 0.0
+    for ids, mask in dialogues:
+        labels = torch.tensor(
+            [[token if learned else IGNORED for token, learned in zip(ids[1:], mask[1:], strict=True)]]
+        )
+        alone += float(answer_loss(model, model.hidden(torch.tensor([ids[:-1]])), labels))
+    assert float(together) == pytest.approx(alone, rel=1e-5)
