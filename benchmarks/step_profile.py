@@ -31,7 +31,7 @@ from linnet.errors import UserError
 from linnet.files import write_json
 from linnet.model import fused
 from linnet.model.transformer import Transformer
-from linnet.training import next_token
+from linnet.training import losses
 from linnet.training.compilation import compiled
 from linnet.training.next_token import NextToken
 from linnet.training.optim import Optimizer, clip_gradients
@@ -88,11 +88,11 @@ class Way:
 
     def step(self) -> None:
         """One step, with its parts timed."""
-        suits, head_rows = fused.suits, next_token.head_rows
+        suits, head_rows = fused.suits, losses.head_rows
         if self.name == "plain":
             fused.suits = lambda x: False
         if self.name == "whole":
-            next_token.head_rows = lambda vocab_size, **_: self.y.numel()
+            losses.head_rows = lambda vocab_size, **_: self.y.numel()
         marks = [time.perf_counter()]
         self.optimizer.zero_grad()
         total = self.learn(x=self.x, y=self.y).losses["labels"] / self.y.numel()
@@ -103,7 +103,7 @@ class Way:
         marks.append(time.perf_counter())
         self.optimizer.step(1e-6)
         marks.append(time.perf_counter())
-        fused.suits, next_token.head_rows = suits, head_rows
+        fused.suits, losses.head_rows = suits, head_rows
         for part, start, end in zip(PARTS, marks, marks[1:], strict=False):
             self.seconds[part].append(end - start)
         self.seconds["step"].append(marks[-1] - marks[0])

@@ -76,7 +76,8 @@ PROMPT = {
 """what a prompt passes, from the command line to the first attention call"""
 
 BESIDE = {
-    "flags and settings": """__main__.py verbs/train.py verbs/recipe_flags.py training/methods.py settings.py
+    "flags and settings": """__main__.py verbs/train.py verbs/carrying_out.py verbs/recipe_flags.py
+        training/methods.py settings.py
         data/options.py model/config.py model/costs.py training/recipe.py generate/sampling.py""",
     "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
         data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
@@ -130,7 +131,6 @@ CORE_IMPORTS = {
     "tokenizers.long_pieces": "speed",
     "tokenizers.piece_cache": "speed",
     "data.shards": "the file of the ids",
-    "model.costs": "how large a head is computed whole",
     "model.fused": "speed",
     "model.modes": "no dropout while nothing is learned",
     "training.recipe": "the settings of a run",

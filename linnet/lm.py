@@ -50,20 +50,18 @@ def _adapted(path: str | Path, checkpoint: str, adapter: str | Path, device: str
     Raises:
         UserError: they do not belong together, or a file is damaged.
     """
-    from linnet.files import sha256
     from linnet.run import Run
     from linnet.run.adapter import AdapterFolder
     from linnet.run.model_folder import ModelFolder, read_tensors, ready
+    from linnet.run.opened import opened
     from linnet.run.weights import weights_of
 
-    found, base = AdapterFolder.open(adapter), ModelFolder(Path(path))
-    if base.weights_file.exists():
-        base = ModelFolder.open(path)
-        found.check(str(path), sha256(base.weights_file))
-        weights = read_tensors(base.weights_file)
+    found, base = AdapterFolder.open(adapter), opened(path)
+    if isinstance(base, Run):
+        weights = weights_of(found.checkpoint_of(base, checkpoint), base.path)
     else:
-        base = run = Run.open(path)
-        weights = weights_of(found.checkpoint_of(run, checkpoint), run.path)
+        found.check(str(path), base.weights_sha256)
+        weights = read_tensors(base.weights_file)
     model = base.model_with(found.facts.merged(weights, found.tensors()), found.model_config(base.model_config()))
     beside = ModelFolder(found.path)
     return LM(ready(model, runtime.pick_device(device)), beside.tokenizer(), beside.template(), name=base.path.name)

@@ -1,15 +1,13 @@
 """Every command of the README is run, in order, with visibly smaller settings where it would run long."""
 
 import contextlib
-import importlib.util
 import io
 import re
 import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from page_commands import offline, shell_lines, smaller
 
 from linnet.__main__ import main
 from linnet.training import dial, rewording
@@ -41,38 +39,13 @@ SMALLER = {
     "--data tinystories.txt": f"--data tinystories.txt {QUICK} --model.block-size 32",
 }
 
-MODEL = "hf:HuggingFaceTB/SmolLM2-135M-Instruct"
-"""in whose place a small folder that `transformers` made is imported: tests have no network"""
-
 TYPED = {"linnet chat": "Hello!\n/reset\nWhat is your name?\n"}
-
-
-def module_in(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def readme_commands() -> list[str]:
     """The commands of all shell blocks and those within the text, comments cut off."""
-    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.splitlines()]
     inline = re.findall(r"`(linnet (?:prepare|train|recipes|tokenizer)[^`]* [^`]*)`", README)
-    return [line for line in [*lines, *inline] if line]
-
-
-def smaller(command: str) -> str | None:
-    for part, replacement in SMALLER.items():
-        if part == command:
-            return replacement
-        if part in command:
-            assert replacement is not None
-            return command.replace(part, replacement)
-    return command
+    return [*shell_lines(README), *inline]
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +73,10 @@ def test_every_command_of_the_readme(place: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(dial, "LEAST_MINUTES", 0.1)
     monkeypatch.setattr(dial, "PROBE_TOKENS", 2000)
     monkeypatch.setattr(rewording, "OF_EACH", 2)
-    published = module_in(ROOT / "tests" / "exchange" / "published_folders.py")
     commands = readme_commands()
     assert len(commands) > 12
     for command in commands:
-        if MODEL in command:
-            command = command.replace(MODEL, str(published.publish("smollm2", place / "published")))
-        small = smaller(command)
+        small = smaller(offline(command, place), SMALLER)
         if small is None:
             continue
         program, *argv = shlex.split(small)

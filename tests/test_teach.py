@@ -1,17 +1,15 @@
 """docs/teach.md is true: its commands run in order, and its figures are those of benchmarks/results/faq.json."""
 
 import contextlib
-import importlib.util
 import io
 import json
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from page_commands import module_in, offline, shell_lines, smaller
 
 from linnet.__main__ import main
 from linnet.training import rewording
@@ -26,44 +24,21 @@ SMALLER = {
     "--lora 8 --fit": "--lora 8 --fit --train.steps 2 --train.sample-tokens 4 --train.compile off",
 }
 TYPED = "My bike is electric. Can you fix it too?\n"
-MODEL = "hf:HuggingFaceTB/SmolLM2-135M-Instruct"
-
-
-def module_in(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def commands() -> list[str]:
-    """The commands of all shell blocks, in order."""
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line]
-
-
-def smaller(command: str) -> str:
-    for part, replacement in SMALLER.items():
-        command = command.replace(part, replacement)
-    return command
 
 
 def test_every_command_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With visibly smaller settings, and a folder that `transformers` made in place of what needs the internet."""
-    published = module_in(ROOT / "tests" / "exchange" / "published_folders.py")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rewording, "OF_EACH", 2)
     shutil.copy(FAQ / "faq.csv", tmp_path)
     (exam,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "rephrasings.jsonl").write_text(exam)
-    assert len(commands()) >= 7
-    for command in commands():
-        if MODEL in command:
-            command = command.replace(MODEL, str(published.publish("smollm2", tmp_path / "published")))
-        program, *argv = shlex.split(smaller(command))
+    commands = shell_lines(PAGE)
+    assert len(commands) >= 7
+    for command in commands:
+        small = smaller(offline(command, tmp_path), SMALLER)
+        assert small is not None
+        program, *argv = shlex.split(small)
         assert program == "linnet", command
         monkeypatch.setattr("sys.stdin", io.StringIO(TYPED if argv[0] == "chat" else ""))
         with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 import safetensors.torch
 import torch
+from stopping import StopAfter
 
 import linnet
 from linnet.__main__ import main
@@ -22,11 +24,11 @@ from linnet.files import sha256
 from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.run.rows import read_rows
+from linnet.tokenizers.base import END_OF_TEXT
 from linnet.training import checkpoint, pretrain
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
-from linnet.training.stop import Stop
-from linnet.verbs import train as train_verb
+from linnet.verbs import carrying_out
 from linnet.verbs import tune as tune_verb
 
 TIMING = {"elapsed_s", "tokens_per_s", "memory_bytes"}
@@ -154,7 +156,8 @@ def test_an_adapter_is_small_is_handed_on_and_equals_the_run(stories: Path, pair
         "tokenizer.json",
     }
     # the marks of a chat were never shown: their rows are in the adapter
-    assert len(json.loads((tuned / "adapter" / "adapter.json").read_text())["row_ids"]) == 4
+    marks = {id for name, id in Run.open(stories).tokenizer().special_ids.items() if name != END_OF_TEXT}
+    assert set(rows_of(tuned)) == marks | rare(tuned, stories)
     base = Run.open(stories).checkpoint("best").tensors("model.safetensors")
     kept = safetensors.torch.load_file(tuned / "base.safetensors")
     assert base.keys() == kept.keys()
@@ -172,9 +175,25 @@ def test_an_adapter_is_small_is_handed_on_and_equals_the_run(stories: Path, pair
     assert not any("norm" in name for name in changed)
 
 
-def test_a_run_that_has_learned_dialogues_needs_no_rows(talks: Path, pairs: Path, tmp_path: Path) -> None:
+def rows_of(tuned: Path) -> list[int]:
+    found: list[int] = json.loads((tuned / "adapter" / "adapter.json").read_text())["row_ids"]
+    return found
+
+
+def rare(tuned: Path, base: Path) -> set[int]:
+    """Ids of the dialogues of which the base has met fewer than one in ten thousand."""
+    met = Counter(Run.open(base).data().split("train").tokens.tolist())
+    here = set(Prepared.open(tuned / "data").split("train").tokens.tolist())
+    return {id for id in here if met[id] < 1e-4 * met.total()}
+
+
+def test_a_run_that_has_learned_dialogues_needs_rows_only_of_what_it_hardly_met(
+    talks: Path, pairs: Path, tmp_path: Path
+) -> None:
     assert tune(talks, pairs, tmp_path / "tuned", "--lora", "2") == 0
-    assert json.loads((tmp_path / "tuned" / "adapter" / "adapter.json").read_text())["row_ids"] == []
+    assert set(rows_of(tmp_path / "tuned")) == rare(tmp_path / "tuned", talks)
+    assert tune(talks, table(tmp_path / "new.jsonl", [("Q", "~^")]), tmp_path / "new", "--lora", "2") == 0
+    assert {ord("~"), ord("^")} <= set(rows_of(tmp_path / "new"))  # bytes are ids
 
 
 def test_a_tuned_run_is_tuned_again_and_so_is_one_with_adapters(talks: Path, pairs: Path, tmp_path: Path) -> None:
@@ -230,21 +249,6 @@ def test_other_shapes_tune_and_say_what_they_learned(
 
 
 # stopped and continued
-
-
-class StopAfter(Stop):
-    """A request to stop that comes when it is looked for the `count`-th time."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    @property
-    def asked(self) -> bool:
-        self.count -= 1
-        if self.count == 0:
-            self.ask()
-        return super().asked
 
 
 class CrashError(Exception):
@@ -358,7 +362,7 @@ def test_time_ends_a_tuning(talks: Path, many: Path, tmp_path: Path, monkeypatch
         return next(ticks) / 100
 
     monkeypatch.setattr(pretrain, "Training", functools.partial(pretrain.Training, clock=clock))
-    for verb in (tune_verb, train_verb):
+    for verb in (tune_verb, carrying_out):
         monkeypatch.setattr(verb, "time", SimpleNamespace(monotonic=clock))
     assert tune(talks, many, tmp_path / "tuned", "--minutes", "0.1", steps=10**6) == 0
     last = Run.open(tmp_path / "tuned").checkpoint("last")

@@ -1,4 +1,4 @@
-"""Questions with known answers, put to a model, and what its replies are worth."""
+"""Questions with known answers, and what replies to them are worth."""
 
 from __future__ import annotations
 
@@ -34,34 +34,6 @@ class Question(Protocol):
 
     def is_right(self, reply: str) -> bool:
         """Whether `reply` answers the question."""
-
-
-def take_exam(
-    questions: Sequence[Question],
-    answer: Callable[[Sequence[Sequence[Message]]], list[str]],
-    *,
-    batch_size: int = 32,
-    progress: Callable[[int], None] | None = None,
-    refuses: Callable[[str], bool] | None = None,
-) -> dict[str, Any]:
-    """The result of an exam.
-
-    Args:
-        answer: replies to several dialogues at once; greedy, so that the result is the model's and not chance's.
-        progress: called with the number of questions done, batch by batch.
-        refuses: as in `marked`.
-    Returns:
-        what `marked` does.
-    Raises:
-        UserError: there is no question.
-    """
-    replies: list[str] = []
-    for begin in range(0, len(questions), batch_size):
-        batch = questions[begin : begin + batch_size]
-        replies += answer([question.messages for question in batch])
-        if progress is not None:
-            progress(len(batch))
-    return marked(questions, replies, refuses=refuses)
 
 
 def marked(

@@ -93,7 +93,7 @@ def with_exam_notes(conversation: Sequence[Mapping[str, str]], exam: object) -> 
     no other sum right. A question is of a kind when, numbers apart, it reads as one of the exam's.
 
     Args:
-        exam: of `linnet.evaluate.exam.take_exam`; anything else adds no note.
+        exam: of `linnet.evaluate.exam.marked`; anything else adds no note.
     """
     kinds = _kinds(exam)
     found: list[dict[str, str]] = []

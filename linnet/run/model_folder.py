@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from linnet.errors import UserError
+from linnet.files import sha256
 from linnet.model.config import ModelConfig
 from linnet.settings import from_dict, read_toml
 
@@ -76,6 +77,11 @@ class ModelFolder:
     def weights_file(self) -> Path:
         """The weights; a run keeps those of each checkpoint in the checkpoint's own folder instead."""
         return self.path / WEIGHTS
+
+    @property
+    def weights_sha256(self) -> str:
+        """By which the weights are known; a run has those of each checkpoint."""
+        return sha256(self.weights_file)
 
     def config(self) -> dict[str, Any]:
         """The tables of config.toml."""

@@ -6,28 +6,39 @@ import dataclasses
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from linnet.errors import UserError
 from linnet.files import making_folder, sha256, write_bytes, write_json
 from linnet.model.lora import OTHER_TABLES, add_adapters
 from linnet.model.weights import load_weights, serialised, weights_of
+from linnet.run import Run
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
 from linnet.run.weights import BASE, base_of
 from linnet.tokenizers.base import END_OF_TEXT
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from linnet.data import Split
     from linnet.model.transformer import Transformer
-    from linnet.run import Run
     from linnet.tokenizers import Tokenizer
     from linnet.training.ancestor import Ancestor
-    from linnet.training.recipe import Config
+    from linnet.training.lesson import Lesson
 
 FOLDER = "adapter"
 """of a run: its best adapter, as it can be handed on"""
 
 
-def begin(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, ancestor: Ancestor | None) -> None:
+RARE = 1e-4
+"""the share of a base's training text below which an id is one that it hardly met"""
+
+COUNTED = 1 << 24
+"""ids that are counted at a time"""
+
+
+def begin(model: Transformer, run: Run, lesson: Lesson, ancestor: Ancestor | None) -> None:
     """Gives `model` adapters and freezes the rest; its weights are those that the run keeps as its base.
 
     Raises:
@@ -36,14 +47,14 @@ def begin(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, an
     if not (run.path / FACTS).exists():
         if ancestor is None:
             raise UserError("adapters learn beside a trained model; name it with --from, or use `linnet tune RUN`")
-        keep_base(model, run, config, tokenizer, ancestor)
+        keep_base(model, run, lesson, ancestor)
     else:
         load_weights(model, base_of(run.path))
     facts = AdapterFacts.read(run.path / FACTS)
-    add_adapters(model, config.adapter.rank, facts.scale, facts.row_ids)
+    add_adapters(model, lesson.config.adapter.rank, facts.scale, facts.row_ids)
 
 
-def keep_base(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer, ancestor: Ancestor) -> None:
+def keep_base(model: Transformer, run: Run, lesson: Lesson, ancestor: Ancestor) -> None:
     """Puts the weights that stay into the run, so that it holds all that it needs."""
     weights = weights_of(model)
     for name, table in weights.items():
@@ -53,8 +64,8 @@ def keep_base(model: Transformer, run: Run, config: Config, tokenizer: Tokenizer
     facts = AdapterFacts(
         base=ancestor.run.path.resolve().name,
         base_sha256=ancestor.weights_sha256,
-        scale=config.adapter.scale,
-        row_ids=unshown_ids(tokenizer, ancestor),
+        scale=lesson.config.adapter.scale,
+        row_ids=tuple(sorted({*unshown_ids(lesson.tokenizer, ancestor), *rare_ids(lesson.train, ancestor)})),
         sha256=sha256(run.path / BASE),
     )
     write_json(run.path / FACTS, facts.as_dict())
@@ -65,6 +76,26 @@ def unshown_ids(tokenizer: Tokenizer, ancestor: Ancestor) -> tuple[int, ...]:
     if ancestor.run.template() is not None:
         return ()
     return tuple(sorted(id for name, id in tokenizer.special_ids.items() if name != END_OF_TEXT))
+
+
+def rare_ids(split: Split, ancestor: Ancestor) -> tuple[int, ...]:
+    """The ids of a text that its base hardly met: without their rows, words that are new to it cannot be said, whatever
+    the adapters learn. None where what the base was trained on does not lie here."""
+    if not isinstance(ancestor.run, Run):
+        return ()
+    try:
+        before = ancestor.run.data().split("train")
+    except UserError:
+        return ()
+    size = max(split.vocab_size, before.vocab_size)
+    met, here = counts(before, size), counts(split, size)
+    return tuple(np.flatnonzero((here > 0) & (met < RARE * met.sum())).tolist())
+
+
+def counts(split: Split, size: int) -> NDArray[np.int64]:
+    """(size,) how often each id stands in a split."""
+    parts = range(0, len(split.tokens), COUNTED)
+    return sum((np.bincount(split.tokens[at : at + COUNTED], minlength=size) for at in parts), np.zeros(size, np.int64))
 
 
 def half_as_wide(model: Transformer) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linnet.errors import UserError
-from linnet.files import sha256
 from linnet.model.config import ModelConfig
 from linnet.model.weights import load_weights
 from linnet.run import Checkpoint, Run
 from linnet.run.model_folder import ModelFolder, read_tensors
+from linnet.run.opened import opened
 from linnet.run.weights import weights_of
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FREE = frozenset({"dropout", "attention_dropout", "attention", "init", "within_documents", "end_of_text", "vocab_size"})
 """settings of a model that no weights depend on, or that follow from the vocabulary"""
+
+ABOUT_THE_WORLD = "sources", "world", "assistant_name", "assistant_creator"
+"""of how its data was prepared: by which it is known, when its folder is gone, what an exam can ask"""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,8 @@ class Ancestor:
         Raises:
             UserError: there is no such run or checkpoint.
         """
-        if ModelFolder(Path(path)).weights_file.exists():
-            return cls(ModelFolder.open(path), None)
-        run = Run.open(path)
-        return cls(run, run.checkpoint(which))
+        found = opened(path)
+        return cls(found, found.checkpoint(which) if isinstance(found, Run) else None)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights by name, adapters merged into them.
@@ -59,7 +60,7 @@ class Ancestor:
     @property
     def weights_sha256(self) -> str:
         """By which the weights are known."""
-        return sha256(self.run.weights_file) if self.checkpoint is None else self.checkpoint.weights_sha256
+        return (self.checkpoint or self.run).weights_sha256
 
     @property
     def shape(self) -> ModelConfig:
@@ -143,5 +144,7 @@ class Ancestor:
         found["tokenizer"] = self.run.tokenizer().fingerprint()
         if self.checkpoint is not None:
             assert isinstance(self.run, Run)
-            found |= {"step": self.checkpoint.step, "sources": self.run.data_manifest()["options"]["sources"]}
+            options = self.run.data_manifest()["options"]
+            told = {name: options[name] for name in ABOUT_THE_WORLD if name in options}
+            found |= {"step": self.checkpoint.step, "sources": options["sources"], "options": told}
         return found

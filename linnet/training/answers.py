@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from linnet.data.batches import IGNORED
 from linnet.errors import UserError
 from linnet.evaluate.by_document import windows
 from linnet.evaluate.token_losses import losses_of_hidden
-from linnet.model.costs import head_rows
-from linnet.training.losses import cross_entropy_in_pieces, cross_entropy_sum
+from linnet.training.losses import head_loss
 from linnet.training.objective import Batch, Objective, Sums
 
 if TYPE_CHECKING:
@@ -81,9 +80,8 @@ class Packed:
             filled = 0
             for number, (start, end, first) in enumerate(self.rows[self.order(epoch)[place]], 1):
                 self._put(x[row, filled:], y[row, filled:], start, end, first)
-                segment[row, filled + int(first == start) :] = (
-                    number  # the end of text before a dialogue is not its own
-                )
+                own = filled + int(first == start)  # the end of text before a dialogue is not of it
+                segment[row, own:] = number
                 filled += end - start
             segment[row, filled:] += 1
         tensors = {"x": torch.from_numpy(x), "y": torch.from_numpy(y)}
@@ -154,11 +152,10 @@ def segments(tokens: Tensor, end_of_text: int) -> Tensor:
     return ends.cumsum(1) - ends
 
 
-def own_positions(tokens: Tensor, end_of_text: int) -> Tensor:
-    """(B, T) the place of each token in its own document, which begins with the end of text before it."""
-    places = torch.arange(tokens.shape[1], device=tokens.device)
-    begins = torch.where(tokens == end_of_text, places, 0)
-    return places - begins.cummax(dim=-1).values
+def own_positions(begins: Tensor) -> Tensor:
+    """(B, T) the place of each token in its own document, of (B, T) bool that say where documents begin."""
+    places = torch.arange(begins.shape[1], device=begins.device)
+    return places - torch.where(begins, places, 0).cummax(dim=-1).values
 
 
 class Answers(Objective):
@@ -174,9 +171,8 @@ class Answers(Objective):
             hidden = self.model.hidden(x, self._positions(x))
         else:
             same = segment[:, :, None] == segment[:, None, :]
-            places = torch.arange(x.shape[1], device=x.device)
-            begins = torch.where(segment.diff(dim=1, prepend=segment[:, :1] - 1) > 0, places, 0).cummax(dim=1).values
-            hidden = self.model.hidden(x, places - begins, mask=same.tril()[:, None])
+            begins = segment.diff(dim=1, prepend=segment[:, :1]) > 0
+            hidden = self.model.hidden(x, own_positions(begins), mask=same.tril()[:, None])
         return Sums({"labels": self.of_answers(self.model, hidden, y)})
 
     def scores(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +188,7 @@ class Answers(Objective):
         config = self.model.config
         if config.position == "rotary" or config.document_token is None:
             return None
-        return own_positions(tokens, config.document_token)
+        return own_positions(tokens == config.document_token)
 
 
 def answer_loss(model: Transformer, hidden: Tensor, y: Tensor) -> Tensor:
@@ -203,8 +199,4 @@ def answer_loss(model: Transformer, hidden: Tensor, y: Tensor) -> Tensor:
     """
     labels = y.flatten()
     places = (labels != IGNORED).nonzero()[:, 0]
-    hidden, labels = hidden.flatten(0, 1)[places], labels[places]
-    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
-    if rows >= len(labels) or type(model.lm_head) is not nn.Linear:
-        return cross_entropy_sum(model.head(hidden), labels)
-    return cross_entropy_in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
+    return head_loss(model, hidden.flatten(0, 1)[places], labels[places])

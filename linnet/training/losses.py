@@ -5,13 +5,18 @@ Shapes: B batch, T positions, C n_embd.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linnet.data.batches import IGNORED
+from linnet.model.costs import head_rows
+
+if TYPE_CHECKING:
+    from linnet.model.transformer import Transformer
 
 
 def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
@@ -22,6 +27,22 @@ def cross_entropy_in_pieces(hidden: Tensor, weight: Tensor, bias: Tensor | None,
     """
     total: Tensor = _PieceByPiece.apply(hidden, weight, bias, labels, rows, torch.is_grad_enabled())
     return total
+
+
+def head_loss(
+    model: Transformer, hidden: Tensor, labels: Tensor, in_pieces: Callable[..., Tensor] = cross_entropy_in_pieces
+) -> Tensor:
+    """`cross_entropy_sum` of a model's head, whole or in pieces, as its size asks for.
+
+    Args:
+        hidden: (N, C). labels: (N,).
+        in_pieces: `cross_entropy_in_pieces`, or what a compiler leaves alone.
+    """
+    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
+    # an adapter in the head, or a head that is spread over processes, has to be called to take part
+    if rows >= len(labels) or type(model.lm_head) is not nn.Linear:
+        return cross_entropy_sum(model.head(hidden), labels)
+    return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor) -> Tensor:

@@ -33,12 +33,16 @@ def precision_of(config: Config, device: torch.device) -> torch.dtype:
     return runtime.pick_precision(config.train.precision, device, frozen=frozen)
 
 
-def learned_of(config: Config, device: torch.device) -> Learned:
-    """What of a run's model learns, and how the rest is held."""
+def learned_of(config: Config, device: torch.device, parameters: int | None = None) -> Learned:
+    """What of a run's model learns, and how the rest is held.
+
+    Args:
+        parameters: of the adapters, with the rows of ids that learn too; None is before anyone knows those.
+    """
     if not config.adapter.rank:
         return replace(ALL, recompute=config.train.recompute)
     half = precision_of(config, device) == torch.bfloat16
-    return Learned(adapter_parameters(config.model, config.adapter.rank), half, config.train.recompute)
+    return Learned(parameters or adapter_parameters(config.model, config.adapter.rank), half, config.train.recompute)
 
 
 def fitting_somehow(config: Config, available_bytes: int | None, device: torch.device) -> tuple[TrainConfig, int]:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from linnet.data.batches import IGNORED, Batches
-from linnet.model.costs import head_rows
-from linnet.training.losses import cross_entropy_in_pieces, cross_entropy_sum
+from linnet.training.losses import cross_entropy_in_pieces, head_loss
 from linnet.training.objective import Batch, Objective, Sums
 
 if TYPE_CHECKING:
@@ -47,13 +46,7 @@ def next_token_loss(
     Returns:
         A float32 scalar; 0 when no position has a label.
     """
-    hidden = model.hidden(x).flatten(0, 1)  # (B·T, C)
-    labels = y.flatten()
-    rows = head_rows(model.config.vocab_size, on_gpu=hidden.is_cuda)
-    # an adapter in the head, or a head that is spread over processes, has to be called to take part
-    if rows >= labels.numel() or type(model.lm_head) is not nn.Linear:
-        return cross_entropy_sum(model.head(hidden), labels)
-    return in_pieces(hidden, model.lm_head.weight, model.lm_head.bias, labels, rows)
+    return head_loss(model, model.hidden(x).flatten(0, 1), y.flatten(), in_pieces)  # of (B·T, C) and (B·T,)
 
 
 class NextToken(Objective):

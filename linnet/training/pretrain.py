@@ -99,7 +99,7 @@ def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ances
     if ancestor is not None and not (run.path / FACTS).exists():
         ancestor.load_into(model)
     if config.adapter.rank:
-        adapters.begin(model, run, config, lesson.tokenizer, ancestor)
+        adapters.begin(model, run, lesson, ancestor)
         if precision == torch.bfloat16:
             adapters.half_as_wide(model)
     if config.train.recompute:
@@ -167,6 +167,7 @@ class Training:
         begin_again(position)
         if self.spoken:
             self.lesson.say()
+            learning = sum(map(torch.numel, self.state.optimizer.parameters.values()))
             estimate = preflight(
                 self.config.model,
                 self.timing.used.train,
@@ -177,7 +178,7 @@ class Training:
                 fitting_steps=self.timing.fitting_steps,
                 epochs_per_step=self.lesson.epochs_per_step,
                 few_is_meant=self.lesson.by_document,
-                learned=learned_of(self.config, self.state.device),
+                learned=learned_of(self.config, self.state.device, learning),
             )
             estimate.announce()
         log = self.watch.log

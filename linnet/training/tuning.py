@@ -226,10 +226,10 @@ def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes:
         minutes: the time there is, which ends the run where it is given.
     """
     config, data = tuned
-    longest = (
-        LONGEST_ROW if ancestor.shape.position == "rotary" else ancestor.shape.block_size
-    )  # a table has one length
-    shape = replace(config.model, block_size=min(ancestor.shape.block_size, longest))
+    context = ancestor.shape.block_size
+    if ancestor.shape.position == "rotary":  # a table of positions has one length
+        context = min(context, LONGEST_ROW)
+    shape = replace(config.model, block_size=context)
     train = Prepared.open(data).split("train")
     rows = len(Packed(train, shape.block_size, config.train.seed).rows)
     share = 1 - sum(share for _, share in mix_shares(config.train.mix))

@@ -16,25 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from linnet.console import duration_text, emit, say
+from linnet.console import say
 from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
 from linnet.settings import from_dict, parse_flags, recipe_names
 from linnet.training.recipe import Config
+from linnet.verbs.carrying_out import LAST_SECONDS, carry_out, fitted
 from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
 
-LAST_SECONDS, LAST_SHARE = 4.0, 0.07
-"""for the curves and the page that are drawn after training: so many, or that share of the time where it is less"""
-
 LEAST_SHARE = 0.1
 """of the time is training, however long everything before it took"""
-
-LEAST_WITH_RECIPE = 0.25
-"""the same where a recipe says what is trained, with the last evaluation and what comes after it"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,38 +206,6 @@ def show_help(argv: Sequence[str]) -> None:
     print(help_text(Train, recipe_config(recipe), recipe), end="")
 
 
-def fitted(config: Config, data: Path, folder: Path) -> Config:
-    """`config` with the micro-batch that fits into memory; a run that exists keeps its own."""
-    from linnet import runtime
-    from linnet.data import Prepared
-    from linnet.training.memory import fitting_somehow
-    from linnet.training.micro_batch import same_result
-
-    if (folder / "config.toml").exists():
-        kept = Run.open(folder).config()["train"]
-        size, recompute = kept.get("micro_batch_size"), kept.get("recompute", False)
-        config = replace(config, train=replace(config.train, recompute=recompute))
-    else:
-        device = runtime.pick_device(config.train.device)
-        model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
-        available = runtime.available_memory(device)
-        train, size = fitting_somehow(replace(config, model=model), available, device)
-        say(f"{size} of {config.train.batch_size} windows at a time fit into memory; {same_result(model)}")
-        if train.recompute and not config.train.recompute:
-            say("activations are computed twice, because memory does not hold them; that takes a third more time")
-        return replace(config, train=replace(train, micro_batch_size=size))
-    return replace(config, train=replace(config.train, micro_batch_size=size))
-
-
-def with_time_left(began: float, seconds: float) -> float:
-    """`began`, or later where what came before training has taken nearly all of the time, so that there is a model."""
-    latest = time.monotonic() - (1 - LEAST_WITH_RECIPE) * seconds
-    if began < latest:
-        least = duration_text(LEAST_WITH_RECIPE * seconds)
-        say(f"preparing has taken most of the time; training takes {least}, so that there is a model")
-    return max(began, latest)
-
-
 def run(
     args: Train,
     config: Config,
@@ -262,11 +225,7 @@ def run(
         reserved: whether the settings were chosen for the time that is left, without that for the curves and the page;
             such a run always leaves a model.
     """
-    from linnet.plots import draw_run
-    from linnet.report import write_report
     from linnet.training.data import with_data
-    from linnet.training.pretrain import train
-    from linnet.training.stop import Interrupted
     from linnet.training.trackers import check_installed
 
     check_installed(config.train.track)
@@ -274,23 +233,12 @@ def run(
         config, data = with_data(config, args.data, folder)
     if args.fit:
         config = fitted(config, data, folder)
-    seconds = 60 * (config.train.max_minutes or 0.0)
-    after_s = 0.0 if reserved else min(LAST_SECONDS, LAST_SHARE * seconds)
-    if seconds and not reserved:
-        began = with_time_left(began, seconds)
     command = ["linnet", "train", *argv]
-    try:
-        trained = train(config, data, folder, command, ancestor, notes, began=began, after_s=after_s, always=reserved)
-    except Interrupted as stop:
-        print(f"{stop}; the same command continues", file=sys.stderr)
-        return stop.exit_code
-    draw_run(trained)
-    page = write_report(trained)
-    if args.json:
-        best, last = trained.checkpoint("best"), trained.checkpoint("last")
-        val_loss = best.state()["val_loss"]
-        emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": val_loss})
-    else:
+    done = carry_out(config, data, folder, command, ancestor, notes, began=began, reserved=reserved, as_json=args.json)
+    if isinstance(done, int):
+        return done
+    trained, page = done
+    if not args.json:
         use = f"linnet chat {folder}" if trained.template() else f"linnet generate {folder} --prompt TEXT"
         print(f"next: linnet eval {folder}; {use}; {page} shows it all")
     return None

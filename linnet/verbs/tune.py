@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tyro.conf import Positional
 
-from linnet.console import emit, say
+from linnet.console import say
 from linnet.errors import UserError
 from linnet.files import remove_folder
 from linnet.run import Run
 from linnet.settings import from_dict, parse_flags, shown
 from linnet.training.recipe import Config, TrainConfig
+from linnet.verbs.carrying_out import carry_out, fitted
 from linnet.verbs.recipe_flags import settings_of
 
 if TYPE_CHECKING:
@@ -178,36 +178,17 @@ def run(
     args: Tune, config: Config, folder: Path, data: Path, argv: Sequence[str], ancestor: Ancestor, began: float
 ) -> int | None:
     """Trains, draws the curves, says what to do next."""
-    from linnet.plots import draw_run
-    from linnet.report import write_report
-    from linnet.training.pretrain import train
-    from linnet.training.stop import Interrupted
     from linnet.training.trackers import check_installed
-    from linnet.verbs.train import LAST_SECONDS, LAST_SHARE, fitted, with_time_left
 
     check_installed(config.train.track)
     if args.fit:
         config = fitted(config, data, folder)
-    seconds = 60 * (config.train.max_minutes or 0.0)
-    after_s = min(LAST_SECONDS, LAST_SHARE * seconds)
-    late = False
-    if seconds:
-        latest = with_time_left(began, seconds)
-        late, began = latest > began, latest
     command = ["linnet", "tune", *argv]
-    try:
-        trained = train(config, data, folder, command, ancestor, began=began, after_s=after_s, always=late)
-    except Interrupted as stop:
-        print(f"{stop}; the same command continues", file=sys.stderr)
-        return stop.exit_code
-    draw_run(trained)
-    page = write_report(trained)
-    if args.json:
-        best, last = trained.checkpoint("best"), trained.checkpoint("last")
-        state = best.state()
-        emit({"run": str(folder), "step": last.step, "best_step": best.step, "val_loss": state["val_loss"]})
-    else:
-        print(f"next: linnet chat {folder}; {page} shows it all")
+    done = carry_out(config, data, folder, command, ancestor, began=began, as_json=args.json)
+    if isinstance(done, int):
+        return done
+    if not args.json:
+        print(f"next: linnet chat {folder}; {done[1]} shows it all")
         if config.adapter.rank:
             say(f"{folder / 'adapter'} can be handed on: `linnet chat {args.base} --adapter {folder / 'adapter'}`")
     return None

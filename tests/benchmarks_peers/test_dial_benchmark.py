@@ -9,7 +9,7 @@ import torch
 
 from linnet.data import DataConfig, Prepared, prepare
 from linnet.model import fused
-from linnet.training import next_token
+from linnet.training import losses
 from linnet.training.dial import PROBE_TOKENS, Law
 
 SIZES, TEXTS = (200_000, 400_000, 1_800_000, 4_700_000), (180_000, 600_000, 1_800_000)
@@ -79,7 +79,7 @@ def test_the_ways_of_a_step_differ_in_how_and_not_in_what(scripts: None, monkeyp
     in_pieces: list[str] = []
     true_suits = fused.suits
     monkeypatch.setattr(fused, "suits", lambda x: calls.append(name) or true_suits(x))
-    monkeypatch.setattr(next_token, "head_rows", lambda *args, **kwargs: in_pieces.append(name) or 100)
+    monkeypatch.setattr(losses, "head_rows", lambda *args, **kwargs: in_pieces.append(name) or 100)
     gradients = {}
     for name in ("eager", "plain", "whole"):
         way = step_profile.Way(name, config)

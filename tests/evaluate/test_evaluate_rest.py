@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linnet.errors import UserError
-from linnet.evaluate.exam import take_exam
+from linnet.evaluate.exam import marked
 from linnet.evaluate.memorisation import memorised
 from linnet.evaluate.speed import measure
 
@@ -29,21 +29,13 @@ class Sum:
 
 def test_an_exam_counts_by_kind_and_keeps_what_was_wrong():
     questions = [Sum(1, 1), Sum(2, 2), Sum(20, 30, kind="large"), Sum(3, 3)]
-    batches = []
-
-    def answer(conversations: list) -> list[str]:
-        batches.append(len(conversations))
-        return [" 2" if messages[-1]["content"] == "1 + 1" else "50" for messages in conversations]
-
-    told: list[int] = []
-    found = take_exam(questions, answer, batch_size=3, progress=told.append)
-    assert batches == told == [3, 1]
+    found = marked(questions, [" 2", "50", "50", "50"])
     assert (found["accuracy"], found["right"], found["total"]) == (0.5, 2, 4)
     counted = {kind: (part["right"], part["total"], part["accuracy"]) for kind, part in found["categories"].items()}
     assert counted == {"large": (1, 1, 1.0), "sums": (1, 3, pytest.approx(1 / 3))}
     assert found["wrong"][0] == {"kind": "sums", "question": "2 + 2", "reply": "50", "expected": "4"}
     with pytest.raises(UserError, match="no question"):
-        take_exam([], answer)
+        marked([], [])
 
 
 def test_memorisation_by_hand():

@@ -248,13 +248,18 @@ def test_tensors_that_do_not_fit_are_refused(
         ({"row_ids": [-1]}, "adapter.json is damaged"),
         ({"row_ids": [1, 1]}, "adapter.json is damaged"),
         ({"row_ids": [True]}, "adapter.json is damaged"),
-        ({"row_ids": [10**12]}, "do not fit its ids"),
     ],
     ids=str,
 )
 def test_facts_that_cannot_be_are_refused(base: Path, adapter: Path, changes: dict[str, Any], said: str) -> None:
     restate(adapter, **changes)
     assert said in refusal(base, adapter=adapter)
+
+
+def test_ids_that_no_table_has_are_refused_before_one_grows(base: Path, adapter: Path) -> None:
+    ids = AdapterFacts.read(adapter / "adapter.json").row_ids
+    restate(adapter, row_ids=[*ids[:-1], 10**12])
+    assert "does not fit this model" in refusal(base, adapter=adapter)
 
 
 def test_facts_are_an_object(base: Path, adapter: Path) -> None:

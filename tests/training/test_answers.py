@@ -315,14 +315,14 @@ def test_filling_up_a_row_changes_no_loss() -> None:
 
 def test_positions_begin_with_each_dialogue() -> None:
     tokens = torch.tensor([[END, 4, 5, END, 6, 7, 8, END, END], [3, 4, 5, 6, END, 1, 2, END, 1]])
-    assert own_positions(tokens, END).tolist() == [[0, 1, 2, 0, 1, 2, 3, 0, 0], [0, 1, 2, 3, 0, 1, 2, 0, 1]]
+    assert own_positions(tokens == END).tolist() == [[0, 1, 2, 0, 1, 2, 3, 0, 0], [0, 1, 2, 3, 0, 1, 2, 0, 1]]
 
 
 def test_a_large_head_in_pieces_has_equal_loss_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = model_of(head_bias=True), Packed(random_split([5, 9, 3, 7]), 16).batch(0, 2).tensors
     found = []
     for rows in (1 << 30, 3):
-        monkeypatch.setattr("linnet.training.answers.head_rows", lambda vocab_size, rows=rows, **_: rows)
+        monkeypatch.setattr("linnet.training.losses.head_rows", lambda vocab_size, rows=rows, **_: rows)
         model.zero_grad()
         loss = Answers(model)(**batch).losses["labels"]
         loss.backward()
@@ -400,5 +400,5 @@ def test_dialogues_that_begin_by_themselves_do_not_see_the_end_before_them(posit
         labels = torch.tensor(
             [[token if learned else IGNORED for token, learned in zip(ids[1:], mask[1:], strict=True)]]
         )
-        alone += float(answer_loss(model, model.hidden(torch.tensor([ids[:-1]])), labels))
-    assert float(together) == pytest.approx(alone, rel=1e-5)
+        alone += answer_loss(model, model.hidden(torch.tensor([ids[:-1]])), labels).item()
+    assert together.item() == pytest.approx(alone, rel=1e-5)

@@ -74,7 +74,7 @@ def test_a_missing_compiler_is_told_where_it_would_help(
 def test_a_compiler_leaves_the_pieces_of_a_head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = torch.compile
     monkeypatch.setattr(torch, "compile", lambda step, **options: whole(step, backend="eager", **options))
-    monkeypatch.setattr(next_token, "head_rows", lambda vocab_size, *, on_gpu: 4)
+    monkeypatch.setattr(losses, "head_rows", lambda vocab_size, *, on_gpu: 4)
     in_pieces, traced = losses.cross_entropy_in_pieces, []
 
     def noted(*given: Any) -> torch.Tensor:
@@ -104,7 +104,7 @@ from linnet.model.transformer import Transformer
 from linnet.training import losses, next_token, pretrain
 from linnet.training.recipe import OptimConfig
 from linnet.training.optim import Optimizer
-next_token.head_rows = lambda vocab_size, *, on_gpu: 4
+losses.head_rows = lambda vocab_size, *, on_gpu: 4
 model = Transformer(ModelConfig(vocab_size=20, n_layer=1, n_head=2, n_embd=8, block_size=8))
 optimizer = Optimizer(model, OptimConfig())
 x, y = torch.randint(0, 20, (2, 2, 8))

@@ -328,7 +328,7 @@ def test_a_head_with_an_adapter_takes_part_however_large_it_is(monkeypatch: pyte
     x, y = RaggedBatches().batch(0, 4).tensors.values()
     losses = []
     for rows in (1 << 30, 3):
-        monkeypatch.setattr("linnet.training.next_token.head_rows", lambda vocab_size, rows=rows, **_: rows)
+        monkeypatch.setattr("linnet.training.losses.head_rows", lambda vocab_size, rows=rows, **_: rows)
         losses.append(next_token_loss(model, x, y).item())
     assert losses[0] == losses[1]
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from stopping import StopAfter
 
 import linnet
 from linnet.errors import UserError
@@ -29,7 +30,7 @@ from linnet.training.next_token import NextToken
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 from linnet.training.state import State
-from linnet.training.stop import Interrupted, Stop
+from linnet.training.stop import Interrupted
 
 TIMING = {"elapsed_s", "tokens_per_s", "memory_bytes"}
 
@@ -53,21 +54,6 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 
 def timeless(run: Run) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in TIMING} for row in read_rows(run.metrics_file)]
-
-
-class StopAfter(Stop):
-    """A request to stop that comes when it is looked for the `count`-th time."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.count = count
-
-    @property
-    def asked(self) -> bool:
-        self.count -= 1
-        if self.count == 0:
-            self.ask()
-        return super().asked
 
 
 def interrupted_after(steps: int, settings: Config, data: Path, run: Path) -> Run:

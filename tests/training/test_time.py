@@ -23,7 +23,7 @@ from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.training.scoring import Part, score
 from linnet.training.stop import Interrupted, Stop
-from linnet.verbs.train import with_time_left
+from linnet.verbs.carrying_out import with_time_left
 
 BLOCK = 32
 
