@@ -30,6 +30,7 @@ SMALLER = {
     "runs/faq --minutes 2": "runs/faq --minutes 2 --train.steps 2 --train.sample-tokens 4",
     "--lora 8": "--lora 8 --train.steps 2 --train.sample-tokens 4",
     "--lora 16 --fit": "--lora 16 --fit --train.steps 2 --train.sample-tokens 4",
+    "linnet train linnet-assistant": f"linnet train linnet-assistant {QUICK} --prepare.builtin-documents 400",
     "linnet eval runs/demo --exam": "linnet eval runs/demo --exam --questions 9",
     "--from runs/quick": "--from runs/quick --train.steps 3 --train.sample-tokens 4",
     "--minutes 5": "--minutes 0.5 --train.compile off --train.steps 6 --train.sample-tokens 4",
