@@ -45,7 +45,7 @@ MUTATIONS = [
     # duplicates are not dropped
     (10, "data/splitting.py", "sides.drop_duplicates()", "pass"),
     # labels shifted once more
-    (11, "training/next_token.py", "labels = y.flatten()", "labels = y.roll(-1, dims=1).flatten()"),
+    (11, "training/next_token.py", "y.flatten(), in_pieces)", "y.roll(-1, dims=1).flatten(), in_pieces)"),
     # padding counts
     (12, "training/losses.py", "ignore_index=IGNORED", "ignore_index=31"),
     # everything is the assistant's
