@@ -187,7 +187,7 @@ def parse_flags(cls: type[C], argv: Sequence[str], prog: str, default: C | None 
     """`argv` as a `cls`; `--help` prints the fields' docstrings and ends the program.
 
     Raises:
-        UserError: one line that says which flag is wrong and what is allowed.
+        UserError: one line that says which flag is wrong, or given twice, and what is allowed.
     """
     import tyro
 
@@ -216,10 +216,18 @@ def _in_sections(cls: Any, argv: Sequence[str]) -> list[str]:
             if name and name not in taken:
                 for no in ("", "no-"):
                     short[f"--{no}{name}".replace("_", "-")] = f"--{section.name}.{no}{field.name}".replace("_", "-")
-    found = []
+    found, given = [], set()
     for word in argv:
         flag, equals, value = word.partition("=")
-        found.append(short.get(flag.replace("_", "-"), flag) + equals + value if flag.startswith("--") else word)
+        if flag.startswith("--") and len(flag) > 2:
+            flag = short.get(flag.replace("_", "-"), flag)
+            if (name := flag.replace("_", "-")) in given:  # only the last one would count
+                raise UserError(
+                    f"{shown(flag)} is given twice, and only the last would count; name it once, with all of its values "
+                    "behind it where it takes several"
+                )
+            given.add(name)
+        found.append(flag + equals + value)
     return found
 
 

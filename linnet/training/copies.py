@@ -58,16 +58,17 @@ class Copies:
         """How many of the long sentences are copies; None where there is no such sentence."""
         return self.copied_sentences / self.sentences if self.sentences else None
 
-    def line(self, what: str = "text") -> str:
+    def line(self, what: str = "text", *, meant: bool = False) -> str:
         """The figures as one sentence.
 
         Args:
             what: the texts are, in the singular.
+            meant: whether it was to learn them by heart, as answers of its own.
         """
         # never "100% of" what was not read to its end
         where = "" if self.part == 1 else f"{min(99, round(100 * self.part))}% of "
         said = (
-            f"copying: of {count_of(self.texts, what)} that it writes, the longest of {count_of(self.words, 'word')}, "
+            f"{'by heart, as tuning is meant to teach' if meant else 'copying'}: of {count_of(self.texts, what)} that it writes, the longest of {count_of(self.words, 'word')}, "
             f"{self.whole or 'none'} {'stands' if self.whole < 2 else 'stand'} word for word in {where}the training "
             f"text; the longest run of words found there is {self.longest}, the usual one {self.median:g}"
         )

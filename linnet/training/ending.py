@@ -53,6 +53,8 @@ class Ending:
     val: Split | None
     repeated: bool
     """whether the training text was read more than once"""
+    by_heart: bool = False
+    """whether it was to be learned by heart"""
 
     def lines(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> Iterator[str]:
         """The sentences, as they are found.
@@ -71,8 +73,10 @@ class Ending:
             yield from self._worth()
         else:
             yield f"no time is left to say what its loss is worth; `linnet eval {self.run.path}` does"
-        if writes and self.repeated and (line := self.sampler.copying(self.lm, self.train, max(0.5, end - clock()))):
-            yield line
+        left_s = max(0.5, end - clock())
+        if writes and self.repeated:
+            line = self.sampler.copying(self.lm, self.train, left_s, meant=self.by_heart)
+            yield from [line] if line else []
 
     def _counting_s(self) -> float:
         """About how long it takes to learn by counting from the training text."""
@@ -118,7 +122,8 @@ def endings(run: Run, lm: LM, sampler: Sampler, lesson: Lesson, position: Positi
         per_token = max(lesson.train.bytes, 1) / len(lesson.train.tokens)
         sampler = replace(sampler, tokens=max(sampler.tokens, round(SAMPLE_BYTES / per_token)))
     repeated = position.step * lesson.epochs_per_step > 1
-    yield from Ending(run, best, sampler, lesson.train, lesson.val, repeated).lines(seconds)
+    ending = Ending(run, best, sampler, lesson.train, lesson.val, repeated, by_heart=lesson.by_document)
+    yield from ending.lines(seconds)
 
 
 def calibrate(run: Run, lesson: Lesson, device: torch.device) -> None:

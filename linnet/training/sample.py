@@ -129,10 +129,10 @@ class Sampler:
             written.append("".join(came))
         return find_copies(written, lm.tokenizer, train, lambda: clock() - began < seconds)
 
-    def copying(self, lm: LM, train: Split, seconds: float = math.inf) -> str | None:
-        """`copies` as one sentence."""
+    def copying(self, lm: LM, train: Split, seconds: float = math.inf, *, meant: bool = False) -> str | None:
+        """`copies` as one sentence; `meant`: whether the training text was to be learned by heart."""
         found = self.copies(lm, train, seconds)
-        return None if found is None else found.line("answer" if self.openings else "text")
+        return None if found is None else found.line("answer" if self.openings else "text", meant=meant)
 
     def _pieces(self, lm: LM, number: int, tokens: int) -> tuple[str, Iterator[str]]:
         """A prompt and the pieces of what the model makes of it, another for each `number`."""

@@ -127,6 +127,7 @@ def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:
     dialogues = training_dialogues(found.split("train"), found.tokenizer(), template)
     write_reworded(dialogues, base, file, config.train.seed)
     options = replace(config.prepare, sources=(str(file),), val_fraction=0.0, test_fraction=0.0)
+    say("the questions in other words, which are mixed in:")
     prepare(options, place, overwrite=place.exists())
 
 
@@ -195,6 +196,7 @@ def prepare_corpus(name: str, number: int, folder: Path, config: Config, ancesto
     place = corpus(name, number, folder, ancestor)
     if place == folder / f"{CORPUS}{number}":
         options = replace(config.prepare, sources=(name,), val_fraction=0.0, test_fraction=0.0)
+        say(f"{shown(name)}, which is mixed in:")
         prepare(options, place, overwrite=place.exists())
 
 

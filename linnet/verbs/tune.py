@@ -91,6 +91,8 @@ def check(first: Tune) -> None:
 
     if first.train.method not in (TrainConfig().method, first.method):
         raise UserError("--train.method is for `linnet train`; here --method names the method")
+    if first.lora is not None and first.lora < 1:
+        raise UserError(f"--lora is {first.lora}; name a rank of 1 or more, or leave it out to tune all weights")
     replace(first.adapter, rank=first.lora or 0)
     replace(first.train, max_minutes=first.minutes)
     named(first.mix)

@@ -74,6 +74,7 @@ def test_sentences_of_more_than_eight_words_are_counted_by_themselves(train: Spl
     assert (found.whole, found.longest, found.sentences, found.copied_sentences) == (0, 19, 3, 2)
     assert found.sentence_share == pytest.approx(2 / 3)
     assert found.line("answer").startswith("copying: of 1 answer that it writes, the longest of 41 words, none stands")
+    assert found.line(meant=True).startswith("by heart, as tuning is meant to teach: of 1 text that it writes, the")
     assert found.line().endswith("; of 3 sentences of more than 8 words, 2 are copied")
 
 
