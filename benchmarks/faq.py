@@ -2,8 +2,8 @@
 
 BASE, a run that chats, is tuned with the fifty pairs of benchmarks/faq/faq.csv, once for each seed with all its weights
 and once with adapters. Then it is asked: the fifty questions as they stand there, twenty rephrasings that nothing was
-tuned on, and twenty questions about other things; and it takes the exam about the built-in world before and after.
-Beside it: BASE itself, and the answer of the nearest of the fifty questions (tf-idf).
+tuned on, and twenty questions about other things; and it takes the exam about the built-in world, all questions that
+there are, before and after. Beside it: BASE itself, and the answer of the nearest of the fifty questions (tf-idf).
 
 A rephrasing is answered right where the reply has a key word of its pair and none of another pair (keys.csv). A reply
 to another question is from the FAQ where it has a key word of any pair, or shares most of its words with one answer;
@@ -118,7 +118,7 @@ def judged(path: Path, faq: Faq, before: dict[str, Any] | None = None) -> dict[s
         before: what this gave for the run that it was tuned from.
     """
     folder, lm = opened(path), linnet.load(path)
-    exam = corpus.exam(settings=world_of(folder).settings)
+    exam = corpus.exam(None, settings=world_of(folder).settings)  # all there are: of 200 chance moves whole points
     marks = marked(exam, replies_to(lm, exam, "exam"))
     rephrased = asked(lm, [question for question, _ in faq.rephrasings])
     other = asked(lm, faq.others)

@@ -223,8 +223,8 @@ def _in_sections(cls: Any, argv: Sequence[str]) -> list[str]:
             flag = short.get(flag.replace("_", "-"), flag)
             if (name := flag.replace("_", "-")) in given:  # only the last one would count
                 raise UserError(
-                    f"{shown(flag)} is given twice, and only the last would count; name it once, with all of its values "
-                    "behind it where it takes several"
+                    f"{shown(flag)} is given twice, and only the last would count; name it once, with all of its "
+                    "values behind it where it takes several"
                 )
             given.add(name)
         found.append(flag + equals + value)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 BEFORE, REWORDED, NONE = "before", "reworded", "none"
 """names of `--mix`: what the base was trained on; the dialogues' questions in other words; nothing"""
 
-KEPT, IN_OTHER_WORDS = f"{BEFORE}=0.3", f"{REWORDED}=0.6"
-"""what is mixed in where `--mix` is not given: the first always that can be, the second with few dialogues"""
+KEPT, OF_FEW = (f"{BEFORE}=0.3",), (f"{BEFORE}=0.45", f"{REWORDED}=0.45")
+"""what is mixed in where `--mix` is not given and that can be; the second with few dialogues, which are soon known"""
 
 FEW_DIALOGUES = 200
 """with fewer, none is held out: each says something that no other does, so that the loss of those that were held out
@@ -46,7 +46,7 @@ ROWS = 8
 READINGS, LORA_READINGS = 30, 40
 """of the dialogues; of many, fewer: no more than MOST_STEPS"""
 
-REWORDED_READINGS = 80
+REWORDED_READINGS = 112
 """where their questions are read in other words too"""
 
 LEAST_STEPS, MOST_STEPS = 100, 3000
@@ -105,15 +105,12 @@ def usual_mix(data: Path, ancestor: Ancestor) -> tuple[str, ...]:
         return ()
     if before.tokenizer().fingerprint() != found.tokenizer().fingerprint():
         return ()
-    told = f"{KEPT} (what {ancestor.run.path} was trained on, so that it is not forgotten)"
-    if found.split("train").documents >= FEW_DIALOGUES:
-        say(f"mixed in: {told}; --mix {NONE} leaves it out")
-        return (KEPT,)
-    say(
-        f"mixed in: {told} and {IN_OTHER_WORDS} (the questions in other words, and some about other things); --mix "
-        f"{NONE} leaves them out"
-    )
-    return KEPT, IN_OTHER_WORDS
+    chosen = KEPT if found.split("train").documents >= FEW_DIALOGUES else OF_FEW
+    told = f"{chosen[0]} (what {ancestor.run.path} was trained on, so that it is not forgotten)"
+    if len(chosen) > 1:
+        told += f" and {chosen[1]} (the questions in other words, and some about other things)"
+    say(f"mixed in: {told}; --mix {NONE} leaves that out")
+    return chosen
 
 
 def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:

@@ -46,7 +46,7 @@ class Tune(Config):
     """learn adapters of this rank instead of all weights: less memory, a small file"""
     mix: tuple[str, ...] = ()
     """what is learned beside the dialogues, and its share of each batch: before=0.3 (what the base was trained on,
-    against forgetting), reworded=0.6 (the questions in other words), SOURCE=SHARE; none; unset: the first where the
+    against forgetting), reworded=0.45 (the questions in other words), SOURCE=SHARE; none; unset: the first where the
     base was trained here, the second too where dialogues are few"""
     minutes: float | None = None
     """the whole time there is"""

@@ -119,15 +119,15 @@ def test_a_tuning_says_what_it_mixes_in_and_can_leave_it_out(
     (tmp_path / "faq.csv").write_text("question,answer\n" + "".join(f"{text},Yes.\n" for text in QUESTIONS))
     command = ["tune", str(base), "--data", str(tmp_path / "faq.csv"), *TUNED]
     assert main([*command, "--run", str(tuned)]) == 0
-    assert "mixed in: before=0.3" in (said := capsys.readouterr().err)
-    assert "--mix none leaves them out" in said
+    assert "mixed in: before=0.45" in (said := capsys.readouterr().err)
+    assert "--mix none leaves that out" in said
     run = Run.open(tuned)
-    assert run.config()["train"]["mix"] == [f"{dialogue_data}=0.3", f"{tuned / 'mix-2'}=0.6"]
+    assert run.config()["train"]["mix"] == [f"{dialogue_data}=0.45", f"{tuned / 'mix-2'}=0.45"]
     assert run.config()["optim"]["kind"] == "muon"  # as the base learned
     rows = [json.loads(line)["messages"] for line in (tuned / "mix-2.jsonl").read_text().splitlines()]
     assert sum(row[-1]["content"] == "Yes." for row in rows) == 6 * len(QUESTIONS)
-    assert main([*command, "--run", str(tuned), "--mix", "before=0.3", "reworded=0.6"]) == 0  # the same, by name
-    assert main([*command, "--run", str(tuned), "--mix", "before=0.3"]) == 2
+    assert main([*command, "--run", str(tuned), "--mix", "before=0.45", "reworded=0.45"]) == 0  # the same, by name
+    assert main([*command, "--run", str(tuned), "--mix", "before=0.45"]) == 2
     assert "was begun with other corpora" in capsys.readouterr().err
     assert main([*command, "--run", str(plain), "--mix", "none"]) == 0
     assert Run.open(plain).config()["train"]["mix"] == []
