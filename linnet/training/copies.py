@@ -66,10 +66,10 @@ class Copies:
             meant: whether it was to learn them by heart, as answers of its own.
         """
         # never "100% of" what was not read to its end
-        what_it_is = "by heart, as tuning is meant to teach" if meant else "copying"
+        written = f"{'by heart, as tuning is meant to teach' if meant else 'copying'}: of {count_of(self.texts, what)}"
         where = "" if self.part == 1 else f"{min(99, round(100 * self.part))}% of "
         said = (
-            f"{what_it_is}: of {count_of(self.texts, what)} that it writes, the longest of {count_of(self.words, 'word')}, "
+            f"{written} that it writes, the longest of {count_of(self.words, 'word')}, "
             f"{self.whole or 'none'} {'stands' if self.whole < 2 else 'stand'} word for word in {where}the training "
             f"text; the longest run of words found there is {self.longest}, the usual one {self.median:g}"
         )
