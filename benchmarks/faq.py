@@ -1,4 +1,4 @@
-"""What `linnet tune` makes of a FAQ: `python benchmarks/faq.py BASE [--seeds 1 2] [--lora 16] [--write]`.
+"""What `linnet tune` makes of a FAQ: `python benchmarks/faq.py BASE [--seeds 1 2] [--lora 32] [--write]`.
 
 BASE, a run that chats, is tuned with the fifty pairs of benchmarks/faq/faq.csv, once for each seed with all its weights
 and once with adapters. Then it is asked: the fifty questions as they stand there, twenty rephrasings that nothing was
@@ -184,7 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--lora", type=int, default=16, help="rank of the adapters; 0 leaves them out")
+    parser.add_argument("--lora", type=int, default=32, help="rank of the adapters; 0 leaves them out")
     parser.add_argument("--place", type=Path, help="where the runs stay; unset: nowhere")
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     args, flags = parser.parse_known_args()

@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 FOLDER = "adapter"
 """of a run: its best adapter, as it can be handed on"""
 
-
-RARE = 1e-4
-"""the share of a base's training text below which an id is one that it hardly met"""
-
 COUNTED = 1 << 24
 """ids that are counted at a time"""
 
@@ -65,7 +61,7 @@ def keep_base(model: Transformer, run: Run, lesson: Lesson, ancestor: Ancestor) 
         base=ancestor.run.path.resolve().name,
         base_sha256=ancestor.weights_sha256,
         scale=lesson.config.adapter.scale,
-        row_ids=tuple(sorted({*unshown_ids(lesson.tokenizer, ancestor), *rare_ids(lesson.train, ancestor)})),
+        row_ids=tuple(sorted({*unshown_ids(lesson.tokenizer, ancestor), *used_ids(lesson.train, ancestor)})),
         sha256=sha256(run.path / BASE),
     )
     write_json(run.path / FACTS, facts.as_dict())
@@ -78,23 +74,16 @@ def unshown_ids(tokenizer: Tokenizer, ancestor: Ancestor) -> tuple[int, ...]:
     return tuple(sorted(id for name, id in tokenizer.special_ids.items() if name != END_OF_TEXT))
 
 
-def rare_ids(split: Split, ancestor: Ancestor) -> tuple[int, ...]:
-    """The ids of a text that its base hardly met: without their rows, words that are new to it cannot be said, whatever
-    the adapters learn. None where what the base was trained on does not lie here."""
-    if not isinstance(ancestor.run, Run):
-        return ()
-    try:
-        before = ancestor.run.data().split("train")
-    except UserError:
-        return ()
-    size = max(split.vocab_size, before.vocab_size)
-    met, here = counts(before, size), counts(split, size)
-    return tuple(np.flatnonzero((here > 0) & (met < RARE * met.sum())).tolist())
+def used_ids(split: Split, ancestor: Ancestor) -> tuple[int, ...]:
+    """The ids of what a model that was trained here is tuned with: it is so small that beside rows that stay, adapters
+    learn less than all weights do, and cannot say words that are new to it. Of an imported model none: it has met all
+    words, and its tables are large."""
+    return tuple(np.flatnonzero(counts(split)).tolist()) if isinstance(ancestor.run, Run) else ()
 
 
-def counts(split: Split, size: int) -> NDArray[np.int64]:
-    """(size,) how often each id stands in a split."""
-    parts = range(0, len(split.tokens), COUNTED)
+def counts(split: Split) -> NDArray[np.int64]:
+    """(vocab_size,) how often each id stands in a split."""
+    size, parts = split.vocab_size, range(0, len(split.tokens), COUNTED)
     return sum((np.bincount(split.tokens[at : at + COUNTED], minlength=size) for at in parts), np.zeros(size, np.int64))
 
 
