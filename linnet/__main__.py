@@ -33,6 +33,9 @@ VERBS = {
     "recipes": "list recipes, or show one",
 }
 
+SHARED = ("train", "tune")
+"""verbs that several processes do together, which a launcher such as torchrun has started"""
+
 MODULES = {"import": "import_model"}
 """verbs whose modules have other names: `import` is a word of Python's own"""
 
@@ -113,8 +116,13 @@ def run_verb(verb: str, argv: list[str]) -> int:
     replace_what_cannot_be_shown()
     runtime.share_cores()
     module = importlib.import_module(f"linnet.verbs.{MODULES.get(verb, verb)}")
-    code = module.main(argv)
-    return int(code or 0)
+    if runtime.launched() is None:
+        return int(module.main(argv) or 0)
+    if verb not in SHARED:
+        raise UserError(f"`linnet {verb}` is done by one process; start it without a launcher such as torchrun")
+    from linnet.training.leading import together
+
+    return together(module.main, argv)
 
 
 def help_text() -> str:

@@ -89,6 +89,25 @@ def is_asynchronous(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def launched() -> tuple[int, int] | None:
+    """Which of how many processes this one is, where a launcher such as torchrun started several; None: it is alone."""
+    try:
+        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return None
+    return (rank, count) if count > 1 else None
+
+
+def backend() -> str:
+    """What processes exchange tensors by, those on GPUs too where there are any; chooses this process's GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "gloo"
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    return "cpu:gloo,cuda:nccl"
+
+
 SPINS = "4000"
 """turns of a waiting thread before it sleeps: at most some tenths of a millisecond, longer than most waits of a step"""
 

@@ -13,29 +13,35 @@ from linnet.model.weights import load_weights, serialised, weights_of
 from linnet.run import Checkpoint, Run
 from linnet.run.adapter import ADAPTER
 from linnet.run.model_folder import WEIGHTS
+from linnet.training.ranks import ALONE, Ranks
 from linnet.training.state import Position, State
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def save(run: Run, state: State) -> Checkpoint:
+def save(run: Run, state: State, ranks: Ranks = ALONE) -> Checkpoint:
     """Writes `checkpoints/step-NNNNNN`, then deletes older checkpoints that are neither last nor best.
 
     What the objective adds to the model lies in `objective.safetensors`, beside weights that any model can read. Of a
     model with adapters these alone are written: the rest has not changed since the run began.
     """
-    position, own = state.position, state.objective.own_parameters()
+    position = state.position
     folder = run.path / "checkpoints" / f"step-{position.step:06d}"
+    adapter, weights = adapter_of(state.objective.model), ranks.whole(weights_of(state.objective.model))
+    own = ranks.whole({name: parameter.detach() for name, parameter in state.objective.own_parameters().items()})
+    optimizer = ranks.whole(state.optimizer.state_dict())
+    if ranks.rank > 0:
+        return Checkpoint(folder)
     sweep(folder.parent)
     with making_folder(folder) as building:
-        if adapter := adapter_of(state.objective.model):
+        if adapter:
             write_bytes(building / ADAPTER, serialised(adapter))
         else:
-            write_bytes(building / WEIGHTS, serialised(weights_of(state.objective.model)))
+            write_bytes(building / WEIGHTS, serialised(weights))
         if own:
-            write_bytes(building / "objective.safetensors", serialised({name: p.detach() for name, p in own.items()}))
-        write_bytes(building / "optimizer.safetensors", serialised(state.optimizer.state_dict()))
+            write_bytes(building / "objective.safetensors", serialised(own))
+        write_bytes(building / "optimizer.safetensors", serialised(optimizer))
         write_json(building / "state.json", {**asdict(position), "scaler": state.scaler.state_dict()})
         hashes = {path.name: sha256(path) for path in sorted(building.iterdir())}
         write_json(building / "manifest.json", {"version": 1, "step": position.step, "sha256": hashes})

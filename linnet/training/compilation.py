@@ -12,7 +12,7 @@ from linnet.console import say
 from linnet.training.micro_batch import out_of_memory
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from linnet.training.objective import Objective, Sums
 
@@ -66,20 +66,27 @@ def will_compile(
     return reason is None
 
 
-def graph_of(objective: Objective) -> Callable[..., Sums]:
-    """`objective` by PyTorch's compiler, which begins at the first call and fails aloud."""
+def graph_of(objective: Objective, wrapper: nn.Module | None = None) -> Callable[..., Sums]:
+    """`objective` by PyTorch's compiler, which begins at the first call and fails aloud.
+
+    Args:
+        wrapper: what it is wrapped in for many ranks.
+    """
     # said here and not where the objective is written, because saying it imports the compiler: seconds that a run
     # without one can spare
     objective.before_compiling(torch.compiler.disable)
-    graph: Callable[..., Sums] = torch.compile(objective, dynamic=False)
+    graph: Callable[..., Sums] = torch.compile(wrapper or objective, dynamic=False)
     return graph
 
 
-def compiled(objective: Objective, note: Callable[[bool], None] = lambda _: None) -> Callable[..., Sums]:
+def compiled(
+    objective: Objective, note: Callable[[bool], None] = lambda _: None, wrapper: nn.Module | None = None
+) -> Callable[..., Sums]:
     """`objective`, compiled at its first call; as it is, with a line that says why, if compiling fails.
 
     Args:
         note: told when compiling begins (True) and ends (False).
+        wrapper: what it is wrapped in for many ranks.
     """
     runtime.prepare_compiler()
     chosen: Callable[..., Sums] | None = None
@@ -91,7 +98,7 @@ def compiled(objective: Objective, note: Callable[[bool], None] = lambda _: None
         say("compiling the training step (about half a minute the first time)")
         note(True)
         try:
-            attempt = graph_of(objective)
+            attempt = graph_of(objective, wrapper)
             result = attempt(**tensors)
             chosen = attempt
         except Exception as error:
@@ -100,8 +107,8 @@ def compiled(objective: Objective, note: Callable[[bool], None] = lambda _: None
             # the compiler, its tools and its cache fail in too many ways to list; training must not
             reason = str(error).strip().splitlines() or [type(error).__name__]
             say(f"training uncompiled, which is slower: compiling failed ({reason[0][:200]})")
-            chosen = objective
-            result = objective(**tensors)
+            chosen = wrapper or objective
+            result = chosen(**tensors)
         finally:
             note(False)
         return result

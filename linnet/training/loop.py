@@ -207,13 +207,13 @@ class Loop:
                     raise GivenUp
                 place = self.ranks.rank * len(micro_batches) + number
                 torch.manual_seed(mixed(self.config.train.seed, state.position.step, place))  # for dropout
-                with self.ranks.no_sync(learn, last=number == len(micro_batches) - 1):
+                with self.ranks.no_sync(state.wrapper or learn, last=number == len(micro_batches) - 1):
                     sums = learn(**tensors)
                     # ranks are averaged where their gradients meet, and here they are to be added up
                     totals.loss(sums, scaler.scale * self.ranks.count).backward()
                 totals.add(sums)
             scaler.unscale(parameters)
-            norm = clip_gradients(parameters, self.config.train.clip)
+            norm = clip_gradients(parameters, self.config.train.clip, self.ranks.norm)
             if runtime.is_asynchronous(state.device) and not scaler.enabled:
                 return totals, norm  # whether they are finite is seen when they are read; a scaler has to know at once
             if self.ranks.agree(math.isfinite(norm)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +23,9 @@ COEFFICIENTS = 3.4445, -4.7750, 2.0315
 
 EPSILON = 1e-8
 """keeps AdamW from dividing by zero"""
+
+Orthogonal = Callable[[Sequence[Tensor], int, int], list[Tensor]]
+"""matrices of one shape, how many rows they have, and steps of the iteration -> each made orthogonal"""
 
 ONE_PASS_DEVICES = ("cpu", "cuda")
 """for which PyTorch has AdamW as one kernel"""
@@ -76,6 +80,18 @@ def _step_factor(A: Tensor) -> Tensor:
     P = torch.baddbmm(A, A, A, beta=b, alpha=c)
     P.diagonal(dim1=-2, dim2=-1).add_(a)
     return P
+
+
+def orthogonalised(matrices: Sequence[Tensor], rows: int, steps: int) -> list[Tensor]:
+    """Each of several matrices of one shape (rows, columns) made roughly orthogonal, all at once."""
+    stacked = torch.stack(list(matrices))
+    stacked = stacked.bfloat16() if runtime.has_bfloat16(stacked.device) else stacked
+    return list(newton_schulz(stacked, steps).to(matrices[0].dtype).unbind())
+
+
+def here(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor that may be spread over several (a DTensor): all of an ordinary one."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
 def adamw(
@@ -141,6 +157,8 @@ class Optimizer:
         """
         self.config = config
         self.step_count = 0
+        self.orthogonal: Orthogonal = orthogonalised
+        """how matrices are made orthogonal; several ranks share that work out"""
         self.state: dict[str, Tensor] = {}
         trained = [(name.removeprefix("model."), p) for name, p in module.named_parameters() if p.requires_grad]
         named = dict(trained)
@@ -188,29 +206,24 @@ class Optimizer:
         names = [name for name in names if self.parameters[name].grad is not None]
         if not names:
             return
-        weights = [self.parameters[name] for name in names]
-        gradients = [_gradient(weight) for weight in weights]
-        momenta = [self.state[f"{name}.momentum"] for name in names]
+        rows, columns = self.parameters[names[0]].shape
+        weights, gradients = self._held(names)
+        momenta = [here(self.state[f"{name}.momentum"]) for name in names]
         torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
         ahead = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        matrices = torch.stack(ahead)
-        if runtime.has_bfloat16(matrices.device):
-            matrices = matrices.bfloat16()
-        updates = newton_schulz(matrices, self.config.newton_schulz_steps).to(weights[0].dtype)
-        rows, columns = weights[0].shape
+        updates = self.orthogonal(ahead, rows, self.config.newton_schulz_steps)
         size = lr * math.sqrt(max(1.0, rows / columns))  # keeps the change of outputs alike for all shapes
         torch._foreach_mul_(weights, 1 - lr * self.config.weight_decay)
-        torch._foreach_add_(weights, list(updates.unbind()), alpha=-size)
+        torch._foreach_add_(weights, updates, alpha=-size)
 
     def _adamw(self, names: list[str], lr: float, decay: float) -> None:
         """`adamw` for the parameters of one decay."""
         names = [name for name in names if self.parameters[name].grad is not None]
         if not names:
             return
-        weights = [self.parameters[name] for name in names]
-        gradients = [_gradient(weight) for weight in weights]
-        means = [self.state[f"{name}.mean"] for name in names]
-        squares = [self.state[f"{name}.square"] for name in names]
+        weights, gradients = self._held(names)
+        means = [here(self.state[f"{name}.mean"]) for name in names]
+        squares = [here(self.state[f"{name}.square"]) for name in names]
         betas = self.config.beta1, self.config.beta2
         one_pass = weights[0].device.type in ONE_PASS_DEVICES
         adamw(
@@ -224,6 +237,11 @@ class Optimizer:
             decay=decay,
             one_pass=one_pass,
         )
+
+    def _held(self, names: list[str]) -> tuple[list[Tensor], list[Tensor]]:
+        """What this rank holds of parameters, and of their gradients."""
+        parameters = [self.parameters[name] for name in names]
+        return [here(p) for p in parameters], [_gradient(p) for p in parameters]
 
     def state_dict(self) -> dict[str, Tensor]:
         """All states by name, and the count of steps taken."""
@@ -245,25 +263,27 @@ class Optimizer:
 
 def _gradient(weight: Tensor) -> Tensor:
     assert weight.grad is not None
-    return weight.grad
+    return here(weight.grad)
 
 
 def _is_block_matrix(name: str, parameter: Tensor) -> bool:
     return name.startswith("blocks.") and parameter.dim() == 2 and "embedding" not in name
 
 
-def clip_gradients(parameters: list[Tensor], limit: float) -> Tensor:
+def clip_gradients(parameters: list[Tensor], limit: float, of_all: Callable[[Tensor], Tensor] = torch.clone) -> Tensor:
     """Scales all gradients down so that their common norm is at most `limit` (0: leaves them).
 
     Where the device works by itself nothing waits for the norm: it decides there, and is read later.
 
+    Args:
+        of_all: makes of the norm of what this rank holds that of all.
     Returns:
         The norm before, a float32 scalar on the device. With inf or nan the gradients are of no use.
     """
     gradients = [_gradient(p) for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros((), device=parameters[0].device)
-    norm = torch.stack(torch._foreach_norm(gradients)).norm()
+    norm = of_all(torch.stack(torch._foreach_norm(gradients)).norm())
     if limit and runtime.is_asynchronous(norm.device):
         torch._foreach_mul_(gradients, (limit / norm).clamp(max=1.0))
     elif limit and limit < float(norm) < math.inf:

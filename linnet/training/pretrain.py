@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from linnet import runtime
-from linnet.console import count_of, duration_text, say
+from linnet.console import count_of, duration_text, say, size_text
 from linnet.lm import LM
 from linnet.model.transformer import Transformer
 from linnet.run.adapter import FACTS
 from linnet.settings import to_dict
-from linnet.training import adapters, pace
+from linnet.training import adapters, pace, parallel
 from linnet.training.budget import Budget
 from linnet.training.checkpoint import latest_good, restore, save
 from linnet.training.compilation import compiled
@@ -27,13 +28,19 @@ from linnet.training.lesson import Lesson
 from linnet.training.loop import Loop
 from linnet.training.memory import learned_of, precision_of, recompute_blocks
 from linnet.training.methods import objective_of
+from linnet.training.micro_batch import windows
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
+from linnet.training.ranks import ALONE, Processes, Ranks, here
 from linnet.training.state import State
 from linnet.training.stop import Interrupted, Stop, listening
 from linnet.training.timing import Timer
 from linnet.training.trackers import check_installed, open_tracker
+from linnet.training.traffic import step_bytes
 from linnet.training.watch import Watch
+
+EARLY, WHOLE = "early", "whole"
+"""looks: at a small part of the validation text, or at what is chosen by"""
 
 if TYPE_CHECKING:
     from linnet.run import Run
@@ -75,9 +82,12 @@ def train(
             written.
         Interrupted: a stop was asked for; the state is saved.
     """
-    stop = Stop() if stop is None else stop
-    training = Training(config, Path(data), Path(run), command, ancestor, notes, began, after_s, always=always)
-    training.spoken = spoken
+    stop, ranks = Stop() if stop is None else stop, here()
+    if ranks.count > 1 and ranks.rank == 0:  # the others take part in what the first one begins
+        ranks.agree((config, Path(data), Path(run), tuple(command), ancestor, dict(notes)))
+    files = Path(data), Path(run), command
+    training = Training(config, *files, ancestor, notes, began, after_s, always=always, ranks=ranks)
+    training.spoken = spoken and ranks.rank == 0
     with make_display() as display, listening(stop, lambda: training.compiling, display.tell):
         try:
             training.train(stop, display)
@@ -128,10 +138,12 @@ class Training:
         after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
         always: bool = False,
+        ranks: Ranks = ALONE,
     ) -> None:
         began = clock() if began is None else began
         check_installed(config.train.track)
-        self.spoken, self.compiling, self.after_s = True, False, after_s
+        parallel.check(config, ranks.count)
+        self.spoken, self.compiling, self.after_s, self.ranks = True, False, after_s, ranks
         self.lesson = lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
         self.config = config = lesson.config
         if ancestor is not None:
@@ -139,17 +151,32 @@ class Training:
             ancestor.check_data(lesson.prepared)
         device = runtime.pick_device(config.train.device)
         self.memory = runtime.available_memory(device)
-        self.opened = Opening(config, lesson.prepared, device, ancestor, command, notes).open(run)
+        opening = Opening(config, lesson.prepared, device, ancestor, command, notes)
+        self.opened = ranks.first(lambda: opening.open(run))
         self.run = self.opened.run
-        runtime.set_threads(self.opened.choices["threads"])
-        self.state = opened_state(lesson, self.run, device, ancestor)
-        if self.opened.choices["compile"]:
-            self.state.learn = compiled(self.state.objective, self._note_compiling)
+        if ranks.count == 1 or config.train.threads is not None:  # else they share the machine's cores
+            runtime.set_threads(self.opened.choices["threads"])
+        self.state = ranks.after_first(lambda: opened_state(lesson, self.run, device, ancestor))
         self.budget = Budget(config, self.state.position, clock, began)
-        timer = Timer(lesson, self.opened, self.state, self.budget, after_s, always)
-        self.timing = timer.timing(self.is_finished())
-        lm = LM(self.state.objective.model, lesson.tokenizer, self.run.template(), name=self.run.path.name)
-        self.watch = Watch(self.run, lm, lesson, self.state, self.budget, self.timing)
+        timer = Timer(lesson, self.opened, self.state, self.budget, after_s, always, ranks.count)
+        self.timing = ranks.first(lambda: timer.timing(self.is_finished()))
+        looked_at = self._spread(device)
+        if self.opened.choices["compile"]:
+            self.state.learn = compiled(self.state.objective, self._note_compiling, self.state.wrapper)
+        lm = LM(looked_at.objective.model, lesson.tokenizer, self.run.template(), name=self.run.path.name)
+        self.watch = Watch(self.run, lm, lesson, looked_at, self.budget, self.timing) if ranks.rank == 0 else None
+
+    def _spread(self, device: torch.device) -> State:
+        """Spreads the state over the ranks; what a look looks at: the same, or where no rank has it whole, a copy."""
+        self.copy: parallel.Copy | None = None
+        if not isinstance(self.ranks, Processes):
+            return self.state
+        parallel.spread(self.state, self.config, self.ranks)
+        if not self.ranks.sharded:
+            return self.state
+        objective = objective_of(Transformer(self.config.model).to(device), self.config, self.state.objective.precision)
+        self.copy = parallel.Copy(objective, self.ranks)
+        return replace(self.state, objective=objective)
 
     def _note_compiling(self, compiling: bool) -> None:
         self.compiling = compiling
@@ -161,7 +188,7 @@ class Training:
     def train(self, stop: Stop, display: Display) -> None:
         """Runs the loop and says how it ended; a finished run is left alone."""
         position, train = self.state.position, self.config.train
-        if self.is_finished():
+        if self.ranks.agree(self.is_finished()):
             say(f"{self.run.path} is finished: {why_finished(position, train)}")
             return
         begin_again(position)
@@ -181,6 +208,10 @@ class Training:
                 learned=learned_of(self.config, self.state.device, learning),
             )
             estimate.announce()
+            self._say_ranks()
+        if self.watch is None:
+            self._steps(stop, display)
+            return
         log = self.watch.log
         log.tracker = open_tracker(train.track, self.run, to_dict(self.config), log.history)
         try:
@@ -202,6 +233,16 @@ class Training:
         if last := self.watch.coach.ending(position.step, self.watch.out_of_patience()):
             say(last)
 
+    def _say_ranks(self) -> None:
+        """How many processes share the work, and what that costs."""
+        if self.ranks.count > 1:
+            train, count = self.config.train, self.ranks.count
+            sent = step_bytes(self.config.model, self.config.optim, count, train.parallel)
+            say(
+                f"{count} processes ({train.parallel}), each with {windows(train.batch_size // count)} of a batch of "
+                f"{train.batch_size:,}; about {size_text(sent)} go between them each step"
+            )
+
     def _steps(self, stop: Stop, display: Display) -> None:
         """The steps; looks, logs and saves between them.
 
@@ -209,36 +250,46 @@ class Training:
             Interrupted: somebody asked for a stop; the last whole step is saved.
             UserError: the time was over before one step was.
         """
-        watch, position = self.watch, self.state.position
+        position, used = self.state.position, self.timing.used
         self.state.objective.train()
         if position.step == 0:
-            watch.early(display)
-        used = self.timing.used
+            self._look(EARLY, display)
         micro_batch = used.train.micro_batch
-        for row in Loop(self.state, self.lesson.source, used, self.budget, lambda: stop.asked):
-            watch.record(row, display)
+        for row in Loop(self.state, self.lesson.source, used, self.budget, lambda: stop.asked, self.ranks):
+            if self.watch is not None:
+                self.watch.record(row, display)
             if row.micro_batch < micro_batch:  # memory has run out: a run that goes on is to be divided in the same way
                 micro_batch = row.micro_batch
                 self.opened.choose(micro_batch=micro_batch)
             if not row.whole:
                 continue
-            done = self.budget.done(position.step)
-            if done < 1:
-                self._look(done, display)
-            if stop.asked or watch.out_of_patience():
+            due, over = self.ranks.agree((self._due(), stop.asked))
+            if due:
+                over = self._look(due, display) or over
+            if over:
                 break
-        if stop.number:
-            self._stop(stop.number)
+        if number := self.ranks.agree(stop.number):
+            self._stop(number)
         self._finish(display)
 
-    def _look(self, done: float, display: Display) -> None:
-        """Looks where that is due, and saves after a look at the validation text."""
-        if not self.watch.looks.due(self.state.position.step, done):
-            self.watch.early(display)
-            return
-        self.watch.evaluate(display)
-        if not self.watch.out_of_patience():
+    def _due(self) -> str:
+        """Which look is due after this step: none where the run is over, which has a last one."""
+        step = self.state.position.step
+        done = self.budget.done(step)
+        if self.watch is None or done >= 1:
+            return ""
+        return WHOLE if self.watch.looks.due(step, done) else EARLY if self.watch.looks.early(step) else ""
+
+    def _look(self, due: str, display: Display) -> bool:
+        """Looks, and saves after a look at the validation text; whether patience is at its end."""
+        if self.copy is not None:
+            self.copy.refresh(self.state)
+        if self.watch is not None:
+            self.watch.early(display) if due == EARLY else self.watch.evaluate(display)
+        over = self.ranks.agree(self.watch is not None and self.watch.out_of_patience())
+        if due == WHOLE and not over:
             self._save()
+        return over
 
     def _stop(self, number: int) -> None:
         """Saves the last whole step and ends the session."""
@@ -252,14 +303,17 @@ class Training:
         position = self.state.position
         if position.step == 0:
             raise pace.time_was_over(self.timing.used)
-        if position.val_loss is None:
+        if self.copy is not None:
+            self.copy.refresh(self.state)
+        if self.watch is not None and position.val_loss is None:
             display.scoring()
             self.watch.evaluate(display)
         finish(position, self.config.train, self.budget)
         self._save()
 
     def _save(self) -> None:
-        self.watch.steps.read()  # a step that was no good is noticed before its weights are saved
+        if self.watch is not None:
+            self.watch.steps.read()  # a step that was no good is noticed before its weights are saved
         self.state.position.elapsed_s, began = self.budget.elapsed_s(), self.budget.clock()
-        save(self.run, self.state)
+        save(self.run, self.state, self.ranks)
         self.timing.saved(self.budget.clock() - began, self.budget)

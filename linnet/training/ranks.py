@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from linnet import runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+PATIENCE = datetime.timedelta(days=7)
+"""that ranks wait for each other: the first one may prepare a text for hours. One that is dead is noticed at once"""
 
 
 class Ranks:
@@ -19,6 +25,8 @@ class Ranks:
     """processes"""
     rank = 0
     """which of them this one is; the first one is 0"""
+    sharded = False
+    """whether each holds a part of the weights only"""
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks."""
@@ -27,6 +35,10 @@ class Ranks:
     def added(self, sums: Tensor) -> Tensor:
         """`sums`, added up over all ranks. Nothing waits for them on a device that is asynchronous."""
         return sums
+
+    def norm(self, norm: Tensor) -> Tensor:
+        """The norm of gradients of which each rank knows that of its part; of whole ones, what it is already."""
+        return norm
 
     def agree(self, value: T) -> T:
         """What the first rank says, on every rank: clocks and requests to stop differ, and a step is taken by all."""
@@ -40,7 +52,15 @@ class Ranks:
         """
         return work()
 
-    def no_sync(self, learn: Callable[..., Any], last: bool) -> AbstractContextManager[Any]:
+    def after_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns on each rank; the others begin when the first is done, and find what it left on disk."""
+        return work()
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors that may be spread over the ranks, each brought together on every rank."""
+        return dict(tensors)
+
+    def no_sync(self, wrapper: Any, last: bool) -> AbstractContextManager[Any]:
         """In which gradients stay with each rank; those of the `last` micro-batch are added up over the ranks."""
         return nullcontext()
 
@@ -56,7 +76,7 @@ class Processes(Ranks):
 
         self.distributed = distributed
         self.count, self.rank = distributed.get_world_size(), distributed.get_rank()
-        self.group = distributed.new_group(backend="gloo")
+        self.group = distributed.new_group(backend="gloo", timeout=PATIENCE)
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks; every rank names the same ones in the same order."""
@@ -71,6 +91,10 @@ class Processes(Ranks):
         found = sums.clone()
         self.distributed.all_reduce(found, group=self.group if found.device.type == "cpu" else None)
         return found
+
+    def norm(self, norm: Tensor) -> Tensor:
+        """The root of the squares of all parts, where gradients are spread out."""
+        return self.added(norm.square()).sqrt() if self.sharded else norm
 
     def agree(self, value: T) -> T:
         """What the first rank says."""
@@ -93,7 +117,45 @@ class Processes(Ranks):
         found: T = result
         return found
 
-    def no_sync(self, learn: Callable[..., Any], last: bool) -> AbstractContextManager[Any]:
-        """As DistributedDataParallel offers it, if `learn` is wrapped in that; FSDP adds up by itself."""
-        quiet = getattr(learn, "no_sync", None)
+    def after_first(self, work: Callable[[], T]) -> T:
+        """What `work` returns on each rank, on the first one before the others."""
+        done: list[T] = []
+        self.first(lambda: done.append(work()))
+        return done[0] if self.rank == 0 else work()
+
+    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each tensor from its parts; every rank names the same ones in the same order."""
+        return {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in tensors.items()}
+
+    def no_sync(self, wrapper: Any, last: bool) -> AbstractContextManager[Any]:
+        """As DistributedDataParallel offers it, and as FSDP has it set before each pass."""
+        if hasattr(wrapper, "set_requires_gradient_sync"):
+            wrapper.set_requires_gradient_sync(last)
+        quiet = getattr(wrapper, "no_sync", None)
         return nullcontext() if last or quiet is None else quiet()
+
+
+_here: Ranks = ALONE
+
+
+def here() -> Ranks:
+    """The ranks that this process belongs to."""
+    return _here
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """In which this process is one of those that a launcher started, and `here` knows it; alone where none did."""
+    global _here
+    if runtime.launched() is None:
+        yield ALONE
+        return
+    import torch.distributed as distributed
+
+    distributed.init_process_group(runtime.backend(), timeout=PATIENCE)
+    _here = Processes()
+    try:
+        yield _here
+    finally:
+        _here = ALONE
+        distributed.destroy_process_group()

@@ -105,6 +105,9 @@ class TrainConfig:
     """CPU threads; unset leaves the choice to PyTorch"""
     method: Literal["pretrain", "sft"] = "pretrain"
     """pretrain: every token of a text is learned; sft: of dialogues what the assistant says, each from its beginning"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """what several processes share, as torchrun starts them: ddp, the work of each batch; fsdp, weights and optimiser
+    as well, so that a model fits that none of them could hold"""
     recompute: bool = False
     """compute the activations of each block a second time when gradients need them, instead of keeping them: much less
     memory, a third more time, the same result (arXiv:1604.06174)"""
@@ -199,6 +202,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.device",
         "train.threads",
         "train.compile",
+        "train.parallel",
         "train.sample_prompt",
         "train.sample_tokens",
         "train.track",

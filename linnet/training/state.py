@@ -12,6 +12,7 @@ from linnet.training.scaler import LossScaler
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from linnet.training.recipe import OptimConfig
 
@@ -60,6 +61,8 @@ class State:
     position: Position = field(default_factory=Position)
     learn: Callable[..., Sums] | None = None
     """what the loop calls in place of the objective: the same, compiled or wrapped for many ranks"""
+    wrapper: nn.Module | None = None
+    """what of that adds gradients up over the ranks"""
 
     @classmethod
     def new(cls, objective: Objective, config: OptimConfig, *, scaled: bool = False) -> State:

@@ -59,6 +59,8 @@ class Timer:
     """that the caller needs of the time afterwards"""
     always: bool
     """whether some steps are taken even where not one fits"""
+    ranks: int = 1
+    """processes that share each batch"""
 
     def timing(self, finished: bool) -> Timing:
         """How a run goes on; one that is finished, or that time does not end, is not measured.
@@ -127,4 +129,4 @@ class Timer:
             learning = pace.seconds_per_token(learn, *sizes)
             self.state.optimizer.zero_grad()
             scoring = pace.seconds_per_token(score, *sizes)
-        return Pace(learning, scoring)
+        return Pace(learning / self.ranks, scoring)

@@ -1,0 +1,80 @@
+"""A verb that trains, on several processes: the first one runs it, and the others take part in each training it begins.
+
+So a text is prepared once, settings are chosen once, and one process speaks and writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from linnet.errors import UserError
+from linnet.training.ranks import Ranks, joined
+from linnet.training.stop import Interrupted
+
+LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "process group")
+"""words in what PyTorch says when another process has gone"""
+
+
+def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
+    """The exit code of `verb`, which the first of the processes that a launcher started runs with the others' help.
+
+    Raises:
+        UserError: what `verb` raises, or another process has ended.
+    """
+    with joined() as ranks:
+        try:
+            return lead(verb, argv, ranks) if ranks.rank == 0 else follow(ranks)
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            raise UserError(
+                f"rank {ranks.rank} of {ranks.count} has lost another one, which has ended; the last checkpoint is "
+                "whole, and the same command goes on from it"
+            ) from error
+
+
+def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks: Ranks) -> int:
+    """Runs `verb`, and tells the others when it is over."""
+    code = 1
+    try:
+        code = int(verb(argv) or 0)
+    except UserError:
+        code = 2
+        raise
+    except Interrupted as stop:
+        code = stop.exit_code
+        raise
+    finally:
+        with contextlib.suppress(RuntimeError):  # they are gone
+            ranks.agree(code)
+    return code
+
+
+def follow(ranks: Ranks) -> int:
+    """Takes part in one training after the other, without a word; returns the exit code of the first rank."""
+    from linnet.training.pretrain import train
+
+    while True:
+        told: object = ranks.agree(None)
+        if isinstance(told, int):
+            return told
+        assert isinstance(told, tuple)
+        config, data, run, command, ancestor, notes = told
+        # what there is to say is said by the first rank, and so is that somebody asked for a stop
+        with silence(), contextlib.suppress(Interrupted):
+            train(config, data, run, command, ancestor, notes, spoken=False)
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """In which nothing is printed."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether `error` says that another process has gone."""
+    words = str(error).casefold()
+    return type(error).__module__.startswith("torch.distributed") or any(word in words for word in LOST)
