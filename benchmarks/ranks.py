@@ -3,8 +3,8 @@
     python benchmarks/ranks.py                 # both; `--write` keeps the result in results/ranks.json
     python benchmarks/ranks.py --only bytes
 
-Speed: 6 layers x 384, the same batch of 16 windows of 256 for all, one thread a process; processes take turns by rounds,
-and each turn's figure is the median of its steps. Bytes: what the loopback device counts for a run of many steps, less
+Speed: 6 layers x 384, the same batch of 16 windows of 256 for all, one thread a process; they take turns by rounds, and
+each turn's figure is the median of its steps. Bytes: what the loopback device counts for a run of many steps, less
 that of a run of few, with 2 and 4 processes on this machine; they should be those of `linnet.training.traffic`.
 """
 

@@ -37,29 +37,25 @@ def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
 
 def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks: Ranks) -> int:
     """Runs `verb`, and tells the others when it is over."""
-    code = 1
     try:
-        code = int(verb(argv) or 0)
-    except UserError:
-        code = 2
-        raise
-    except Interrupted as stop:
-        code = stop.exit_code
-        raise
+        return int(verb(argv) or 0)
     finally:
         with contextlib.suppress(RuntimeError):  # they are gone
-            ranks.agree(code)
-    return code
+            ranks.agree(None)
 
 
 def follow(ranks: Ranks) -> int:
-    """Takes part in one training after the other, without a word; returns the exit code of the first rank."""
+    """Takes part in one training after the other, without a word; returns 0 at the end.
+
+    The first rank's code is the one that counts: a launcher ends all others when one of them fails, and the first one
+    has a sentence to say.
+    """
     from linnet.training.pretrain import train
 
     while True:
         told: object = ranks.agree(None)
-        if isinstance(told, int):
-            return told
+        if told is None:
+            return 0
         assert isinstance(told, tuple)
         config, data, run, command, ancestor, notes = told
         # what there is to say is said by the first rank, and so is that somebody asked for a stop

@@ -52,7 +52,8 @@ def spread(state: State, config: Config, ranks: Processes) -> None:
     """Spreads a state that every rank has alike over all of them, in place: as `train.parallel` says."""
     if config.train.parallel == "ddp":
         ids = [torch.cuda.current_device()] if state.device.type == "cuda" else None
-        wrapper = nn.parallel.DistributedDataParallel(state.objective, device_ids=ids, broadcast_buffers=False)
+        wrapper = nn.parallel.DistributedDataParallel(state.objective, device_ids=ids)
+        wrapper.broadcast_buffers = False  # they are tables of positions, the same everywhere
         state.wrapper = state.learn = wrapper
         state.optimizer.orthogonal = shared_out(ranks)
         return
@@ -93,9 +94,9 @@ def shared_out(ranks: Processes) -> Orthogonal:
         done = matrices[0].new_zeros(each, *matrices[0].shape)
         if own:
             done[: len(own)] = torch.stack(orthogonalised(own, rows, steps))
-        found = done.new_empty(ranks.count * each, *matrices[0].shape)
-        ranks.distributed.all_gather_into_tensor(found, done)
-        return list(found[: len(matrices)].unbind())
+        found = [torch.empty_like(done) for _ in range(ranks.count)]
+        ranks.distributed.all_gather(found, done)
+        return [matrix for part in found for matrix in part.unbind()][: len(matrices)]
 
     return orthogonal
 

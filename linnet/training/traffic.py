@@ -53,8 +53,8 @@ def state_bytes(shape: ModelConfig, optim: OptimConfig) -> int:
 def rank_bytes(shape: ModelConfig, optim: OptimConfig, ranks: int, how: str) -> float:
     """Bytes that each rank holds besides activations: weights, gradients and the optimiser's state.
 
-    ddp keeps a second copy of gradients, in the buckets that it sends; fsdp holds its part, and while a block is at work
-    that block's weights and gradients, with those of all that is in no block.
+    ddp keeps a second copy of gradients, in the buckets that it sends; fsdp holds its part, and while a block is at
+    work that block's weights and gradients, with those of all that is in no block.
     """
     P, B = parameter_count(shape), block_parameters(shape)
     if how == "ddp":

@@ -1,13 +1,12 @@
 """Two and four processes learn what one learns, whole or spread out, and go on where others stopped."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from loop_parts import MODEL
-from rank_work import on_ranks, trained
+from rank_work import Job, on_ranks, trained
 from test_loop import RaggedBatches, small
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -96,11 +95,28 @@ def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(data: Path, alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of two processes, and those that they continue or begin for others."""
+    """What two processes leave; they start once for all tests."""
     folder = tmp_path_factory.mktemp("two")
+    train(settings(2), data, folder / "moved", spoken=False)
     jobs = [(config, data, folder / name) for name, config in WAYS.items()]
-    on_ranks(2, trained, jobs)
+    on_ranks(2, all_of_it, [*jobs, (settings(3, parallel="fsdp"), data, folder / "moved")], folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def four(data: Path, two: Path) -> Path:
+    """What four processes add to that."""
+    on_ranks(4, all_of_it, [(settings(5, parallel="fsdp"), data, two / "moved")], two)
+    return two
+
+
+def all_of_it(ranks: Processes, jobs: list[Job], folder: Path) -> None:
+    """What the tests ask of some ranks."""
+    trained(ranks, jobs)
+    for how in ("ddp", "fsdp"):
+        pairwise(ranks, how, folder)
+        ranks.sharded = False
+    orthogonal(ranks, folder)
 
 
 @pytest.mark.parametrize("way", list(WAYS))
@@ -108,27 +124,20 @@ def test_two_ranks_learn_what_one_learns(way: str, alone: Path, two: Path) -> No
     assert_alike(Run.open(two / way), Run.open(alone / way))
 
 
-def test_checkpoints_move_between_one_two_and_four_ranks(alone: Path, data: Path, tmp_path: Path) -> None:
+def test_checkpoints_move_between_one_two_and_four_ranks(alone: Path, four: Path, data: Path) -> None:
     """Begun by one process, continued by two, then by four, at last by one; spread out in between."""
-    run = tmp_path / "run"
-    steps = [(1, settings(2)), (2, settings(3, parallel="fsdp")), (4, settings(4, parallel="fsdp")), (2, settings(5))]
-    for count, config in [*steps, (1, settings(6))]:
-        if count == 1:
-            train(config, data, run, spoken=False)
-        else:
-            on_ranks(count, trained, [(config, data, run)])
-    found = Run.open(run)
-    assert found.checkpoint("last").step == 6
-    train_losses = {row["step"]: row["train_loss"] for row in read_rows(found.metrics_file) if row["kind"] == "train"}
-    straight = {
-        row["step"]: row["train_loss"]
-        for row in read_rows(Run.open(alone / "ddp").metrics_file)
-        if row["kind"] == "train"
-    }
-    # the learning rate follows the steps that are planned, which grew; the first two steps are warmup
-    assert train_losses.keys() == straight.keys()
-    assert train_losses[1] == pytest.approx(straight[1], rel=1e-4)
-    assert train_losses[6] < train_losses[1]
+    run = Run.open(four / "moved")
+    assert run.checkpoint("last").step == 5
+    train(settings(6), data, run.path, spoken=False)
+    assert run.checkpoint("last").step == 6
+    moved, straight = (
+        {row["step"]: row["train_loss"] for row in read_rows(each.metrics_file) if row["kind"] == "train"}
+        for each in (run, Run.open(alone / "ddp"))
+    )
+    # the learning rate follows the steps that are planned, which grew: only the data is the same all the way
+    assert moved.keys() == straight.keys()
+    assert [moved[1], moved[2]] == pytest.approx([straight[1], straight[2]], rel=1e-4)
+    assert moved[6] < moved[1]
 
 
 class Preference(Objective):
@@ -152,7 +161,7 @@ class Pairs:
 def pairwise(ranks: Ranks, how: str, folder: Path) -> None:
     """Leaves the losses and the weights of some steps of pairs."""
     torch.manual_seed(0)
-    config = small(micro_batch_size=1, parallel=how)
+    config = small(micro_batch_size=1, batch_size=4, parallel=how)
     state = State.new(Preference(Transformer(MODEL)), config.optim)
     if isinstance(ranks, Processes):
         parallel.spread(state, config, ranks)
@@ -164,13 +173,13 @@ def pairwise(ranks: Ranks, how: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["ddp", "fsdp"])
-def test_pairs_are_learned_alike(how: str, tmp_path: Path) -> None:
-    pairwise(ALONE, how, tmp_path)
-    on_ranks(2, pairwise, how, tmp_path)
-    (rows, weights), (of_two, weights_of_two) = (torch.load(tmp_path / f"{how}-{n}") for n in (1, 2))
-    assert of_two == pytest.approx(rows, rel=1e-4)
-    for name, tensor in weights.items():
-        torch.testing.assert_close(weights_of_two[name], tensor, rtol=1e-3, atol=1e-4)
+def test_pairs_are_learned_alike(how: str, four: Path) -> None:
+    pairwise(ALONE, how, four)
+    (rows, weights), *others = (torch.load(four / f"{how}-{count}") for count in (1, 2, 4))
+    for of_many, weights_of_many in others:
+        assert of_many == pytest.approx(rows, rel=1e-4)
+        for name, tensor in weights.items():
+            torch.testing.assert_close(weights_of_many[name], tensor, rtol=1e-2, atol=1e-3)
 
 
 def orthogonal(ranks: Processes, folder: Path) -> None:
@@ -183,7 +192,9 @@ def orthogonal(ranks: Processes, folder: Path) -> None:
         parts = parallel.from_parts(ranks)(held(matrices, ranks), rows, 5)
         expected = newton_schulz(torch.stack(matrices)).unbind()
         found += [torch.stack(whole) - torch.stack(expected), torch.stack(parts) - torch.stack(held(expected, ranks))]
-    torch.save([float(part.abs().max()) if part.numel() else 0.0 for part in found], folder / str(ranks.rank))
+    torch.save(
+        [float(part.abs().max()) if part.numel() else 0.0 for part in found], folder / f"{ranks.rank}-of-{ranks.count}"
+    )
 
 
 def held(matrices: object, ranks: Processes) -> list[Tensor]:
@@ -192,11 +203,10 @@ def held(matrices: object, ranks: Processes) -> list[Tensor]:
     return [matrix[first : first + heights[ranks.rank]] for matrix in matrices]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_matrices_are_made_orthogonal_together(count: int, tmp_path: Path) -> None:
-    on_ranks(count, orthogonal, tmp_path)
+@pytest.mark.parametrize("count", [2, 4])
+def test_matrices_are_made_orthogonal_together(count: int, four: Path) -> None:
     for rank in range(count):
-        assert max(torch.load(tmp_path / str(rank))) < 1e-4
+        assert max(torch.load(four / f"{rank}-of-{count}")) < 1e-4
 
 
 def test_rows_are_held_as_pytorch_cuts_them() -> None:
@@ -209,14 +219,11 @@ def test_rows_are_held_as_pytorch_cuts_them() -> None:
 
 def test_what_several_processes_cannot_do_is_refused() -> None:
     with pytest.raises(
-        UserError, match=r"8 samples cannot be shared out evenly among 3 processes; .* --train.batch-size 9"
+        UserError, match=r"8 samples cannot be shared out evenly .* 3 processes; .*--train.batch-size 9"
     ):
         parallel.check(settings(), 3)
-    with pytest.raises(
-        UserError, match=r"gets 2 samples of a batch, which is no multiple of --train.micro-batch-size 4"
-    ):
+    with pytest.raises(UserError, match=r"2 samples of a batch, which is no multiple of --train.micro-batch-size 4"):
         parallel.check(settings(micro_batch_size=4), 4)
     config = dataclasses.replace(settings(parallel="fsdp"), adapter=AdapterConfig(rank=2))
     with pytest.raises(UserError, match="take ddp for adapters"):
         parallel.check(config, 2)
-    assert math.isclose(1.0, 1.0)
