@@ -41,7 +41,8 @@ from linnet.tokenizers.streaming import count_pieces
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken, Windows
-from linnet.training.optim import Optimizer, newton_schulz
+from linnet.training.optim import Optimizer
+from linnet.training.orthogonal import newton_schulz
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 from linnet.training.state import State
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from linnet import runtime
 from linnet.errors import UserError
 from linnet.training.micro_batch import WAY_OUT, fewer, out_of_memory
+from linnet.training.mishaps import Guard
 from linnet.training.objective import Batch, OnPolicy, Source, Totals
 from linnet.training.optim import clip_gradients
 from linnet.training.ranks import ALONE, Ranks
-from linnet.training.row import Figures, Row, not_finite
+from linnet.training.row import Figures, Row
 from linnet.training.schedule import lr_scale
 
 if TYPE_CHECKING:
@@ -102,11 +103,13 @@ class Loop:
         self.feed = Feed(source, config.train.batch_size, state.device, ranks)
         self.micro_batch = config.train.micro_batch
         """samples in one forward pass; fewer once memory has run out"""
+        self.guard = Guard(state.position, config.train)
 
     def __iter__(self) -> Iterator[Row]:
         """
         Raises:
-            UserError: the loss is not a number any more, or one sample at a time is too much for the memory.
+            UserError: the loss is not a number any more (`GoBack` where steps are waited for), or one sample at a time
+                is too much for the memory.
         """
         position, ahead = self.state.position, runtime.is_asynchronous(self.state.device)
         before: Figures | None = None
@@ -140,6 +143,8 @@ class Loop:
                     position.samples += self.config.train.batch_size
                     if ahead:
                         self.feed.fetch(position.samples)
+                if row is None:
+                    continue
                 if ahead and before is not None:
                     before.read()
                 before = figures
@@ -152,19 +157,22 @@ class Loop:
         """The share of the run that lies behind; clocks differ, so that of the first rank is taken."""
         return self.ranks.agree(self.budget.done(self.state.position.step))
 
-    def _step(self, batch: Batch, figures: Figures, done: float, *, can_be_given_up: bool, whole: bool) -> Row:
-        """One update; the row that tells of it."""
+    def _step(self, batch: Batch, figures: Figures, done: float, *, can_be_given_up: bool, whole: bool) -> Row | None:
+        """One update; the row that tells of it. None: it was no good, so nothing has changed."""
         position, schedule = self.state.position, self.config.schedule
         if position.step <= schedule.warmup_steps:
             position.warm = done
         scale = lr_scale(position.step, done, schedule, position.warm)
         totals, norm = self._within_memory(batch, can_be_given_up)
+        figures.send(totals, norm, self.ranks)
+        if not (runtime.is_asynchronous(self.state.device) or self.guard.passes(figures, self.config.train.batch_size)):
+            return None
         update(self.state, scale)
+        figures.over()
         labels = totals.counts.get("labels", 0)
         position.step += 1
         position.tokens += labels
         position.val_loss = None
-        figures.send(totals, norm, self.ranks)
         return Row(position.step, figures, scale, labels, self.micro_batch, whole)
 
     def _within_memory(self, batch: Batch, can_be_given_up: bool) -> tuple[Totals, Tensor]:
@@ -219,7 +227,7 @@ class Loop:
             if self.ranks.agree(math.isfinite(norm)):
                 return totals, norm
             if not scaler.enabled or scaler.scale < 1e-3:
-                raise not_finite(state.position.step + 1)
+                return totals, norm  # the guard sees to it
             scaler.shrink()
 
 

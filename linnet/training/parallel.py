@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from linnet.errors import UserError
-from linnet.training.optim import Optimizer, Orthogonal, orthogonalised
+from linnet.training.optim import Optimizer
+from linnet.training.orthogonal import Orthogonal, orthogonalised
 
 if TYPE_CHECKING:
     from linnet.training.objective import Objective

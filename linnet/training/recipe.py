@@ -90,6 +90,11 @@ class TrainConfig:
     """steps between evaluations of the whole validation split; unset means ten in a run"""
     log_interval: int = 20
     """steps between lines of metrics.jsonl"""
+    bad_steps: int = 5
+    """in a row, skipped because their loss is no finite number or a spike, after which the run goes back to its last
+    checkpoint and passes their data over"""
+    skip_spikes: bool = True
+    """skip steps whose loss leaps up as well; on a GPU, where nothing waits for a step, it is not looked for"""
     patience: int | None = 10
     """stop after this many evaluations without a better one; unset never stops early"""
     calibrate: bool = False
@@ -129,7 +134,7 @@ class TrainConfig:
     """where the metrics are shown as well; wandb stays offline unless WANDB_MODE or an API key is set"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_interval"):
+        for name in ("steps", "batch_size", "log_interval", "bad_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("micro_batch_size", "eval_interval", "patience", "max_minutes", "threads"):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from linnet.training.objective import Totals
 
 
-def not_finite(step: int) -> UserError:
-    """What ends a run whose step `step` had gradients beyond all numbers."""
-    return UserError(
+def not_finite_text(step: int) -> str:
+    """What is said of a run whose step `step` had gradients beyond all numbers."""
+    return (
         f"the loss is not a finite number any more at step {step}; "
         "use a lower --optim.lr and --optim.matrix-lr, or more --schedule.warmup-steps"
     )
@@ -52,16 +52,24 @@ class Figures:
             self.events[0].record()
 
     def send(self, totals: Totals, norm: Tensor, ranks: Ranks = ALONE) -> None:
-        """Ends the measurement and starts the figures on their way: the sums of all ranks, and the norm, a scalar."""
+        """Starts the figures on their way: the sums of all ranks, and the norm, a scalar."""
         sums = ranks.added(torch.stack((*totals.losses.values(), *totals.figures.values())))
         sums = torch.cat((sums, norm.reshape(1)))
         self.losses = [totals.divisors[divisor] for divisor in totals.losses]
         self.others = {name: totals.divisors[divisor] for divisor, name in totals.figures}
         self.sums = torch.empty(len(sums), pin_memory=sums.is_cuda)
         self.sums.copy_(sums, non_blocking=True)
+
+    def over(self) -> None:
+        """Ends the time of the step: its update was handed over."""
         if self.events:
             self.events[1].record()
         self.passed = self.clock() - self.started
+
+    def measured(self) -> tuple[float, float]:
+        """The loss and the gradient's norm, where nothing has to be waited for: before the update."""
+        *sums, norm = self.sums.tolist()
+        return sum(total / divisor for total, divisor in zip(sums, self.losses, strict=False)), norm
 
     def read(self) -> Measured:
         """The figures, once the step is over.
@@ -73,7 +81,7 @@ class Figures:
             self.events[1].synchronize()
         *sums, norm = self.sums.tolist()
         if not math.isfinite(norm):
-            raise not_finite(self.step)
+            raise UserError(not_finite_text(self.step))
         seconds = self.events[0].elapsed_time(self.events[1]) / 1000 if self.events else self.passed
         losses, others = sums[: len(self.losses)], sums[len(self.losses) :]
         loss = sum(total / divisor for total, divisor in zip(losses, self.losses, strict=True))

@@ -41,6 +41,18 @@ class Position:
     """sums of what the objective counts besides, of the same steps"""
     pending_steps: int = 0
     """how many steps those sums are of"""
+    skipped: int = 0
+    """steps that were no good, so far"""
+    bad_in_a_row: int = 0
+    """of them, the last ones without a good one between"""
+    usual_loss: float = 0.0
+    """of the last good steps, about"""
+    usual_distance: float = 0.0
+    """of their losses from that"""
+    usual_norm: float = 0.0
+    """of their gradients"""
+    usual_steps: int = 0
+    """that this is known from"""
     warm: float = 0.0
     """the share of the run that was done when the warmup of the learning rate was over"""
     finished: bool = False

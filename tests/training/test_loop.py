@@ -18,7 +18,8 @@ from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken, next_token_loss
 from linnet.training.objective import Batch, Objective, Sums, Totals
-from linnet.training.optim import Optimizer, clip_gradients, newton_schulz
+from linnet.training.optim import Optimizer, clip_gradients
+from linnet.training.orthogonal import newton_schulz
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 from linnet.training.row import Figures, Row
 from linnet.training.scaler import LossScaler

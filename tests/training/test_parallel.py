@@ -20,7 +20,7 @@ from linnet.training import parallel
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.objective import Batch, Objective, Sums
-from linnet.training.optim import newton_schulz
+from linnet.training.orthogonal import newton_schulz
 from linnet.training.pretrain import train
 from linnet.training.ranks import ALONE, Processes, Ranks
 from linnet.training.recipe import AdapterConfig, Config, OptimConfig, ScheduleConfig, TrainConfig
