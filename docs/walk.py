@@ -136,6 +136,7 @@ CORE_IMPORTS = {
     "training.recipe": "the settings of a run",
     "training.losses": "a large head in pieces",
     "training.micro_batch": "less memory than a step would like",
+    "training.orthogonal": "what Muon does with a matrix",
     "training.ranks": "more machines than one",
     "training.row": "the figures of a step",
     "evaluate.token_losses": "how a model is scored",

@@ -14,7 +14,6 @@ from torch import Tensor
 from linnet import runtime
 from linnet.errors import UserError
 from linnet.training.micro_batch import WAY_OUT, fewer, out_of_memory
-from linnet.training.mishaps import Guard
 from linnet.training.objective import Batch, OnPolicy, Source, Totals
 from linnet.training.optim import clip_gradients
 from linnet.training.ranks import ALONE, Ranks
@@ -103,7 +102,6 @@ class Loop:
         self.feed = Feed(source, config.train.batch_size, state.device, ranks)
         self.micro_batch = config.train.micro_batch
         """samples in one forward pass; fewer once memory has run out"""
-        self.guard = Guard(state.position, config.train)
 
     def __iter__(self) -> Iterator[Row]:
         """
@@ -165,7 +163,7 @@ class Loop:
         scale = lr_scale(position.step, done, schedule, position.warm)
         totals, norm = self._within_memory(batch, can_be_given_up)
         figures.send(totals, norm, self.ranks)
-        if not (runtime.is_asynchronous(self.state.device) or self.guard.passes(figures, self.config.train.batch_size)):
+        if not (runtime.is_asynchronous(self.state.device) or self.state.passes(figures, self.config.train)):
             return None
         update(self.state, scale)
         figures.over()

@@ -45,17 +45,15 @@ class Guard:
     def __init__(self, position: Position, train: TrainConfig) -> None:
         self.position, self.train = position, train
 
-    def passes(self, figures: Figures, samples: int) -> bool:
-        """Whether the step may be taken. One that may not is said, and counted in the position.
+    def passes(self, figures: Figures) -> bool:
+        """Whether the step may be taken. One that may not is said, counted, and its batch is passed over.
 
-        Args:
-            samples: of the batch; they are passed over where it is not.
         Raises:
             GoBack: it is the last of `train.bad_steps` in a row.
         """
         loss, norm = figures.measured()
         reason = self._wrong(loss, norm)
-        position = self.position
+        position, samples = self.position, self.train.batch_size
         if reason is None:
             self._remember(loss, norm)
             position.bad_in_a_row = 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from linnet.training.mishaps import Guard
 from linnet.training.objective import Objective, Sums
 from linnet.training.optim import Optimizer
 from linnet.training.scaler import LossScaler
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from linnet.training.recipe import OptimConfig
+    from linnet.training.recipe import OptimConfig, TrainConfig
+    from linnet.training.row import Figures
 
 
 @dataclass
@@ -80,6 +82,14 @@ class State:
     def new(cls, objective: Objective, config: OptimConfig, *, scaled: bool = False) -> State:
         """A run before its first step; `scaled` if gradients are float16, whose range is small."""
         return cls(objective, Optimizer(objective, config), LossScaler(enabled=scaled))
+
+    def passes(self, figures: Figures, train: TrainConfig) -> bool:
+        """Whether a step may be taken; one that may not is said and counted.
+
+        Raises:
+            GoBack: several in a row were no good.
+        """
+        return Guard(self.position, train).passes(figures)
 
     @property
     def device(self) -> torch.device:

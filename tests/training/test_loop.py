@@ -13,7 +13,7 @@ from linnet import runtime
 from linnet.data.batches import IGNORED
 from linnet.errors import UserError
 from linnet.model.transformer import Transformer
-from linnet.training import optim
+from linnet.training import optim, orthogonal
 from linnet.training.budget import Budget
 from linnet.training.loop import Loop
 from linnet.training.next_token import NextToken, next_token_loss
@@ -285,8 +285,8 @@ def test_newton_schulz_by_squares_equals_the_iteration_as_written(
     uneven[..., 1:, :] *= 1e-3  # one large direction and many small ones; their squares are near float32's end
     found = [newton_schulz(G, steps) for G in (even, uneven)]
     calls: list[int] = []
-    plain = optim._orthogonal
-    monkeypatch.setattr(optim, "_orthogonal_by_squares", lambda X, n: (calls.append(n), plain(X, n))[1])
+    plain = orthogonal._orthogonal
+    monkeypatch.setattr(orthogonal, "_orthogonal_by_squares", lambda X, n: (calls.append(n), plain(X, n))[1])
     torch.testing.assert_close(found[0], newton_schulz(even, steps), rtol=1e-3, atol=2e-5)
     torch.testing.assert_close(found[1], newton_schulz(uneven, steps), rtol=0, atol=2e-3)
     assert calls == [steps, steps]
@@ -411,6 +411,7 @@ def test_seconds_on_a_gpu_are_its_own_and_reading_waits_for_the_end_of_the_step(
     totals = Totals({"labels": 3})
     totals.add(Sums({"labels": torch.tensor(6.0)}))
     figures.send(totals, torch.tensor(2.0))
+    figures.over()
     assert happened == ["make begin", "make end", "record begin", "record end"]
     assert figures.read() == (2.0, 2.0, 0.25, {})
     assert happened[4:] == ["wait for end"]
