@@ -1,12 +1,13 @@
 """A folder of prepared data: its manifest, its tokenizer, and its splits, each of one shard or several."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from linnet.console import count_of
 from linnet.data import faults
 from linnet.data.faults import AGAIN
 from linnet.data.joined import Joined, Part
@@ -90,6 +91,8 @@ class Prepared:
             )
         faults.check_manifest(file, manifest)
         prepared = Prepared(folder, manifest, skip_bad)
+        if not prepared.tokenizer_path.exists():
+            raise UserError(f"{prepared.tokenizer_path} is missing{AGAIN}")
         tokenizer, said = prepared.tokenizer(), manifest["tokenizer"]
         prepared.check_tokenizer(tokenizer.fingerprint())
         if (tokenizer.vocab_size, tokenizer.end_of_text) != (said["vocab_size"], said["end_of_text"]):
@@ -249,6 +252,17 @@ def _opened(folder: Path, manifest: Mapping[str, Any], split: str, shard: Mappin
         bytes=shard["bytes"],
         characters=shard["characters"],
     )
+
+
+def left_out_lines(shards: Iterable[LeftOut]) -> list[str]:
+    """A sentence for each shard that is left out, and one for all of them."""
+    shards = list(shards)
+    lines = [f"left out: {shard.why}" for shard in shards]
+    if shards:
+        documents = count_of(sum(shard.documents for shard in shards), "document")
+        tokens = sum(shard.tokens for shard in shards)
+        lines.append(f"{count_of(len(shards), 'damaged shard')} left out, with {documents} of {tokens:,} tokens")
+    return lines
 
 
 def _joined(parts: list[Part]) -> np.ndarray | Joined:

@@ -139,7 +139,7 @@ class Training:
             ancestor.check_data(lesson.prepared)
         device = runtime.pick_device(config.train.device)
         self.memory = runtime.available_memory(device)
-        self.opened = Opening(config, lesson.prepared, device, ancestor, command, notes).open(run)
+        self.opened = Opening(config, lesson.prepared, device, ancestor, command, notes, lesson.left_out).open(run)
         self.run = self.opened.run
         runtime.set_threads(self.opened.choices["threads"])
         self.state = opened_state(lesson, self.run, device, ancestor)
