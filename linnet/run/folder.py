@@ -96,13 +96,12 @@ class Run(ModelFolder):
         """
         from linnet.data import Prepared
 
-        said = self.manifest()["data"]
-        path = Path(said["path"] if folder is None else folder)
+        path = Path(self.manifest()["data"]["path"] if folder is None else folder)
         if folder is None and not path.exists() and (self.path / "data").exists():
             path = self.path / "data"  # prepared into the run: it moves with it, and is found from any folder
         if folder is None and not path.exists():
             raise UserError(f"the data of this run, {path}, is not there any more; name a prepared folder with --data")
-        prepared = Prepared.open(path, skip_bad=skip_bad or (folder is None and bool(said.get("left_out"))))
+        prepared = Prepared.open(path, skip_bad=skip_bad or (folder is None and "left_out" in self.manifest()["data"]))
         prepared.check_tokenizer(self.manifest()["tokenizer"])
         return prepared
 
