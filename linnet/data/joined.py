@@ -56,13 +56,18 @@ class Joined:
         if places.size and not -len(self) <= places.min() <= places.max() < len(self):
             raise IndexError(f"place {key} of {len(self)}")
         places = np.where(places < 0, places + len(self), places)
-        found = np.empty(places.shape, self.dtype)
-        of_part = np.searchsorted(self.ends, places, side="right")
-        for number in np.unique(of_part).tolist():
-            here = of_part == number
+        if len(self.parts) == 1:
+            return self._read(0, places)[()]  # of one place a number, as of an array
+        found = np.empty(places.size, self.dtype)
+        of_part = np.searchsorted(self.ends, places.ravel(), side="right")
+        # numbers of 16 bits are sorted in one pass
+        order = np.argsort(of_part.astype(np.uint16) if len(self.parts) < 1 << 16 else of_part, kind="stable")
+        counts = np.bincount(of_part, minlength=len(self.parts))
+        for number in np.flatnonzero(counts).tolist():
+            here = order[counts[:number].sum() :][: counts[number]]
             begin = int(self.ends[number]) - len(self.parts[number].values)
-            found[here] = self._read(number, places[here] - begin)
-        return found[()]  # of one place a number, as of an array
+            found[here] = self._read(number, places.ravel()[here] - begin)
+        return found.reshape(places.shape)[()]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
