@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linnet import corpus
-from linnet.console import progress
+from linnet.console import progress, say
 from linnet.data import Prepared, Split
+from linnet.data.prepared import left_out_lines
 from linnet.data.shards import MANIFEST
 from linnet.data.sources import builtin_share
 from linnet.errors import UserError
@@ -43,6 +45,7 @@ def evaluate_run(
     questions: int | None = 0,
     source_documents: int = 300,
     device: str = "auto",
+    skip_bad: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
     """The figures of a checkpoint, ready for JSON.
@@ -50,6 +53,7 @@ def evaluate_run(
     Args:
         data: a prepared folder; None is what the run was trained on.
         questions: of the exam about the built-in world; None asks all there are.
+        skip_bad: whether damaged shards are left out, which `left_out` of the figures tells then.
     Returns:
         those of `Evaluation`; `split`, `step`, `checkpoint`, `data` (None is the run's own), `vocab_size`;
         `baselines`, what guessing, letter frequencies and counting need for the same text, or None, and `worth`,
@@ -60,11 +64,12 @@ def evaluate_run(
         UserError: run, data or checkpoint cannot be used, or there is no chat template to ask questions with.
     """
     examined = None if questions == 0 else exam_for(run, count=questions, device=device)
-    prepared = run.data(data)
+    prepared = run.data(data, skip_bad=skip_bad)
     part = prepared.split(split)
     lm = load(run.path, checkpoint=checkpoint, device=device)
     found = about(run, checkpoint) | {"split": split, "data": None if data is None else str(data)}
     answers = run.config().get("train", {}).get("method") == "sft"
+    found |= left_out(prepared)
     found |= scored(lm, run, prepared, part, source_documents, advance, answers_only=answers)
     return found if examined is None else found | examined(lm)
 
@@ -78,6 +83,7 @@ def evaluate_text(
     read_as: str | None = None,
     source_documents: int = 300,
     device: str = "auto",
+    skip_bad: bool = False,
 ) -> dict[str, Any]:
     """The figures of a run or a model on any text, all of it scored; what `evaluate_run` returns, and `text`: its
     `name` and the `key` that it is known by, whatever its tokens.
@@ -89,11 +95,12 @@ def evaluate_text(
         UserError: the text or the model cannot be used.
     """
     lm = load(folder.path, checkpoint=checkpoint, device=device)
-    chosen = _text(folder, lm, source, split, read_as)
+    chosen = _text(folder, lm, source, split, read_as, skip_bad)
     with chosen as (text, prepared), progress("evaluating", None, "windows") as bar:
         found = about(folder, checkpoint) | {"split": text.split.name, "data": source}
         found["text"] = {"name": text.name, "key": text.key}
         found["vocabulary"] = lm.tokenizer.fingerprint()
+        found |= {} if prepared is None else left_out(prepared)
         found |= scored(lm, folder, prepared, text.split, source_documents, bar.advance)
     if learned_from(folder, text.key):
         found["worth"] = [
@@ -106,14 +113,14 @@ def evaluate_text(
 
 @contextmanager
 def _text(
-    folder: ModelFolder, lm: LM, source: str, split: str, read_as: str | None
+    folder: ModelFolder, lm: LM, source: str, split: str, read_as: str | None, skip_bad: bool = False
 ) -> Iterator[tuple[WholeText, Prepared | None]]:
     """The text that a source names in the model's tokens; and the data, where it was prepared with them."""
     if not is_prepared(source):
         with whole_text(source, lm.tokenizer, lm.template, read_as=read_as) as text:
             yield text, None
         return
-    prepared = Prepared.open(source)
+    prepared = Prepared.open(source, skip_bad=skip_bad)
     if prepared.tokenizer().fingerprint() == lm.tokenizer.fingerprint():
         part = prepared.split(split)
         yield WholeText(*names_of(prepared, split), part), prepared
@@ -122,6 +129,13 @@ def _text(
     else:  # a published model has tokens of its own, and is to be compared with runs on their text
         with other_tokens(prepared, split, lm.tokenizer, lm.template) as text:
             yield text, None
+
+
+def left_out(prepared: Prepared) -> dict[str, Any]:
+    """Which damaged shards no figure is of, where there are such; also said."""
+    for line in left_out_lines(prepared.left_out):
+        say(line)
+    return {"left_out": [asdict(shard) for shard in prepared.left_out]} if prepared.left_out else {}
 
 
 def about(folder: ModelFolder, checkpoint: str) -> dict[str, Any]:

@@ -18,6 +18,15 @@ MUTATIONS = [
         "totals.loss(sums, scaler.scale * self.ranks.count)",
         "totals.loss(sums, scaler.scale * len(micro_batches))",
     ),
+    # gradients meet after each micro-batch but the last
+    (
+        3,
+        "training/ranks.py",
+        "nullcontext() if last or quiet is None else quiet()",
+        "nullcontext() if not last or quiet is None else quiet()",
+    ),
+    # they meet after each
+    (3, "training/ranks.py", "nullcontext() if last or quiet is None else quiet()", "nullcontext()"),
     # clipped before it is unscaled
     (
         4,
@@ -42,6 +51,12 @@ MUTATIONS = [
     ),
     # windows drawn with replacement
     (8, "data/batches.py", 'np.argsort(draws[:-1], kind="stable")', "(draws[:-1] % self.windows).astype(np.int64)"),
+    # every rank drops out the same
+    (9, "training/loop.py", "place = self.ranks.rank * len(micro_batches) + number", "place = number"),
+    # every micro-batch of a step does
+    (9, "training/loop.py", "place = self.ranks.rank * len(micro_batches) + number", "place = self.ranks.rank"),
+    # every sample has the same noise
+    (9, "data/batches.py", "[self.seed, _NOISE, sample]", "[self.seed, _NOISE]"),
     # duplicates are not dropped
     (10, "data/splitting.py", "sides.drop_duplicates()", "pass"),
     # labels shifted once more
@@ -55,6 +70,17 @@ MUTATIONS = [
     (14, "evaluate/loss.py", "    if tokens == 0:", "    if False:"),
     # dropout in evaluation
     (15, "model/modes.py", "        model.eval()", "        pass"),
+    # saved as the compiler's wrapper names them
+    (16, "model/weights.py", "return {name: parameter.detach()", 'return {f"_orig_mod.{name}": parameter.detach()'),
+    # what is not known is skipped
+    (
+        16,
+        "model/weights.py",
+        "    for name in sorted(wanted.keys() - saved.keys()):\n        raise",
+        "    wanted = {name: p for name, p in wanted.items() if name in saved}\n"
+        "    saved = {name: tensor for name, tensor in saved.items() if name in wanted}\n"
+        "    for name in sorted(wanted.keys() - saved.keys()):\n        raise",
+    ),
     # a tied head gets a matrix of its own
     (
         17,
@@ -121,6 +147,22 @@ MUTATIONS = [
     (29, "tokenizers/plain.py", "ignore_merges=self.WHOLE_PIECES", "ignore_merges=False"),
     # the pattern loses its look-ahead
     (29, "tokenizers/pretokenize.py", r"|\s+(?!\S)", ""),
+    # counts of 32 bits
+    (30, "tokenizers/pairs.py", "self.weights.extend([count] *", "self.weights.extend([count & 0xFFFFFFFF] *"),
+    # sums of 32 bits
+    (
+        30,
+        "tokenizers/pairs.py",
+        "self.counts[pair] = self.counts.get(pair, 0) + self.weights[place]",
+        "self.counts[pair] = (self.counts.get(pair, 0) + self.weights[place]) & 0xFFFFFFFF",
+    ),
+    # sums of 64 bits, after a merge
+    (
+        30,
+        "tokenizers/pairs.py",
+        "counts[key] = counts.get(key, 0) + weight",
+        "counts[key] = (counts.get(key, 0) + weight) & 0xFFFFFFFFFFFFFFFF",
+    ),
     # speed divides by a stamp
     (32, "evaluate/speed.py", "timed.append((clock() - began, tokens))", "timed.append((clock(), tokens))"),
 ]

@@ -1,6 +1,7 @@
 """The tests of each trap fail on the wrong code: the package is copied, broken on purpose, and tested."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,18 @@ def test_the_traps_tests_fail_on_the_wrong_code(trap: int, file: str, right: str
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stdout[-2000:]
     assert "failed" in done.stdout
+
+
+def test_every_trap_has_a_test_and_a_line_in_the_list() -> None:
+    marked = {
+        int(number)
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for number in re.findall(r"^\s*@pytest\.mark\.trap\((\d+)\)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert marked == set(range(1, 33))
+    page = (ROOT / "docs" / "traps.md").read_text(encoding="utf-8")
+    listed = {int(n) for row in re.findall(r"^\| ([\d, ]+) \|", page, re.MULTILINE) for n in row.split(",")}
+    assert listed == set(range(1, 33))
 
 
 def test_every_mutation_still_fits_the_code() -> None:

@@ -7,14 +7,15 @@ if TYPE_CHECKING:
     from linnet.data.batches import Batches, evaluation_batches
     from linnet.data.options import DataConfig
     from linnet.data.preparation import prepare
-    from linnet.data.shards import Prepared, Split
+    from linnet.data.prepared import Prepared
+    from linnet.data.shards import Split
 
 __all__ = ["Batches", "DataConfig", "Prepared", "Split", "evaluation_batches", "prepare"]
 
 _HOMES = {
     "Batches": "batches",
     "DataConfig": "options",
-    "Prepared": "shards",
+    "Prepared": "prepared",
     "Split": "shards",
     "evaluation_batches": "batches",
     "prepare": "preparation",

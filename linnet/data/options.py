@@ -77,6 +77,8 @@ class DataConfig:
     """share of stories among the generated documents, where dialogues are asked for too"""
     world: Literal["small", "large"] = "small"
     """small: the demo's; large: more words and plots, longer dialogues, numbers to 99, and that it does not know"""
+    shard_tokens: int = 1 << 27
+    """tokens after which a split goes on in another file, at the end of a document; a damaged file can be left out"""
     assistant_name: str = "Linnet"
     """how the assistant of builtin and identity dialogues is called"""
     assistant_creator: str = "the Linnet project"
@@ -123,6 +125,8 @@ class DataConfig:
             raise UserError("builtin_story_share is 0; leave out builtin:stories instead")
         if self.builtin_documents < 1:
             raise UserError(f"builtin_documents is {self.builtin_documents}; at least 1 is needed")
+        if self.shard_tokens < 1:
+            raise UserError(f"shard_tokens is {self.shard_tokens}; at least 1 is needed")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; seeds are 0 or greater")
         if self.seed >= SEEDS:

@@ -16,14 +16,9 @@ from linnet.data.dialogues import identity_pairs
 from linnet.data.hub import PREFIX
 from linnet.data.options import DataConfig
 from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
+from linnet.data.prepared import Prepared
 from linnet.data.readers import Document, Reader
-from linnet.data.shards import (
-    MANIFEST,
-    MANIFEST_FORMAT,
-    TEMPLATE,
-    TOKENIZER,
-    Prepared,
-)
+from linnet.data.shards import MANIFEST, MANIFEST_FORMAT, TEMPLATE, TOKENIZER, is_file_of_a_split
 from linnet.data.sources import STDIN, find
 from linnet.data.split_writer import SplitWriter, TextCount
 from linnet.data.splitting import Survey
@@ -82,8 +77,8 @@ def _check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
     if not out.is_dir():
         raise UserError(f"{out} is a file; choose a folder that does not exist yet")
     inside = {path.name for path in out.iterdir()}
-    ours = {f"{name}.{kind}" for name in SPLITS for kind in ("bin", "idx", "mask")} | {MANIFEST, TOKENIZER, TEMPLATE}
-    if inside and not (inside <= ours and MANIFEST in inside and _is_ours(out)):
+    foreign = {name for name in inside - {MANIFEST, TOKENIZER, TEMPLATE} if not is_file_of_a_split(name, SPLITS)}
+    if inside and (foreign or MANIFEST not in inside or not _is_ours(out)):
         raise UserError(f"{out} is not empty and no prepared data; choose a folder that does not exist yet")
     if inside and not overwrite:
         raise UserError(f"{out} holds prepared data already; `--overwrite` replaces it, or choose another folder")
@@ -161,7 +156,8 @@ class _Preparation:
         template = self.template if self.survey.dialogues else None
         names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
         with ExitStack() as stack, progress("encoding", self.bytes, "bytes") as bar:
-            writers = {name: SplitWriter(self.folder, name, tokenizer, template, stack) for name in names}
+            most = self.config.shard_tokens
+            writers = {name: SplitWriter(self.folder, name, tokenizer, template, stack, most) for name in names}
             count = 0
             for index, document in enumerate(self.reader.documents(bar.advance)):
                 count += 1

@@ -9,12 +9,17 @@ A shard is a header of 128 bytes and then the values, little-endian:
           24-31   size of the vocabulary
           32-63   SHA-256 fingerprint of the tokenizer
           64-127  zeros
+
+A split is one shard, `train.bin`, `train.idx` and `train.mask`; or, where it has more tokens than one is to hold,
+several, `train-00000.bin` and so on, which end where documents do and whose offsets are their own. The manifest lists
+them.
 """
 
 import os
+import re
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
+from linnet.data.faults import AGAIN
+from linnet.data.joined import Joined
 from linnet.errors import UserError
-from linnet.files import read_json, sha256
-from linnet.tokenizers import Tokenizer
 
 MAGIC = b"LINNETSH"
 VERSION = 1
@@ -86,12 +91,18 @@ class ShardWriter:
         self.count += len(values)
         self.held = array(self.held.typecode)
 
+    def close(self) -> None:
+        """Completes the file, as the end of `with` does."""
+        self.__exit__(None, None, None)
+
     def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.file.closed:  # a full shard is closed before the others of its split
+            return
         try:
             if error is None:
                 self._flush()
@@ -111,46 +122,59 @@ def _packed(dtype: np.dtype[Any], count: int, vocab_size: int, fingerprint: str)
     return _HEADER.pack(MAGIC, VERSION, dtype.itemsize, count, vocab_size, bytes.fromhex(fingerprint))
 
 
-def open_shard(path: Path, dtype: np.dtype[Any], count: int, fingerprint: str) -> np.ndarray:
-    """The values of a shard as a read-only memory map.
+def shard_name(split: str, number: int) -> str:
+    """How the files of a shard are called, but for their endings, where a split has several."""
+    return f"{split}-{number:05d}"
+
+
+def is_file_of_a_split(name: str, splits: Sequence[str]) -> bool:
+    """Whether a file in a folder of prepared data is one of a shard."""
+    return re.fullmatch(rf"({'|'.join(splits)})(-\d{{5,}})?\.(bin|idx|mask)", name) is not None
+
+
+def open_shard(
+    path: Path, dtype: np.dtype[Any], count: int, fingerprint: str, vocab_size: int | None = None
+) -> np.ndarray:
+    """The values of a file of a shard as a read-only memory map.
 
     Args:
-        dtype, count, fingerprint: what the manifest says of it.
+        dtype, count, fingerprint, vocab_size: what the manifest says of it.
     Raises:
         UserError: the file is missing, cut short, or not what the manifest says.
     """
-    mend = "; prepare the data again"
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
             header = file.read(HEADER_BYTES)
     except FileNotFoundError:
-        raise UserError(f"{path} is missing{mend}") from None
+        raise UserError(f"{path} is missing{AGAIN}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if len(header) < HEADER_BYTES:
-        raise UserError(f"{path} is truncated: {size:,} bytes are less than a header{mend}")
-    magic, version, itemsize, in_header, _, tokenizer = _HEADER.unpack(header)
+        raise UserError(f"{path} is truncated: {size:,} bytes are less than a header{AGAIN}")
+    magic, version, itemsize, in_header, ids, tokenizer = _HEADER.unpack(header)
     if magic != MAGIC:
-        raise UserError(f"{path} is no shard of Linnet (it begins with {magic!r}){mend}")
+        raise UserError(f"{path} is no shard of Linnet (it begins with {magic!r}){AGAIN}")
     if version != VERSION:
-        raise UserError(f"{path} has version {version}; this Linnet reads version {VERSION}; {_mend(version)}")
+        raise UserError(f"{path} has version {version}; this Linnet reads version {VERSION}; {how_to_mend(version)}")
     if itemsize != dtype.itemsize:
-        raise UserError(f"{path} has {itemsize} bytes a value where the manifest says {dtype.itemsize}{mend}")
+        raise UserError(f"{path} has {itemsize} bytes a value where the manifest says {dtype.itemsize}{AGAIN}")
     if in_header != count:
-        raise UserError(f"{path} holds {in_header:,} values where the manifest says {count:,}{mend}")
+        raise UserError(f"{path} holds {in_header:,} values where the manifest says {count:,}{AGAIN}")
     if tokenizer.hex() != fingerprint:
-        raise UserError(f"{path} was made with another tokenizer than the manifest says{mend}")
+        raise UserError(f"{path} was made with another tokenizer than the manifest says{AGAIN}")
+    if vocab_size is not None and ids != vocab_size:
+        raise UserError(f"{path} is of a vocabulary of {ids:,} ids where the manifest says {vocab_size:,}{AGAIN}")
     expected = HEADER_BYTES + count * dtype.itemsize
     if size != expected:
         what = "truncated" if size < expected else "too long"
-        raise UserError(f"{path} is {what}: {size:,} bytes where {expected:,} are due{mend}")
+        raise UserError(f"{path} is {what}: {size:,} bytes where {expected:,} are due{AGAIN}")
     if count == 0:
         return np.zeros(0, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
 
 
-def _mend(version: Any) -> str:
+def how_to_mend(version: Any) -> str:
     """Advice for data of another version."""
     newer = isinstance(version, int) and version > VERSION
     return "a newer Linnet wrote it: update Linnet, or prepare the data again" if newer else "prepare the data again"
@@ -162,6 +186,7 @@ class Split:
 
     Attributes:
         tokens: (tokens,) uint16 or uint32, memory-mapped: the documents one after another, each ended by `end_of_text`.
+            Several files, and ids that are looked at when they are read, are a `Joined`, which is read like an array.
         mask: (tokens,) uint8 or None: 1 where a token is to be learned when only answers are; None: everywhere.
         offsets: (documents + 1,) uint64: where each document begins in `tokens`, and the end of the last.
         characters, bytes: of the text, end tokens and the marks of the chat template not counted.
@@ -169,9 +194,9 @@ class Split:
     """
 
     name: str
-    tokens: np.ndarray
-    mask: np.ndarray | None
-    offsets: np.ndarray
+    tokens: np.ndarray | Joined
+    mask: np.ndarray | Joined | None
+    offsets: np.ndarray | Joined
     characters: int
     bytes: int
     end_of_text: int
@@ -182,121 +207,3 @@ class Split:
     def documents(self) -> int:
         """Number of documents."""
         return len(self.offsets) - 1
-
-    @staticmethod
-    def open(folder: str | Path, name: str) -> "Split":
-        """The split `name` of the prepared `folder`; see `Prepared.split`."""
-        return Prepared.open(folder).split(name)
-
-
-class Prepared:
-    """A folder of prepared data.
-
-    Attributes:
-        folder: where it is.
-        manifest: the content of manifest.json.
-    """
-
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
-        self.folder, self.manifest = folder, manifest
-        self._tokenizer: Tokenizer | None = None
-
-    @staticmethod
-    def open(folder: str | Path) -> "Prepared":
-        """The prepared data in `folder`, its tokenizer compared with the manifest.
-
-        Raises:
-            UserError: it is no such folder, of another version, or its tokenizer is not the one it was made with.
-        """
-        folder = Path(folder)
-        if not (folder / MANIFEST).is_file():
-            raise UserError(f"{folder} is no prepared data; `linnet prepare SOURCE --out {folder}` makes it")
-        manifest = read_json(folder / MANIFEST)
-        if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
-            raise UserError(f"{folder / MANIFEST} is not the manifest of prepared data; `linnet prepare` makes one")
-        if manifest.get("version") != VERSION:
-            raise UserError(
-                f"{folder} has version {manifest.get('version')}; this Linnet reads version {VERSION}; "
-                f"{_mend(manifest.get('version'))}"
-            )
-        prepared = Prepared(folder, manifest)
-        prepared.check_tokenizer(prepared.tokenizer().fingerprint())
-        return prepared
-
-    def check_tokenizer(self, fingerprint: str) -> None:
-        """Compares the tokenizer with this `fingerprint` to the one that the text was encoded with.
-
-        Raises:
-            UserError: they differ.
-        """
-        if fingerprint != self.manifest["tokenizer"]["fingerprint"]:
-            raise UserError(
-                f"{self.folder} was prepared with another tokenizer than {TOKENIZER} beside it or than the run's; "
-                "prepare the data again with that tokenizer (`--tokenizer PATH`)"
-            )
-
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the text was encoded with, read once."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.load(self.tokenizer_path)
-        return self._tokenizer
-
-    @property
-    def tokenizer_path(self) -> Path:
-        """The tokenizer's file."""
-        return self.folder / TOKENIZER
-
-    @property
-    def template_path(self) -> Path | None:
-        """The chat template's file, when there are dialogues."""
-        path = self.folder / TEMPLATE
-        return path if path.is_file() else None
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Names of the splits that are there."""
-        return tuple(self.manifest["splits"])
-
-    def has(self, name: str) -> bool:
-        """Whether there is a split `name`."""
-        return name in self.splits
-
-    def split(self, name: str) -> Split:
-        """The split `name`: "train", "val" or "test".
-
-        Raises:
-            UserError: there is no such split, or one of its files is damaged.
-        """
-        if name not in self.splits:
-            raise UserError(f"{self.folder} has no split {name!r}; it has {', '.join(self.splits)}")
-        facts = self.manifest["splits"][name]
-        tokenizer = self.manifest["tokenizer"]
-        fingerprint = tokenizer["fingerprint"]
-        tokens, documents = facts["tokens"], facts["documents"]
-
-        def shard(kind: str, dtype: np.dtype[Any], count: int) -> np.ndarray:
-            return open_shard(self.folder / f"{name}.{kind}", dtype, count, fingerprint)
-
-        return Split(
-            name=name,
-            tokens=shard("bin", token_dtype(tokenizer["vocab_size"]), tokens),
-            mask=shard("mask", MASK_DTYPE, tokens) if f"{name}.mask" in facts["files"] else None,
-            offsets=shard("idx", OFFSET_DTYPE, documents + 1),
-            characters=facts["characters"],
-            bytes=facts["bytes"],
-            end_of_text=tokenizer["end_of_text"],
-            vocab_size=tokenizer["vocab_size"],
-            source_nats=facts["source_nats"],
-        )
-
-    def verify(self) -> None:
-        """Compares the SHA-256 of each file with the manifest.
-
-        Raises:
-            UserError: a file is missing or its content has changed.
-        """
-        for name in self.splits:
-            self.split(name)
-            for file, expected in self.manifest["splits"][name]["files"].items():
-                if sha256(self.folder / file) != expected:
-                    raise UserError(f"{self.folder / file} has changed since it was prepared; prepare the data again")

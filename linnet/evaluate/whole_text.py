@@ -13,8 +13,9 @@ import numpy as np
 
 from linnet.console import progress, say, size_text
 from linnet.data.options import DataConfig
+from linnet.data.prepared import Prepared
 from linnet.data.readers import Document, Reader
-from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, Prepared, Split, open_shard, token_dtype
+from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, Split, open_shard, token_dtype
 from linnet.data.sources import Source, find, source_name
 from linnet.data.split_writer import SplitWriter
 from linnet.errors import UserError

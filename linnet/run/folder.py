@@ -88,8 +88,8 @@ class Run(ModelFolder):
         found = self.manifest()["data"].get("manifest")
         return found if isinstance(found, dict) else {}
 
-    def data(self, folder: str | Path | None = None) -> Prepared:
-        """The prepared data in `folder`, or what the run was trained on.
+    def data(self, folder: str | Path | None = None, *, skip_bad: bool = False) -> Prepared:
+        """The prepared data in `folder`, or what the run was trained on: without damaged shards if those were left out.
 
         Raises:
             UserError: it is not there any more, or was made with another tokenizer.
@@ -101,7 +101,7 @@ class Run(ModelFolder):
             path = self.path / "data"  # prepared into the run: it moves with it, and is found from any folder
         if folder is None and not path.exists():
             raise UserError(f"the data of this run, {path}, is not there any more; name a prepared folder with --data")
-        prepared = Prepared.open(path)
+        prepared = Prepared.open(path, skip_bad=skip_bad or (folder is None and "left_out" in self.manifest()["data"]))
         prepared.check_tokenizer(self.manifest()["tokenizer"])
         return prepared
 

@@ -69,7 +69,7 @@ class Search:
                 )
             return trial
         config, data = self._shared(trial.config)
-        prepared = Prepared.open(data)
+        prepared = Prepared.open(data, skip_bad=config.train.skip_bad_shards)
         if not prepared.has("val"):
             raise UserError(f"{data} has no validation split to rank runs by; prepare it with --val-fraction 0.05")
         tokens = len(prepared.split("train").tokens)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from linnet.console import count_of, say
 from linnet.data import Prepared
+from linnet.data.prepared import LeftOut, left_out_lines
 from linnet.errors import UserError
 from linnet.settings import shown
 from linnet.training.answers import Packed, Segmented
@@ -35,6 +36,8 @@ class Lesson:
     train: Split
     val: Split | None
     source: Source
+    left_out: tuple[LeftOut, ...] = ()
+    """damaged shards, of corpora that are mixed in too"""
 
     @classmethod
     def open(cls, config: Config, data: Path, least_ids: int = 0) -> Lesson:
@@ -45,7 +48,7 @@ class Lesson:
         Raises:
             UserError: the folder is damaged, its text is too short for one window, or what is mixed in does not fit.
         """
-        prepared = Prepared.open(data)
+        prepared = Prepared.open(data, skip_bad=config.train.skip_bad_shards)
         tokenizer, train = prepared.tokenizer(), prepared.split("train")
         val = prepared.split("val") if prepared.has("val") else None
         told_apart = METHODS[config.train.method].by_document
@@ -64,7 +67,9 @@ class Lesson:
                 f"{data} holds no dialogues to tune with; give questions and answers, or let the model learn the text: "
                 "`linnet train --from RUN`"
             )
-        return cls(config, prepared, tokenizer, train, val, mixed(source, config, prepared))
+        source, others = mixed(source, config, prepared)
+        left_out = tuple(shard for read in (prepared, *others) for shard in read.left_out)
+        return cls(config, prepared, tokenizer, train, val, source, left_out)
 
     @property
     def val_tokens(self) -> int:
@@ -89,7 +94,9 @@ class Lesson:
         return self.config.train.batch_size * self.config.model.block_size / len(self.train.tokens)
 
     def say(self) -> None:
-        """Tells how dialogues fill rows, where they do."""
+        """Tells which shards are left out, and how dialogues fill rows, where they do."""
+        for line in left_out_lines(self.left_out):
+            say(line)
         source = self.source.sources[0] if isinstance(self.source, Mixed) else self.source
         if not isinstance(source, Packed):
             return
@@ -103,25 +110,27 @@ class Lesson:
             )
 
 
-def mixed(source: Source, config: Config, prepared: Prepared) -> Source:
-    """`source` with the corpora that `train.mix` names, each in its share.
+def mixed(source: Source, config: Config, prepared: Prepared) -> tuple[Source, list[Prepared]]:
+    """`source` with the corpora that `train.mix` names, each in its share; and these corpora.
 
     Raises:
         UserError: a corpus is not there, or was prepared with another tokenizer.
     """
     shares = list(mix_shares(config.train.mix))
     if not shares:
-        return source
+        return source, []
     sources, fingerprint = [source], prepared.tokenizer().fingerprint()
+    others = []
     for folder, _ in shares:
-        other = Prepared.open(folder)
+        other = Prepared.open(folder, skip_bad=config.train.skip_bad_shards)
+        others.append(other)
         if other.tokenizer().with_special_tokens().fingerprint() != fingerprint:  # it may lack the marks of a chat
             other.check_tokenizer(fingerprint)
         found = source_of(config, other.split("train"), other.tokenizer())
         bare = isinstance(source, Packed) and source.bare and not (isinstance(found, Packed) and found.bare)
         sources.append(Segmented(found, other.tokenizer().end_of_text) if bare else found)
     rest = 1 - sum(share for _, share in shares)
-    return Mixed(sources, [rest, *(share for _, share in shares)])
+    return Mixed(sources, [rest, *(share for _, share in shares)]), others
 
 
 def mix_shares(mix: tuple[str, ...]) -> Iterator[tuple[str, float]]:

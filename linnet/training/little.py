@@ -124,10 +124,10 @@ class Beginning:
     ancestor: Ancestor | None
 
 
-def is_little(data: str) -> bool:
+def is_little(data: str, skip_bad: bool = False) -> bool:
     """Whether a prepared folder, or the sources that `--data` names, hold so little text that it is read many times."""
     if is_prepared(data):
-        return Prepared.open(data).split("train").bytes <= LITTLE_BYTES
+        return Prepared.open(data, skip_bad=skip_bad).split("train").bytes <= LITTLE_BYTES
     size = text_bytes((data,))
     return size is not None and size <= LITTLE_BYTES
 
@@ -147,7 +147,7 @@ def begin(config: Config, data: str, folder: Path, seconds: float) -> Beginning:
     """
     if is_prepared(data):
         config, _ = with_data(config, data, folder)
-        return Beginning(Prepared.open(data), config, None)
+        return Beginning(Prepared.open(data, skip_bad=config.train.skip_bad_shards), config, None)
     base = base_config()
     config = replace(config, prepare=replace(config.prepare, sources=(data,)))
     prepared = prepared_for_base(base, config.prepare, folder / "data")

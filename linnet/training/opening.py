@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from linnet.data import Prepared
+    from linnet.data.prepared import LeftOut
     from linnet.training.ancestor import Ancestor
 
 CORPUS = "mix-"
@@ -55,6 +56,8 @@ class Opening:
     ancestor: Ancestor | None = None
     command: Sequence[str] = ()
     notes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    left_out: Sequence[LeftOut] = ()
+    """damaged shards; which they are decides the order of the data, so a run that goes on needs the same"""
 
     def open(self, path: Path) -> Opened:
         """The run in `path`, made if it is not there.
@@ -84,11 +87,37 @@ class Opening:
             self.ancestor.check_begun(run)
         if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
             raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
+        self._check_left_out(run, manifest["data"].get("left_out", []))
         if changed:
             write_text(run.config_file, dumps(self.config))
         opened = Opened(run, manifest["choices"])
         self._ask(opened)
         return opened
+
+    def _left_out(self) -> list[dict[str, Any]]:
+        """What the run's manifest says of damaged shards."""
+        own = str(self.prepared.folder)
+        return [asdict(shard) | {"folder": None if shard.folder == own else shard.folder} for shard in self.left_out]
+
+    def _check_left_out(self, run: Run, before: list[dict[str, Any]]) -> None:
+        """Compares the shards that are left out with those that the run has always left out.
+
+        Raises:
+            UserError: they are others, so that the run would go on with other data.
+        """
+        then, now = (
+            {(s["folder"], s["split"], s["shard"]): s["why"] for s in found} for found in (before, self._left_out())
+        )
+        for key in sorted(now.keys() - then.keys(), key=str):
+            raise UserError(
+                f"{run.path} was trained with a shard that is damaged now ({now[key]}), and would go on with other "
+                "data without it; put the file back, or take another --run"
+            )
+        for _, split, shard in sorted(then.keys() - now.keys(), key=str):
+            raise UserError(
+                f"{run.path} was trained without the shard {shard} of the {split} split, which was damaged then and is "
+                "read now, so it would go on with other data; take another --run"
+            )
 
     def _ask(self, opened: Opened) -> None:
         """Changes the choices of a run that goes on, where threads or compiling are asked for by name."""
@@ -135,6 +164,7 @@ class Opening:
                 "path": str(self.prepared.folder),
                 "train_files": self.prepared.manifest["splits"]["train"]["files"],
                 "manifest": self.prepared.manifest,
+                **({"left_out": self._left_out()} if self.left_out else {}),
             },
             "choices": choices,
             **self.notes,

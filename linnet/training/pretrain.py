@@ -151,7 +151,7 @@ class Training:
             ancestor.check_data(lesson.prepared)
         device = runtime.pick_device(config.train.device)
         self.memory = runtime.available_memory(device)
-        opening = Opening(config, lesson.prepared, device, ancestor, command, notes)
+        opening = Opening(config, lesson.prepared, device, ancestor, command, notes, lesson.left_out)
         self.opened = ranks.first(lambda: opening.open(run))
         self.run = self.opened.run
         if ranks.count == 1 or config.train.threads is not None:  # else they share the machine's cores

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from linnet.data.options import DataConfig
+from linnet.data.options import SHORT, DataConfig
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 
@@ -130,6 +130,8 @@ class TrainConfig:
     """the beginning of the sample that each evaluation writes; a run on dialogues alone answers a question instead"""
     sample_tokens: int = 60
     """length of that sample in tokens; 0 writes none"""
+    skip_bad_shards: bool = field(default=False, metadata=SHORT)
+    """go on without damaged shards of the data; says how much is left out. All of the data is read once for that"""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """where the metrics are shown as well; wandb stays offline unless WANDB_MODE or an API key is set"""
 
@@ -210,6 +212,7 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.parallel",
         "train.sample_prompt",
         "train.sample_tokens",
+        "train.skip_bad_shards",
         "train.track",
     }
 )

@@ -82,7 +82,7 @@ def prepared(
         place = folder / "data"
         options = prepared_source(replace(config.prepare, sources=(data,)), place, fraction_given)
     config = replace(config, prepare=options)
-    mix = mix or usual_mix(place, ancestor)
+    mix = mix or usual_mix(place, ancestor, config.train.skip_bad_shards)
     # the vocabulary of the dialogues: it may have gained the marks of a chat, and all corpora need the same
     alike = replace(config, prepare=replace(options, tokenizer=str(Prepared.open(place).tokenizer_path)))
     for number, (name, _) in named(mix):
@@ -93,10 +93,10 @@ def prepared(
     return replace(config, train=replace(config.train, mix=asked_for(mix, folder, ancestor))), place
 
 
-def usual_mix(data: Path, ancestor: Ancestor) -> tuple[str, ...]:
+def usual_mix(data: Path, ancestor: Ancestor, skip_bad: bool = False) -> tuple[str, ...]:
     """What is mixed in where nobody has said it, which is told: what a model trained here learned before, and of few
     dialogues the questions in other words. An imported model has read so much that it needs neither."""
-    found = Prepared.open(data)
+    found = Prepared.open(data, skip_bad=skip_bad)
     if not isinstance(ancestor.run, Run):
         return ()
     try:
@@ -115,7 +115,7 @@ def usual_mix(data: Path, ancestor: Ancestor) -> tuple[str, ...]:
 
 def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:
     """Prepares the dialogues of `data` in other words; they can be read in a file beside `place`."""
-    found, file = Prepared.open(data), place.with_suffix(".jsonl")
+    found, file = Prepared.open(data, skip_bad=config.train.skip_bad_shards), place.with_suffix(".jsonl")
     template = None if found.template_path is None else ChatTemplate.load(found.template_path)
     base = None
     if ancestor.run.template() is not None:  # else it cannot be asked
@@ -229,7 +229,7 @@ def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes:
     if ancestor.shape.position == "rotary":  # a table of positions has one length
         context = min(context, LONGEST_ROW)
     shape = replace(config.model, block_size=context)
-    train = Prepared.open(data).split("train")
+    train = Prepared.open(data, skip_bad=config.train.skip_bad_shards).split("train")
     rows = len(Packed(train, shape.block_size, config.train.seed).rows)
     share = 1 - sum(share for _, share in mix_shares(config.train.mix))
     batch_size = min(ROWS, max(1, math.ceil(rows / share / 2)))

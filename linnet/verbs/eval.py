@@ -49,6 +49,8 @@ class Eval:
     """the run that this one was tuned from, whose answers stand beside; unset: looked for beside the run"""
     source_documents: int = 300
     """built-in data: compare so many documents with the source's own bits"""
+    skip_bad_shards: bool = False
+    """go on without damaged shards of the data, and say how much is left out"""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """where to compute"""
     json: bool = False
@@ -129,7 +131,7 @@ def evaluated(args: Eval, folder: "ModelFolder") -> dict[str, Any]:
         examined = exam_for(folder, count=args.questions, **options)
     result = about(folder, args.checkpoint)
     common: dict[str, Any] = {"split": args.split, "checkpoint": args.checkpoint, "device": args.device}
-    common["source_documents"] = args.source_documents
+    common |= {"source_documents": args.source_documents, "skip_bad": args.skip_bad_shards}
     if isinstance(folder, Run) and (args.data is None or is_prepared(args.data)):
         result |= evaluated_run(args, folder, common)
     elif args.data is not None:
@@ -148,7 +150,7 @@ def evaluated_run(args: Eval, run: "Run", options: dict[str, Any]) -> dict[str, 
 
     if args.data is None and args.exam is not None:
         try:
-            run.data().split(args.split)
+            run.data(skip_bad=args.skip_bad_shards).split(args.split)
         except UserError as error:
             return {"caution": f"no loss is shown: {error}"}
     with progress("evaluating", None, "windows") as bar:

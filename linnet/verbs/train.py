@@ -163,14 +163,15 @@ def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float
 
     if ancestor is not None:
         config, prepared_in = with_data(config, data, folder)
-        choice = little.choose(little.Beginning(Prepared.open(prepared_in), config, ancestor), left())
-    elif data is not None and little.is_little(data):
+        prepared = Prepared.open(prepared_in, skip_bad=config.train.skip_bad_shards)
+        choice = little.choose(little.Beginning(prepared, config, ancestor), left())
+    elif data is not None and little.is_little(data, config.train.skip_bad_shards):
         beginning = little.begin(config, data, folder, left())
         ancestor, prepared_in = beginning.ancestor, beginning.prepared.folder
         choice = little.choose(beginning, left())
     else:
         config, prepared_in = with_data(config, data, folder)
-        prepared = Prepared.open(prepared_in)
+        prepared = Prepared.open(prepared_in, skip_bad=config.train.skip_bad_shards)
         if data is not None and not is_prepared(data) and prepared.split("train").bytes <= LITTLE_BYTES:
             # less text than the files are large: a PDF, an archive, pages
             beginning = little.begin(config, data, folder, left())

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from linnet.data import Prepared, Split
+from linnet.data import Prepared
 from linnet.data.shards import HEADER_BYTES, MASK_DTYPE, ShardWriter, open_shard, token_dtype
 from linnet.errors import UserError
 
@@ -73,7 +73,7 @@ def prepared(make):
 
 
 def test_tokens_are_mapped_not_loaded(prepared):
-    split = Split.open(prepared.folder, "train")
+    split = Prepared.open(prepared.folder).split("train")
     assert isinstance(split.tokens, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         split.tokens[0] = 1

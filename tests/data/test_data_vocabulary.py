@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from linnet.data import DataConfig
 from linnet.data import vocabulary as room
-from linnet.data.shards import Prepared
+from linnet.data.prepared import Prepared
 from linnet.data.vocabulary import given_tokenizer, learned_tokenizer
 from linnet.errors import UserError
 from linnet.tokenizers import SPECIALS, BPETokenizer, CharTokenizer, WordTokenizer

@@ -101,9 +101,15 @@ def test_merges_do_not_depend_on_the_order_of_texts_or_on_who_counted():
         assert BPETokenizer.train_from_counts(sum(reversed(parts), Counter()), vocab_size=600) == expected
 
 
-def test_counts_beyond_64_bits_are_exact():
-    huge = 2**64
+@pytest.mark.trap(30)
+@pytest.mark.parametrize("huge", [2**31, 2**32, 2**63, 2**64])
+def test_counts_do_not_overflow(huge):
+    """Neither as they come nor as they are added up, before a merge and after it."""
     assert Core.learn({"ab": huge, "cd": huge + 1}, 1) == [(C, D)]
+    assert Core.learn({"ab": huge // 2 + 1, "xab": huge // 2 + 1, "cd": huge + 1}, 1) == [(A, B)]
+    after = Core.learn({"abc": huge, "abcd": huge, "bd": huge + 1}, 3)
+    assert after == [(A, B), (256, C), (B, D)]
+    assert after == naive_merges({"abc": huge, "abcd": huge, "bd": huge + 1}, 3)
 
 
 @pytest.mark.parametrize("text", ["a", "abcdefg", "ab ab", "\n"])
