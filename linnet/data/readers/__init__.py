@@ -35,10 +35,17 @@ class Reader:
         tally: what the last reading from the sources met.
         personal: phone numbers and mail addresses in the dialogues of the last reading, by source.
         repeats: how many times the last reading gave each identity pair.
+        say: says a line.
     """
 
-    def __init__(self, sources: "list[Source]", config: DataConfig, identity: Iterable[tuple[str, str]] = ()) -> None:
-        self.sources, self.config, self.identity = sources, config, list(identity)
+    def __init__(
+        self,
+        sources: "list[Source]",
+        config: DataConfig,
+        identity: Iterable[tuple[str, str]] = (),
+        say: Callable[[str], None] = say,
+    ) -> None:
+        self.sources, self.config, self.identity, self.say = sources, config, list(identity), say
         self.tally = Tally()
         self.repeats = 0
         self.personal: dict[str, tuple[int, int]] = {}
@@ -71,15 +78,27 @@ class Reader:
     def _read(self, advance: Advance | None) -> Iterator[Document]:
         """All documents, from the sources."""
         self.tally, self.personal = Tally(), {}
-        if self.casts is None:
-            self.casts = self._casts()
         found = 0
         for source in self.sources:
-            self.tally.update(source.tally)
-            notes = Notes(self.tally, source.name)
-            for document in self._of(source, advance):
+            for document in self.documents_of(source, advance):
                 found += 1
-                yield document if source.builtin else self._without_personal(document, notes)
+                yield document
+        yield from self.last_documents(found)
+
+    def documents_of(self, source: "Source", advance: Advance | None = None) -> Iterator[Document]:
+        """The documents of one of the sources; what is met is added to what was met before."""
+        self.know_speakers()
+        self.tally.update(source.tally)
+        notes = Notes(self.tally, source.name)
+        for document in self._of(source, advance):
+            yield document if source.builtin else self._without_personal(document, notes)
+
+    def last_documents(self, found: int) -> Iterator[Document]:
+        """The identity pairs, behind the `found` documents of all sources.
+
+        Raises:
+            UserError: there is no document at all.
+        """
         self.repeats = identity_repeats(len(self.identity), found)
         for _ in range(self.repeats):
             for question, answer in self.identity:
@@ -87,6 +106,15 @@ class Reader:
         if not found and not self.identity:  # a table of only a header, or rows that are all blank
             names = ", ".join(source.name for source in self.sources)
             raise UserError(f"no text at all in {names}; nothing to prepare")
+
+    def know_speakers(self) -> None:
+        """Finds out who speaks in the sources, once.
+
+        Raises:
+            UserError: people talk and no one of them is named as the assistant.
+        """
+        if self.casts is None:
+            self.casts = self._casts()
 
     @property
     def names_of_speakers(self) -> int:
@@ -107,7 +135,7 @@ class Reader:
         def say_once(line: str) -> None:
             if (source.name, line) not in self.said:
                 self.said.add((source.name, line))
-                say(line)
+                self.say(line)
 
         memory = self.memories.setdefault(source.path, {})
         return Reading(source, self.config, self.tally, say_once, advance, memory)
@@ -122,7 +150,7 @@ class Reader:
             if not found and config.read_as is None and not config.lines:
                 found = is_all_transcripts(self._reading(source).aside())
                 if found:
-                    say(f"{source.name}: each document begins with `User:`, so it is read as dialogues")
+                    self.say(f"{source.name}: each document begins with `User:`, so it is read as dialogues")
             self.transcripts[source.path] = found
         return self.transcripts[source.path]
 
