@@ -21,6 +21,11 @@ RETRIES = 3
 """times that a Ray task is begun again after its process or its machine was lost"""
 
 
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Processes:
     """One process on this machine for each part. They end with the process that began them, however that ends."""
 

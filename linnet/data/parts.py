@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -77,13 +77,14 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """What tells a job apart, without paths of this machine."""
-        return {
+        record = {
             "linnet": __version__,
             "parts": self.count,
             "options": options_record(self.config),
-            "identity": [list(pair) for pair in self.identity],
+            "identity": self.identity,
             "sources": [[source.name, source.kind, source.packed, source.size] for source in self.sources],
         }
+        return cast(dict[str, Any], json.loads(json.dumps(record)))  # as a file gives it back
 
     def read_folder(self, part: int) -> Path:
         return self.folder / f"read-{part}-of-{self.count}"

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from linnet.data import DataConfig, prepare
-from linnet.data.engines import Processes
-from linnet.data.parts import Job, encode, read
+from linnet.data.parts import Job
 from linnet.data.steps import Steps
 from linnet.files import making_folder
 
@@ -83,7 +82,10 @@ def test_parts_give_the_bytes_of_one_process(texts, tmp_path, capfd, case, count
 def test_a_text_that_is_cut_and_built_in_documents(tmp_path):
     (tmp_path / "one.txt").write_text(TEXT)
     sources = (str(tmp_path / "one.txt"),)
-    for options in ({"sources": sources}, {"sources": ("builtin:stories", "builtin:dialogues"), "builtin_documents": 200}):
+    for options in (
+        {"sources": sources},
+        {"sources": ("builtin:stories", "builtin:dialogues"), "builtin_documents": 200},
+    ):
         config = DataConfig(**options, vocab_size=300)
         whole = contents(prepare(config, tmp_path / "whole").folder)
         assert contents(by_parts(config, tmp_path / "parts", 4)) == whole
