@@ -1,9 +1,9 @@
-"""One text prepared by one process, by several, by parts one by one and by Ray: the same bytes, and how long each takes.
+"""One text prepared by one process, by several, by parts one by one and by Ray: the same bytes, and what each takes.
 
     python benchmarks/parts.py --megabytes 300 --workers 2
 
-The text is drawn, by a seed, from the paragraphs of the books that come with Linnet. Everything lies in a folder that is
-deleted at the end.
+The text is drawn, by a seed, from the paragraphs of the books that come with Linnet. Everything lies in a folder that
+is deleted at the end.
 """
 
 import argparse
