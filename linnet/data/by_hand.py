@@ -18,7 +18,7 @@ from linnet.data.engines import Ray, processors
 from linnet.data.options import DataConfig
 from linnet.data.parts import FACTS, PLAN, Job, encode, join, make_plan, read
 from linnet.data.preparation import check_target
-from linnet.data.shards import Prepared
+from linnet.data.prepared import Prepared
 from linnet.data.sources import STDIN
 from linnet.data.steps import Steps
 from linnet.errors import UserError

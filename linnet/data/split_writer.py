@@ -185,8 +185,8 @@ class SplitWriter:
             self.counted.bytes += int(sizes[first:end, 0].sum())
             self.counted.characters += int(sizes[first:end, 1].sum())
             self.documents += end - first
-            for first in range(first, end, _COPIED_VALUES):
-                ends = offsets[first + 1 : min(first + _COPIED_VALUES, end) + 1]
+            for place in range(first, end, _COPIED_VALUES):
+                ends = offsets[place + 1 : min(place + _COPIED_VALUES, end) + 1]
                 self.shards["idx"].write(ends - np.uint64(begin) + np.uint64(before))
             first = end
         self.unseen += facts["unseen_characters"]

@@ -70,11 +70,11 @@ def texts(tmp_path):
 
 
 CASES = {
-    "separated": {"document_separator": "--", "test_fraction": 0.1, "identity": True},
+    "separated": {"document_separator": "--", "test_fraction": 0.1, "identity": True, "shard_tokens": 2500},
     "characters": {"document_separator": "--", "tokenizer": "char", "vocab_size": 60},
     "words": {"lines": True, "tokenizer": "word", "without_personal": True},
     "tail": {"split": "tail", "assistant": "Ann", "val_fraction": 0.2, "test_fraction": 0.1, "identity": True},
-    "people": {"assistant": "Tom", "without_personal": True},
+    "people": {"assistant": "Tom", "without_personal": True, "shard_tokens": 700},
 }
 
 
