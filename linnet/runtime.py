@@ -134,6 +134,22 @@ def cache_folder() -> Path:
     return base / "linnet"
 
 
+def cache_limit() -> int:
+    """The bytes that data read from elsewhere may take in the cache folder: 20 GB, or as LINNET_CACHE_GB says.
+
+    Raises:
+        UserError: that is no number.
+    """
+    asked = os.environ.get("LINNET_CACHE_GB") or "20"
+    try:
+        limit = float(asked)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < 1e9:
+        raise UserError(f"LINNET_CACHE_GB is {asked!r}; give a number of gigabytes, such as 50")
+    return int(limit * 1e9)
+
+
 def prepare_compiler() -> Path:
     """Points the compile cache at the user's cache folder, which keeps it between runs; returns that folder."""
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))

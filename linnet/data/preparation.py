@@ -17,6 +17,7 @@ from linnet.data.options import DataConfig
 from linnet.data.plan import SPLITS, Plan
 from linnet.data.prepared import Prepared
 from linnet.data.readers import Document
+from linnet.data.remote import is_remote
 from linnet.data.shards import MANIFEST, MANIFEST_FORMAT, TEMPLATE, TOKENIZER, is_file_of_a_split
 from linnet.data.sources import STDIN
 from linnet.data.split_writer import SplitWriter
@@ -86,7 +87,9 @@ def check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
     target = os.path.realpath(out)  # unlike a Path's `resolve`, it takes links in a circle
     for spec in sources:
         place = Path(os.path.realpath(spec))
-        is_path = spec != STDIN and not spec.startswith(("builtin:", PREFIX))  # "C:\\texts" is one too
+        is_path = (
+            spec != STDIN and not spec.startswith(("builtin:", PREFIX)) and not is_remote(spec)
+        )  # "C:\\texts" is one too
         if is_path and Path(target) in (place, *place.parents):
             raise UserError(f"the source {shown(spec)} lies in {out}, which would be replaced; choose another folder")
     if not os.path.exists(out):

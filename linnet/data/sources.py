@@ -6,16 +6,17 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from linnet.console import progress, say
-from linnet.data import hub
+from linnet.data import hub, remote
 from linnet.data.encodings import by_mark
 from linnet.data.extras import library
 from linnet.data.folders import Unread, ending_of, guessed_binary, packs, read_line, unpack, unread_lines, wanted
@@ -26,12 +27,11 @@ from linnet.data.sniff import LOOKED_AT, sniff
 from linnet.data.tally import Tally
 from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
-from linnet.files import sha256
 from linnet.settings import shown
 
 ALLOWED = (
     f"a file, folder, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz or "
-    ".zst), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
+    ".zst), a URL (s3://BUCKET/FOLDER), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
 )
 
 STDIN = "-"
@@ -70,6 +70,8 @@ class Source:
     """what was met before this file was written: where it is a copy"""
     cache: Path | None = None
     """a file for its text, where finding that takes long; it need not exist"""
+    url: str = ""
+    """where it lies, when that is not on this machine"""
     hashes: list[str] = field(default_factory=list, compare=False)
     """SHA-256 of the file, noted by the first reading from its beginning to its end"""
 
@@ -80,6 +82,10 @@ class Source:
         Raises:
             UserError: the file cannot be read, or has changed since it was found.
         """
+        if self.url:
+            with remote.opened(self.url, self.size) as raw:
+                yield raw
+            return
         try:
             if (self.path.stat().st_size, self.path.stat().st_mtime_ns) != (self.size, self.changed_ns):
                 raise UserError(f"{self.name} was written to while it was read; prepare again when it is complete")
@@ -114,8 +120,12 @@ class Source:
         if self.builtin:
             return {"name": self.name, "kind": self.kind}
         with self.opened():  # which sees to it that the file is still as it was read
-            digest = self.hashes[0] if self.hashes else sha256(self.path)
+            digest = self.hashes[0] if self.hashes else self._sha256()
         return {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": digest} | self.origin
+
+    def _sha256(self) -> str:
+        with self.opened() as raw:
+            return hashlib.file_digest(cast(Any, raw), "sha256").hexdigest()
 
 
 @dataclass(slots=True)
@@ -198,6 +208,8 @@ class _Finder:
             sources.append(_from_builtin(spec, config, spool))
         elif spec.startswith(hub.PREFIX):
             sources.append(_from_hub(spec, config, spool))
+        elif remote.is_remote(spec):
+            self._remote(spec)
         else:
             self._path(spec)
 
@@ -253,6 +265,50 @@ class _Finder:
             if self.sniffs:
                 source = _sniffed(source, ending, self.config, self._cache())
             self.found.sources.append(source)
+
+    def _remote(self, url: str) -> None:
+        """Adds what lies behind a URL, as if it lay in a folder here."""
+        before, others = len(self.found.sources), len(self.found.unread)
+        base = remote.said(url).rstrip("/").rpartition("/")[2]
+        files = remote.listed(url)
+        for file in files:
+            name = _named(str(file.inside) if file.alone else f"{base}/{file.inside}")
+            if not file.alone and (why := wanted(file.inside, self.config)) is not None:
+                self.found.unread.append(Unread(name, why))
+                continue
+            ending, packed = ending_of(file.inside)
+            if packed and not packs(ending):
+                raise UserError(f"{name} has the extension {ending}{packed}, which does not say what it holds")
+            if ending == ARCHIVE and not packed:
+                self._remote_archive(file, name)
+                continue
+            origin = {"from": url.partition("://")[0]}
+            place = Path(file.url.partition("?")[0])  # tells it apart, and is never opened
+            source = Source(
+                name=name,
+                path=place,
+                kind="text",
+                packed=packed,
+                size=file.size,
+                changed_ns=0,
+                origin=origin,
+                url=file.url,
+            )
+            if self.sniffs:
+                source = _sniffed(source, ending, self.config, self._cache())
+            self.found.sources.append(source)
+        if len(self.found.sources) == before:
+            why = "; ".join(unread_lines(self.found.unread[others:]))
+            raise UserError(f"{remote.said(url)} holds no file that is read{': ' if why else ''}{why}")
+        if not files[0].alone:
+            self._say_read(base, before)
+
+    def _remote_archive(self, file: remote.Remote, name: str) -> None:
+        copy = self.spool / f"fetched-{len(self.found.sources)}" / file.inside.name
+        copy.parent.mkdir()
+        with remote.opened(file.url, file.size) as raw, open(copy, "wb") as target:
+            shutil.copyfileobj(raw, target)
+        self._archive(copy, name)
 
     def _archive(self, path: Path, name: str) -> None:
         _made(path, name, "zip")  # whether it can be read at all
@@ -354,6 +410,8 @@ def source_name(spec: str) -> str:
     """`spec` as the manifest keeps it: without a path of this machine."""
     if spec.startswith(hub.PREFIX):
         return hub.dataset_of(spec).name
+    if remote.is_remote(spec):
+        return _named(remote.said(spec).rstrip("/").rpartition("/")[2])
     return spec if spec.startswith("builtin:") else _named(Path(spec).name or spec)
 
 
