@@ -23,12 +23,13 @@ import numpy as np
 
 from linnet.console import progress, say
 from linnet.data.account import Account, options_record
+from linnet.data.joining import JoiningWriter
 from linnet.data.options import DataConfig
 from linnet.data.plan import CUT, SPLITS, Plan
 from linnet.data.readers import Document, Reader
 from linnet.data.records import Records
 from linnet.data.shards import TEMPLATE, TOKENIZER
-from linnet.data.sources import Source
+from linnet.data.source import Source
 from linnet.data.split_writer import SplitWriter
 from linnet.data.splitting import Survey
 from linnet.data.steps import Steps, write_documents
@@ -260,11 +261,10 @@ class _Planned:
             facts["borders"],
         )
 
-    def writers(self, folder: Path, stack: ExitStack, most: int | None = None) -> dict[str, SplitWriter]:
-        """One for each split that is not empty: of a part, or, with the most tokens of a shard, of all parts joined."""
-        names = [name for place, name in enumerate(SPLITS) if self.plan.holds(place)]
-        written = self.tokenizer, self.template, stack, most
-        return {name: SplitWriter(folder, name, *written, sizes=most is None) for name in names}
+    @property
+    def splits(self) -> list[str]:
+        """The names of those that are not empty."""
+        return [name for place, name in enumerate(SPLITS) if self.plan.holds(place)]
 
     def documents(self, reader: Reader, first: int, end: int) -> Iterator[tuple[int, Document]]:
         """The documents number `first` to `end` - 1, numbered.
@@ -302,7 +302,8 @@ def encode(job: Job, part: int, advance: Advance) -> None:
     reader = Reader(job.sources, job.config, job.identity, _silent)
     with making_folder(job.encoded_folder(part)) as folder:
         with ExitStack() as stack:
-            writers = planned.writers(folder, stack)
+            written = planned.tokenizer, planned.template, stack
+            writers = {name: SplitWriter(folder, name, *written, sizes=True) for name in planned.splits}
             first, end = planned.borders[part - 1 : part + 1]
             write_documents(planned.documents(reader, first, end), planned.plan, writers, advance)
         splits = {
@@ -324,7 +325,8 @@ def join(job: Job, steps: Steps, folder: Path) -> None:
         pass  # it counts them
     account = Account(job.config, steps.reader, steps.unread, planned.plan)
     with ExitStack() as stack:
-        writers = planned.writers(folder, stack, job.config.shard_tokens)
+        written = planned.tokenizer, planned.template, stack, job.config.shard_tokens
+        writers = {name: JoiningWriter(folder, name, *written) for name in planned.splits}
         for part in range(1, job.count + 1):
             encoded = job.encoded_folder(part)
             splits = read_object(encoded / FACTS, "splits")["splits"]

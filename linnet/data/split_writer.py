@@ -10,17 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linnet.data.readers import Document
-from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, ShardWriter, open_shard, shard_name, token_dtype
-from linnet.errors import UserError
+from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, ShardWriter, shard_name, token_dtype
 from linnet.files import sha256
 from linnet.tokenizers import ChatTemplate, Tokenizer
 from linnet.tokenizers.pieces import lost_count
 
 SIZES = "sizes"
 """the bytes and characters of each document, two values each: a file of parts alone, gone when they are joined"""
-
-_COPIED_VALUES = 1 << 18
-"""values that are taken over at a time"""
 
 
 class TextCount:
@@ -41,7 +37,7 @@ class SplitWriter:
     """Writes the documents of one split: tokens, offsets, and the mask when there is a chat template.
 
     A shard that has `most` tokens or more at the end of a document is full, and the next document begins another. With
-    `sizes`, another writer can `add` what this one wrote.
+    `sizes`, what this one wrote can be joined with that of others (`joining.py`).
     """
 
     def __init__(
@@ -160,48 +156,6 @@ class SplitWriter:
     def source_nats(self) -> float | None:
         """What the built-in corpus pays for the text, where all of it is built in."""
         return None if self.nats is None else float(self.nats)
-
-    def add(self, folder: Path, facts: dict[str, Any]) -> None:
-        """Appends what another writer of the same split, with `sizes` and in one shard, left in `folder`.
-
-        Args:
-            facts: of that writer, its `nats` as text among them.
-        Raises:
-            UserError: a file there is missing or is not what was written.
-        """
-        values = {kind: self._of_part(folder, kind, facts) for kind in (*self.dtypes, SIZES)}
-        offsets, sizes = values["idx"], values[SIZES].reshape(-1, 2)
-        first, documents = 0, facts["documents"]
-        while first < documents:
-            self._begin()
-            before, end = self.shards["bin"].length, documents
-            if self.most is not None:  # until the document with which the shard is full
-                full = offsets[first] + np.uint64(self.most - before)
-                end = min(int(np.searchsorted(offsets, full)), documents)
-            begin, stop = int(offsets[first]), int(offsets[end])
-            for at in range(begin, stop, _COPIED_VALUES):
-                for kind in self.dtypes.keys() - {"idx"}:
-                    self.shards[kind].write(values[kind][at : min(at + _COPIED_VALUES, stop)])
-            self.counted.bytes += int(sizes[first:end, 0].sum())
-            self.counted.characters += int(sizes[first:end, 1].sum())
-            self.documents += end - first
-            for place in range(first, end, _COPIED_VALUES):
-                ends = offsets[place + 1 : min(place + _COPIED_VALUES, end) + 1]
-                self.shards["idx"].write(ends - np.uint64(begin) + np.uint64(before))
-            first = end
-        self.unseen += facts["unseen_characters"]
-        nats = facts["nats"]
-        self.nats = None if nats is None or self.nats is None else self.nats + Fraction(nats)
-
-    def _of_part(self, folder: Path, kind: str, facts: dict[str, Any]) -> np.ndarray:
-        """One file of another writer, compared with its checksum."""
-        documents = facts["documents"]
-        count = {"idx": documents + 1, SIZES: 2 * documents}.get(kind, facts["tokens"])
-        path, dtype = folder / f"{self.name}.{kind}", self.dtypes.get(kind, OFFSET_DTYPE)
-        found = open_shard(path, dtype, count, self.fingerprint, self.tokenizer.vocab_size)
-        if sha256(path) != facts["files"][path.name]:
-            raise UserError(f"{path} has changed since it was written; delete its folder and run that part again")
-        return found
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of the split, once all documents are written: its last shard is completed here."""

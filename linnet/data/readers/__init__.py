@@ -20,7 +20,7 @@ from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.data.sources import Source  # which looks into files with what stands in this room
+    from linnet.data.source import Source
 
 __all__ = ["Document", "Reader", "Reading"]
 
@@ -91,7 +91,13 @@ class Reader:
         self.tally.update(source.tally)
         notes = Notes(self.tally, source.name)
         for document in self._of(source, advance):
-            yield document if source.builtin else self._without_personal(document, notes)
+            if source.builtin:
+                pass  # nobody it speaks of is there
+            elif self.config.without_personal:
+                document = _without_personal(document, notes)
+            else:
+                _count_personal(document, source.name, self.personal)
+            yield document
 
     def last_documents(self, found: int) -> Iterator[Document]:
         """The identity pairs, behind the `found` documents of all sources.
@@ -127,7 +133,8 @@ class Reader:
         if kind == "text" and self._is_transcripts(source):
             kind = "transcript"
         if kind in PEOPLE:
-            return self._conversations(reading)
+            assert self.casts is not None
+            return _conversations(reading, self.casts[source.path], self.config)
         read = _function(kind)
         return _converted(read, reading) if kind in CONVERTED else read(reading)
 
@@ -171,34 +178,36 @@ class Reader:
         people.check_assistant({names[path]: cast for path, cast in casts.items()}, kinds, self.config.assistant)
         return casts
 
-    def _conversations(self, reading: Reading) -> Iterator[Document]:
-        assert self.casts is not None
-        cast, config = self.casts[reading.source.path], self.config
-        assert config.assistant is not None
-        for messages in people.dialogues(
-            _utterances(reading),
-            cast,
-            config.assistant,
-            config.silence_hours,
-            reading.notes,
-            unnamed=config.without_personal,
-        ):
-            yield Document(messages=messages)
 
-    def _without_personal(self, document: Document, notes: Notes) -> Document:
-        """The document with placeholders where that is wished; else phone numbers and addresses are counted."""
-        if self.config.without_personal:
-            if document.chunks is not None:
-                document.chunks = personal.masked_chunks(document.chunks, notes)
-            for message in document.messages or []:
-                message["content"] = personal.masked(message["content"], notes)
-        else:
-            for message in document.messages or []:
-                phones, mails = personal.found(message["content"])
-                if phones or mails:
-                    before = self.personal.get(notes.source, (0, 0))
-                    self.personal[notes.source] = before[0] + phones, before[1] + mails
-        return document
+def _conversations(reading: Reading, cast: Cast, config: DataConfig) -> Iterator[Document]:
+    assert config.assistant is not None
+    for messages in people.dialogues(
+        _utterances(reading),
+        cast,
+        config.assistant,
+        config.silence_hours,
+        reading.notes,
+        unnamed=config.without_personal,
+    ):
+        yield Document(messages=messages)
+
+
+def _without_personal(document: Document, notes: Notes) -> Document:
+    """The document with placeholders for what is personal."""
+    if document.chunks is not None:
+        document.chunks = personal.masked_chunks(document.chunks, notes)
+    for message in document.messages or []:
+        message["content"] = personal.masked(message["content"], notes)
+    return document
+
+
+def _count_personal(document: Document, source: str, counts: dict[str, tuple[int, int]]) -> None:
+    """Adds the phone numbers and mail addresses of a dialogue to those of its source."""
+    for message in document.messages or []:
+        phones, mails = personal.found(message["content"])
+        if phones or mails:
+            before = counts.get(source, (0, 0))
+            counts[source] = before[0] + phones, before[1] + mails
 
 
 def personal_line(reader: Reader) -> str | None:
