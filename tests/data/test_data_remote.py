@@ -188,3 +188,18 @@ def test_data_is_a_prepared_folder_or_a_source(far):
     assert data == str(streaming.folder_of("memory://data"))
     assert with_data_here(Train(data="memory://texts/a.txt")).data == "memory://texts/a.txt"
     assert with_data_here(Train(data="here.txt")).data == "here.txt"
+
+
+def test_a_run_on_far_data_is_the_run_on_local_data(far, tmp_path):
+    from linnet.__main__ import main
+
+    losses = []
+    for name, data in (("here", str(far.folder)), ("there", "memory://data")):
+        run = tmp_path / name
+        shape = ["--model.n-layer", "1", "--model.n-head", "2", "--model.n-embd", "16", "--model.block-size", "32"]
+        steps = ["--train.steps", "3", "--train.batch-size", "4", "--train.sample-tokens", "0", "--train.device", "cpu"]
+        assert main(["train", "--data", data, "--run", str(run), *shape, *steps]) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        losses.append([row[key] for row in rows for key in ("loss", "val_loss") if key in row])
+    assert losses[0]
+    assert losses[0] == losses[1]
