@@ -23,7 +23,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 BYTE = {
-    "data/sources.py": "opens the file and hands on its bytes, a block at a time",
+    "data/source.py": "opens the file and hands on its bytes, a block at a time",
     "data/packed.py": "unpacks them where they are packed; those of a plain file pass",
     "data/text.py": "bytes become characters, and every line end a line feed",
     "data/readers/__init__.py": "asks the reader for the shape that the file has",
@@ -36,7 +36,7 @@ BYTE = {
     "tokenizers/core.py": "learns which pairs of tokens to merge, and merges the bytes of each piece to ids",
     "tokenizers/pairs.py": "finds the places of each pair while they are learned",
     "tokenizers/bpe.py": "the vocabulary that the merges make",
-    "data/preparation.py": "sends each document to its split",
+    "data/steps.py": "sends each document to its split",
     "data/split_writer.py": "has it encoded, and puts the end of a text behind it",
     "tokenizers/piece_cache.py": "remembers the ids of pieces that it has met",
     "data/shards.py": "ids go to disk, and come back as a map of the file",
@@ -79,13 +79,14 @@ BESIDE = {
     "flags and settings": """__main__.py verbs/train.py verbs/carrying_out.py verbs/recipe_flags.py
         training/methods.py settings.py
         data/options.py model/config.py model/costs.py training/recipe.py generate/sampling.py""",
-    "which shape a file has, and what of it is held out": """data/folders.py data/encodings.py data/sniff.py
+    "which shape a file has, and what of it is held out": """data/preparation.py data/sources.py
+        data/folders.py data/encodings.py data/sniff.py
         data/people.py data/readers/whatsapp.py data/readers/subtitles.py data/readers/speakers.py
         data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py
         data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
         run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
-        data/prepared.py data/faults.py
+        data/prepared.py data/faults.py data/streaming.py data/remote.py
         training/data.py training/lesson.py training/opening.py training/checkpoint.py training/log.py
         training/step_log.py
         tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py

@@ -179,6 +179,25 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def passing_folder(parent: Path) -> Iterator[Path]:
+    """A folder in `parent` that is gone after the block; what a killed process left there is deleted first.
+
+    Raises:
+        UserError: `parent` cannot be written.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        sweep_abandoned(parent)
+        folder = Path(tempfile.mkdtemp(prefix=f".making-{_host()}-{os.getpid()}-", dir=parent))
+    except OSError as error:
+        raise _cannot("write", parent, error) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def remove_folder(path: Path) -> None:
     """Deletes a folder: under its own name it is whole until it is gone."""
     gone = path.with_name(f".gone-{path.name}-{os.getpid()}")

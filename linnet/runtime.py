@@ -144,13 +144,29 @@ def why_not_compile(device: torch.device) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where Linnet keeps what it can make again, compiled steps and the base that models of little text begin with, and
-    what was typed into chats.
+    """Where Linnet keeps what it can make or fetch again (compiled steps, the base that models of little text begin with,
+    data behind URLs), and what was typed into chats.
 
     Nothing else is written outside the folders that a user names.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "linnet"
+
+
+def cache_limit() -> int:
+    """The bytes that data read from elsewhere may take in the cache folder: 20 GB, or as LINNET_CACHE_GB says.
+
+    Raises:
+        UserError: that is no number.
+    """
+    asked = os.environ.get("LINNET_CACHE_GB") or "20"
+    try:
+        limit = float(asked)
+    except ValueError:
+        limit = -1.0
+    if not 0 <= limit < 1e9:
+        raise UserError(f"LINNET_CACHE_GB is {asked!r}; give a number of gigabytes, such as 50")
+    return int(limit * 1e9)
 
 
 def prepare_compiler() -> Path:

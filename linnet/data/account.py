@@ -75,7 +75,7 @@ class Account:
             "linnet": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "sources": sources,
-            "options": self._options(),
+            "options": options_record(self.config),
             "split": plan.split,
             "documents": plan.documents - plan.empty,
             "duplicates_dropped": plan.duplicates,
@@ -102,14 +102,6 @@ class Account:
             "splits": splits,
         }
 
-    def _options(self) -> dict[str, Any]:
-        """The config without paths of this machine."""
-        options = dataclasses.asdict(self.config)
-        options["sources"] = [source_name(spec) for spec in self.config.sources]
-        options["tokenizer"] = shown(Path(self.config.tokenizer).name)
-        options["template"] = None if self.config.template is None else shown(Path(self.config.template).name)
-        return options
-
     def _personal(self) -> dict[str, Any]:
         """What the manifest says of personal data in dialogues; with placeholders, the counts are among the changes."""
         counts = list(self.reader.personal.values())
@@ -119,3 +111,12 @@ class Account:
             "names_of_speakers": self.reader.names_of_speakers,
             "placeholders": self.config.without_personal,
         }
+
+
+def options_record(config: DataConfig) -> dict[str, Any]:
+    """The config without paths of this machine."""
+    options = dataclasses.asdict(config)
+    options["sources"] = [source_name(spec) for spec in config.sources]
+    options["tokenizer"] = shown(Path(config.tokenizer).name)
+    options["template"] = None if config.template is None else shown(Path(config.template).name)
+    return options

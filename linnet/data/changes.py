@@ -6,6 +6,7 @@ from typing import Any
 
 from linnet.data import hub
 from linnet.data.options import DataConfig
+from linnet.data.remote import is_remote
 from linnet.data.sources import STDIN, find_quietly
 from linnet.errors import UserError
 from linnet.files import sha256
@@ -14,17 +15,24 @@ from linnet.files import sha256
 def changed_sources(config: DataConfig, manifest: dict[str, Any]) -> list[str]:
     """One sentence for each kind of change in the files that the data was prepared from; empty if there is none.
 
-    Standard input, datasets of the hub and built-in documents cannot be compared.
+    Standard input, datasets of the hub, what lies behind URLs and built-in documents cannot be compared.
 
     Args:
         config: with the sources as they are now.
         manifest: of the prepared data.
     """
-    specs = tuple(spec for spec in config.sources if spec != STDIN and not spec.startswith(("builtin:", hub.PREFIX)))
+    fixed = ("builtin:", hub.PREFIX)
+    specs = tuple(
+        spec for spec in config.sources if spec != STDIN and not spec.startswith(fixed) and not is_remote(spec)
+    )
     if not specs:
         return []
     before = {record["name"]: record for record in manifest["sources"] if record.get("kind") != "hf"}
-    before = {name: record for name, record in before.items() if "sha256" in record and name != "standard input"}
+    before = {
+        name: record
+        for name, record in before.items()
+        if "sha256" in record and "from" not in record and name != "standard input"
+    }
     try:
         with tempfile.TemporaryDirectory() as spool:
             now = find_quietly(config, specs, Path(spool))

@@ -91,5 +91,5 @@ class Joined:
         part = self.parts[number]
         values = np.array(part.values[places])
         if part.check is not None and values.size:
-            part.check(values)
+            part.check(values.reshape(-1))
         return values + self.dtype.type(part.added) if part.added else values

@@ -10,30 +10,38 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from linnet.console import count_of, progress, say, size_text
+from linnet.console import progress, say
 from linnet.data.account import Account
-from linnet.data.dialogues import identity_pairs
 from linnet.data.hub import PREFIX
 from linnet.data.options import DataConfig
-from linnet.data.plan import SPLITS, TRAIN, Divided, Plan
+from linnet.data.plan import SPLITS, Plan
 from linnet.data.prepared import Prepared
-from linnet.data.readers import Document, Reader
+from linnet.data.readers import Document
+from linnet.data.remote import is_remote
 from linnet.data.shards import MANIFEST, MANIFEST_FORMAT, TEMPLATE, TOKENIZER, is_file_of_a_split
-from linnet.data.sources import STDIN, find
-from linnet.data.split_writer import SplitWriter, TextCount
+from linnet.data.sources import STDIN
+from linnet.data.split_writer import SplitWriter
 from linnet.data.splitting import Survey
-from linnet.data.vocabulary import LEARNED_CHARACTERS, given_tokenizer, learned_tokenizer
+from linnet.data.steps import Steps, write_documents
 from linnet.errors import UserError
-from linnet.files import making_folder, read_json, write_json
+from linnet.files import making_folder, read_json
 from linnet.settings import shown
 from linnet.tokenizers import ChatTemplate, Tokenizer
 
 _SPOOL = "spool"
 """folder for what is read several times, gone when the data is complete"""
 
+PAYS_BYTES = 8_000_000
+"""of sources, from which on several processes are done sooner than one, although each has to start first"""
+
 
 def prepare(
-    config: DataConfig, out: str | Path, *, identity: Sequence[tuple[str, str]] = (), overwrite: bool = True
+    config: DataConfig,
+    out: str | Path,
+    *,
+    identity: Sequence[tuple[str, str]] = (),
+    overwrite: bool = True,
+    workers: int = 1,
 ) -> Prepared:
     """The prepared data in the folder `out`, which is written whole or not at all.
 
@@ -47,27 +55,41 @@ def prepare(
         identity: questions and answers that are always in training and never in validation; added to those of
             `config.identity`.
         overwrite: whether older prepared data in `out` is replaced; nothing else ever is.
+        workers: processes that share the work where there is much; the bytes are the same with any number. A script
+            that asks for several needs the line `if __name__ == "__main__":` before what it does.
     Raises:
         UserError: a source cannot be used, there is too little text, `out` holds something else (or older data that is
             to stay) or cannot be written.
     """
     out = Path(out)
-    _check_target(out, config.sources, overwrite)
+    check_target(out, config.sources, overwrite)
     try:
         with making_folder(out) as folder:
-            _Preparation(config, folder, identity).run()
+            spool = folder / _SPOOL
+            spool.mkdir()
+            steps = Steps(config, spool, identity)
+            if workers > 1 and steps.bytes >= PAYS_BYTES:
+                from linnet.data.engines import Processes  # a small text does without
+                from linnet.data.parts import Job
+
+                Job(config, steps.identity, steps.sources, workers, spool / "parts").run(Processes(), steps, folder)
+            else:
+                _in_one_process(steps, spool, folder)
+            shutil.rmtree(spool)
     except KeyboardInterrupt:
         say(f"stopped; nothing was written to {out}")
         raise
     return Prepared.open(out)
 
 
-def _check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
+def check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
     """Refuses to replace what is not prepared data, what is itself a source, or data that is to stay."""
     target = os.path.realpath(out)  # unlike a Path's `resolve`, it takes links in a circle
     for spec in sources:
         place = Path(os.path.realpath(spec))
-        is_path = spec != STDIN and not spec.startswith(("builtin:", PREFIX))  # "C:\\texts" is one too
+        is_path = (
+            spec != STDIN and not spec.startswith(("builtin:", PREFIX)) and not is_remote(spec)
+        )  # "C:\\texts" is one too
         if is_path and Path(target) in (place, *place.parents):
             raise UserError(f"the source {shown(spec)} lies in {out}, which would be replaced; choose another folder")
     if not os.path.exists(out):
@@ -89,92 +111,39 @@ def _is_ours(out: Path) -> bool:
     return isinstance(manifest, dict) and manifest.get("format") == MANIFEST_FORMAT
 
 
-class _Preparation:
-    """One preparation; `folder` is the building site."""
+def _in_one_process(steps: Steps, spool: Path, folder: Path) -> None:
+    survey = Survey(spool / "survey", steps.config)
+    with progress("reading", steps.bytes, "bytes") as bar:
+        survey.read(steps.reader.documents(bar.advance))
+    plan = survey.plan()
+    account = Account(steps.config, steps.reader, steps.unread, plan)
+    account.say()
+    tokenizer, learned = steps.tokenizer(plan, survey.dialogues)
+    template = steps.template if survey.dialogues else None
+    splits = _encode(steps, folder, plan, tokenizer, template)
+    records = [source.record() for source in steps.sources]
+    steps.complete(folder, account, (tokenizer, learned), template, splits, records)
 
-    def __init__(self, config: DataConfig, folder: Path, identity: Sequence[tuple[str, str]]) -> None:
-        self.config, self.folder = config, folder
-        self.spool = folder / _SPOOL
-        self.spool.mkdir()
-        pairs = list(identity)
-        if config.identity:
-            pairs += identity_pairs(config.assistant_name, config.assistant_creator)
-        self.given = given_tokenizer(config)
-        self.template = ChatTemplate.default() if config.template is None else ChatTemplate.load(config.template)
-        found = find(config, self.spool)
-        self.sources, self.unread = found.sources, found.unread
-        self.reader = Reader(self.sources, config, pairs)
-        self.bytes = sum(source.size for source in self.sources)
-        self.survey = Survey(self.spool / "survey", config)
 
-    def run(self) -> None:
-        """Everything, the manifest last."""
-        with progress("reading", self.bytes, "bytes") as bar:
-            self.survey.read(self.reader.documents(bar.advance))
-        plan = self.survey.plan()
-        account = Account(self.config, self.reader, self.unread, plan)
-        account.say()
-        tokenizer, learned = self._tokenizer(plan)
-        splits = self._encode(plan, tokenizer)
-        records = [source.record() for source in self.sources]
-        shutil.rmtree(self.spool)
-        tokenizer.save(self.folder / TOKENIZER)
-        if self.survey.dialogues:
-            self.template.save(self.folder / TEMPLATE)
-        write_json(self.folder / MANIFEST, account.manifest(records, tokenizer, learned, splits))
+def _encode(
+    steps: Steps, folder: Path, plan: Plan, tokenizer: Tokenizer, template: ChatTemplate | None
+) -> dict[str, Any]:
+    """Writes the shards; returns what the manifest says of each split."""
+    names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
+    count = 0
 
-    def _tokenizer(self, plan: Plan) -> tuple[Tokenizer, int | None]:
-        """The tokenizer, and from how many characters it was learned, when it was."""
-        if self.given is not None:
-            # a template that came with a vocabulary has its own marks for messages, which are there
-            marked = self.survey.dialogues and self.config.template is None
-            return self.given.with_special_tokens() if marked else self.given, None
-        counted = TextCount()
-        texts = (counted.passing(chunks) for chunks in self._training_texts(plan))
-        return learned_tokenizer(self.config, texts), counted.characters
+    def numbered(documents: Iterator[Document]) -> Iterator[tuple[int, Document]]:
+        nonlocal count
+        for index, document in enumerate(documents):
+            count += 1
+            if index >= plan.documents:
+                return
+            yield index, document
 
-    def _training_texts(self, plan: Plan) -> Iterator[Iterator[str]]:
-        """The training split's texts from its start, in chunks, as far as a tokenizer learns from it."""
-        left = LEARNED_CHARACTERS
-        for index, document in enumerate(self.reader.documents()):
-            for chunks in self._training_parts(plan, index, document):
-                part = Divided(chunks)
-                yield part.take(left)
-                left -= part.taken
-                if left <= 0:
-                    return
-
-    def _training_parts(self, plan: Plan, index: int, document: Document) -> Iterator[Iterator[str]]:
-        if document.messages is not None:
-            if plan.fates[index] == TRAIN:
-                yield from (iter((message["content"],)) for message in document.messages)
-        else:
-            yield from (chunks for name, chunks in plan.pieces(index, document) if name == SPLITS[TRAIN])
-
-    def _encode(self, plan: Plan, tokenizer: Tokenizer) -> dict[str, Any]:
-        """Writes the shards; returns what the manifest says of each split."""
-        template = self.template if self.survey.dialogues else None
-        names = [name for place, name in enumerate(SPLITS) if plan.holds(place)]
-        with ExitStack() as stack, progress("encoding", self.bytes, "bytes") as bar:
-            most = self.config.shard_tokens
-            writers = {name: SplitWriter(self.folder, name, tokenizer, template, stack, most) for name in names}
-            count = 0
-            for index, document in enumerate(self.reader.documents(bar.advance)):
-                count += 1
-                if index >= plan.documents:
-                    break
-                if document.messages is None:
-                    for name, chunks in plan.pieces(index, document):
-                        writers[name].text(chunks, document)
-                elif plan.fates[index] < len(SPLITS):
-                    writers[SPLITS[plan.fates[index]]].dialogue(document)
-            if count != plan.documents:
-                raise UserError("the sources changed while they were read; prepare again when they are complete")
-        facts = {name: writer.facts() for name, writer in writers.items()}
-        for name, fact in facts.items():
-            size = size_text(fact["bytes"])
-            say(f"{name}: {count_of(fact['documents'], 'document')}, {fact['tokens']:,} tokens, {size} of text")
-            if fact["unseen_characters"]:
-                share = fact["unseen_characters"] / fact["characters"]
-                say(f"{name}: {fact['unseen_characters']:,} characters ({share:.2%}) have no id of their own")
-        return facts
+    with ExitStack() as stack, progress("encoding", steps.bytes, "bytes") as bar:
+        most = steps.config.shard_tokens
+        writers = {name: SplitWriter(folder, name, tokenizer, template, stack, most) for name in names}
+        write_documents(numbered(steps.reader.documents(bar.advance)), plan, writers)
+        if count != plan.documents:
+            raise UserError("the sources changed while they were read; prepare again when they are complete")
+    return {name: writer.facts() for name, writer in writers.items()}

@@ -3,6 +3,7 @@
 Records are looked through in portions, and documents with equal digests are brought together.
 """
 
+import shutil
 import string
 import struct
 from collections.abc import Callable, Iterator
@@ -47,8 +48,8 @@ class Records:
         self.dialogues = 0
 
     def write(self, documents: Iterator[Document]) -> None:
-        """Reads all `documents` once and keeps their records."""
-        with open(self.path, "wb") as file:
+        """Reads all `documents` once and keeps their records, behind those that are there."""
+        with open(self.path, "ab") as file:
             for document in documents:
                 file.write(self._record_of(document))
                 self.count += 1
@@ -74,6 +75,13 @@ class Records:
                 group.update(chunk.casefold().encode().translate(None, _SPACING))
             flags |= EMPTY_TEXT * empty
         return struct.pack(_PACKED, content.digest(), group.digest(), whole.digest(), characters, flags)
+
+    def take(self, path: Path, dialogues: int) -> None:
+        """Puts the records in the file `path`, of so many dialogues among others, behind those that are there."""
+        with open(path, "rb") as read, open(self.path, "ab") as file:
+            shutil.copyfileobj(read, file)
+            self.count = file.tell() // RECORD.itemsize
+        self.dialogues += dialogues
 
     def portions(self) -> Iterator[tuple[int, np.ndarray]]:
         """All records in order, in portions, each with the number of its first document."""

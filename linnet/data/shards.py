@@ -23,12 +23,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from linnet.data.faults import AGAIN
 from linnet.data.joined import Joined
+from linnet.data.streaming import FarValues, far_file
 from linnet.errors import UserError
 
 MAGIC = b"LINNETSH"
@@ -135,17 +136,21 @@ def is_file_of_a_split(name: str, splits: Sequence[str]) -> bool:
 def open_shard(
     path: Path, dtype: np.dtype[Any], count: int, fingerprint: str, vocab_size: int | None = None
 ) -> np.ndarray:
-    """The values of a file of a shard as a read-only memory map.
+    """The values of a file of a shard as a read-only memory map; of one behind a URL, as what can be read like it.
 
     Args:
         dtype, count, fingerprint, vocab_size: what the manifest says of it.
     Raises:
         UserError: the file is missing, cut short, or not what the manifest says.
     """
+    far = far_file(path)
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            header = file.read(HEADER_BYTES)
+        size = far.size if far else path.stat().st_size
+        if far:
+            header = far.block(0)[:HEADER_BYTES]
+        else:
+            with open(path, "rb") as file:
+                header = file.read(HEADER_BYTES)
     except FileNotFoundError:
         raise UserError(f"{path} is missing{AGAIN}") from None
     except OSError as error:
@@ -171,6 +176,10 @@ def open_shard(
         raise UserError(f"{path} is {what}: {size:,} bytes where {expected:,} are due{AGAIN}")
     if count == 0:
         return np.zeros(0, dtype)  # an empty file cannot be mapped
+    if far:
+        values = FarValues(far, dtype, HEADER_BYTES, count)
+        # offsets are read over and over, and are few
+        return np.asarray(values) if dtype == OFFSET_DTYPE else cast(np.ndarray, values)
     return np.memmap(path, dtype, mode="r", offset=HEADER_BYTES, shape=(count,))
 
 

@@ -1,43 +1,37 @@
 """Which texts a user means: files, folders, globs, standard input, datasets, built-in documents; as files to read."""
 
-import contextlib
 import glob
-import hashlib
 import json
 import math
 import os
-import stat
+import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from linnet.console import progress, say
-from linnet.data import hub
+from linnet.data import hub, remote
 from linnet.data.encodings import by_mark
 from linnet.data.extras import library
 from linnet.data.folders import Unread, ending_of, guessed_binary, packs, read_line, unpack, unread_lines, wanted
 from linnet.data.options import DataConfig
-from linnet.data.packed import ZSTD, unpacked
+from linnet.data.packed import ZSTD
 from linnet.data.shapes import ARCHIVE, BY_ENDING, ENDINGS, PEOPLE, ROWS
 from linnet.data.sniff import LOOKED_AT, sniff
-from linnet.data.tally import Tally
+from linnet.data.source import Source, made, named
 from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
-from linnet.files import sha256
 from linnet.settings import shown
 
 ALLOWED = (
     f"a file, folder, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz or "
-    ".zst), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
+    ".zst), a URL (s3://BUCKET/FOLDER), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
 )
 
 STDIN = "-"
-
-LONGEST_NAME = 1000
-"""characters that the manifest keeps of a name"""
 
 _LONGEST_LOOK = 1 << 25
 """bytes read at most to see what a file is"""
@@ -45,77 +39,6 @@ _BEHIND = 99
 """bytes kept of what follows a long first line"""
 
 BUILTIN = ("stories", "dialogues")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """One file to read, whatever the user called it."""
-
-    name: str
-    """how messages and the manifest call it: never the path on this machine"""
-    path: Path
-    kind: str
-    """its shape, one of linnet.data.shapes"""
-    packed: str = ""
-    """how it is compressed, by its ending; empty for not at all"""
-    builtin: bool = False
-    """whether this project generated it: its duplicates stay, because they belong to its distribution"""
-    size: int
-    """bytes on disk"""
-    changed_ns: int
-    """when it was last written, to notice a file that changes while it is read"""
-    origin: dict[str, Any] = field(default_factory=dict)
-    """what else the manifest keeps: of a dataset, its licence and revision"""
-    tally: Tally = field(default_factory=Tally)
-    """what was met before this file was written: where it is a copy"""
-    cache: Path | None = None
-    """a file for its text, where finding that takes long; it need not exist"""
-    hashes: list[str] = field(default_factory=list, compare=False)
-    """SHA-256 of the file, noted by the first reading from its beginning to its end"""
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[IO[bytes]]:
-        """The file, still packed.
-
-        Raises:
-            UserError: the file cannot be read, or has changed since it was found.
-        """
-        try:
-            if (self.path.stat().st_size, self.path.stat().st_mtime_ns) != (self.size, self.changed_ns):
-                raise UserError(f"{self.name} was written to while it was read; prepare again when it is complete")
-            with open(self.path, "rb") as raw:
-                yield raw
-        except OSError as error:
-            raise UserError(f"cannot read {self.name}: {error.strerror or error}") from error
-
-    def blocks(self, advance: Callable[[int], None] | None = None) -> Generator[bytes, None, None]:
-        """The bytes of the text, unpacked, in blocks; `advance` hears of the bytes read from disk.
-
-        Raises:
-            UserError: the file cannot be read, is no valid archive, or has changed since it was found.
-        """
-        with self.opened() as raw:
-            before, digest = 0, hashlib.sha256()
-            for block in unpacked(raw, self.packed, self.name):
-                digest.update(block)
-                if advance:
-                    advance(raw.tell() - before)
-                    before = raw.tell()
-                yield block
-            if not self.packed:
-                self.hashes.append(digest.hexdigest())
-
-    def record(self) -> dict[str, Any]:
-        """What the manifest keeps of it.
-
-        Raises:
-            UserError: it has changed since it was found.
-        """
-        if self.builtin:
-            return {"name": self.name, "kind": self.kind}
-        with self.opened():  # which sees to it that the file is still as it was read
-            digest = self.hashes[0] if self.hashes else sha256(self.path)
-        return {"name": self.name, "kind": self.kind, "bytes": self.size, "sha256": digest} | self.origin
 
 
 @dataclass(slots=True)
@@ -198,6 +121,8 @@ class _Finder:
             sources.append(_from_builtin(spec, config, spool))
         elif spec.startswith(hub.PREFIX):
             sources.append(_from_hub(spec, config, spool))
+        elif remote.is_remote(spec):
+            self._remote(spec)
         else:
             self._path(spec)
 
@@ -208,7 +133,7 @@ class _Finder:
                 self._folder(path, said)
                 return
             if os.path.exists(spec):
-                self._file(path, _named(path.name))
+                self._file(path, named(path.name))
                 return
         except OSError as error:
             raise UserError(f"cannot read {said}: {error.strerror or error}") from error
@@ -218,14 +143,14 @@ class _Finder:
         if not files:
             raise UserError(f"no file matches {said}")
         for file in files:
-            self._file(file, _named(file.name))
+            self._file(file, named(file.name))
 
     def _folder(self, folder: Path, said: str) -> None:
         before, base = len(self.found.sources), folder.resolve().name
         unread = len(self.found.unread)
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             inside = PurePosixPath(file.relative_to(folder).as_posix())
-            name = _named(f"{base}/{inside}")
+            name = named(f"{base}/{inside}")
             why = wanted(inside, self.config)
             if why is None and guessed_binary(file, inside, self.config):
                 why = "no text"
@@ -249,18 +174,62 @@ class _Finder:
         if ending == ARCHIVE and not packed:
             self._archive(path, name)
         else:
-            source = _made(path, name, "text", packed=packed)
+            source = made(path, name, "text", packed=packed)
             if self.sniffs:
                 source = _sniffed(source, ending, self.config, self._cache())
             self.found.sources.append(source)
 
+    def _remote(self, url: str) -> None:
+        """Adds what lies behind a URL, as if it lay in a folder here."""
+        before, others = len(self.found.sources), len(self.found.unread)
+        base = remote.said(url).rstrip("/").rpartition("/")[2]
+        files = remote.listed(url)
+        for file in files:
+            name = named(str(file.inside) if file.alone else f"{base}/{file.inside}")
+            if not file.alone and (why := wanted(file.inside, self.config)) is not None:
+                self.found.unread.append(Unread(name, why))
+                continue
+            ending, packed = ending_of(file.inside)
+            if packed and not packs(ending):
+                raise UserError(f"{name} has the extension {ending}{packed}, which does not say what it holds")
+            if ending == ARCHIVE and not packed:
+                self._remote_archive(file, name)
+                continue
+            origin = {"from": url.partition("://")[0]}
+            place = Path(file.url.partition("?")[0])  # tells it apart, and is never opened
+            source = Source(
+                name=name,
+                path=place,
+                kind="text",
+                packed=packed,
+                size=file.size,
+                changed_ns=0,
+                origin=origin,
+                url=file.url,
+            )
+            if self.sniffs:
+                source = _sniffed(source, ending, self.config, self._cache())
+            self.found.sources.append(source)
+        if len(self.found.sources) == before:
+            why = "; ".join(unread_lines(self.found.unread[others:]))
+            raise UserError(f"{remote.said(url)} holds no file that is read{': ' if why else ''}{why}")
+        if not files[0].alone:
+            self._say_read(base, before)
+
+    def _remote_archive(self, file: remote.Remote, name: str) -> None:
+        copy = self.spool / f"fetched-{len(self.found.sources)}" / file.inside.name
+        copy.parent.mkdir()
+        with remote.opened(file.url, file.size) as raw, open(copy, "wb") as target:
+            shutil.copyfileobj(raw, target)
+        self._archive(copy, name)
+
     def _archive(self, path: Path, name: str) -> None:
-        _made(path, name, "zip")  # whether it can be read at all
+        made(path, name, "zip")  # whether it can be read at all
         before = len(self.found.sources)
         others: list[Unread] = []
         target = self.spool / f"archive-{before}"
         for inside, file in unpack(path, name, target, self.config):
-            called = _named(f"{name}/{inside}")
+            called = named(f"{name}/{inside}")
             if isinstance(file, str):
                 others.append(Unread(called, file))
             elif guessed_binary(file, inside, self.config):
@@ -315,22 +284,6 @@ def _is_open_json(start: bytearray) -> bool:
     return len(start) < _LONGEST_LOOK and start.lstrip()[:2] == b'{"' and b"\n" not in start.rstrip()
 
 
-def _named(name: str) -> str:
-    """A file's name as messages and the manifest hold it: in one line of UTF-8, which names need not be."""
-    return shown(name, limit=LONGEST_NAME)
-
-
-def _made(path: Path, name: str, kind: str, **facts: Any) -> Source:
-    """The source in the file `path`; `facts` are other fields of it."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise UserError(f"cannot read {name}: {error.strerror or error}") from error
-    if not stat.S_ISREG(status.st_mode):  # it is read several times, and may have no end
-        raise UserError(f"{name} is no regular file; `-` reads standard input")
-    return Source(name=name, path=path, kind=kind, size=status.st_size, changed_ns=status.st_mtime_ns, **facts)
-
-
 def _from_stdin(spool: Path) -> Source:
     path = spool / "standard-input.txt"
     if path.exists():
@@ -339,7 +292,7 @@ def _from_stdin(spool: Path) -> Source:
         while block := sys.stdin.buffer.read(BLOCK_BYTES):
             file.write(block)
             bar.advance(len(block))
-    return _made(path, "standard input", "text")
+    return made(path, "standard input", "text")
 
 
 def _from_hub(spec: str, config: DataConfig, spool: Path) -> Source:
@@ -347,14 +300,16 @@ def _from_hub(spec: str, config: DataConfig, spool: Path) -> Source:
     dataset = hub.dataset_of(spec)
     path = spool / f"dataset-{len(list(spool.iterdir()))}.jsonl"
     origin, tally = hub.spooled(dataset, config, path, spool / "datasets")
-    return _made(path, dataset.name, "jsonl", origin=origin, tally=tally)
+    return made(path, dataset.name, "jsonl", origin=origin, tally=tally)
 
 
 def source_name(spec: str) -> str:
     """`spec` as the manifest keeps it: without a path of this machine."""
     if spec.startswith(hub.PREFIX):
         return hub.dataset_of(spec).name
-    return spec if spec.startswith("builtin:") else _named(Path(spec).name or spec)
+    if remote.is_remote(spec):
+        return named(remote.said(spec).rstrip("/").rpartition("/")[2])
+    return spec if spec.startswith("builtin:") else named(Path(spec).name or spec)
 
 
 def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
@@ -376,7 +331,7 @@ def _from_builtin(spec: str, config: DataConfig, spool: Path) -> Source:
             row["log_probability"] += math.log(chosen)  # first the kind of document is chosen, then what it says
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.advance()
-    return _made(path, spec, "jsonl", builtin=True)
+    return made(path, spec, "jsonl", builtin=True)
 
 
 def builtin_share(specs: Sequence[str], spec: str, story_share: float) -> float:

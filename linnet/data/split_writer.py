@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from linnet.data.shards import MASK_DTYPE, OFFSET_DTYPE, ShardWriter, shard_name
 from linnet.files import sha256
 from linnet.tokenizers import ChatTemplate, Tokenizer
 from linnet.tokenizers.pieces import lost_count
+
+SIZES = "sizes"
+"""the bytes and characters of each document, two values each: a file of parts alone, gone when they are joined"""
 
 
 class TextCount:
@@ -32,7 +36,8 @@ class TextCount:
 class SplitWriter:
     """Writes the documents of one split: tokens, offsets, and the mask when there is a chat template.
 
-    A shard that has `most` tokens or more at the end of a document is full, and the next document begins another.
+    A shard that has `most` tokens or more at the end of a document is full, and the next document begins another. With
+    `sizes`, what this one wrote can be joined with that of others (`joining.py`).
     """
 
     def __init__(
@@ -43,12 +48,17 @@ class SplitWriter:
         template: ChatTemplate | None,
         stack: ExitStack,
         most: int | None = None,
+        *,
+        sizes: bool = False,
     ) -> None:
         self.folder, self.name, self.tokenizer, self.template = folder, name, tokenizer, template
         self.stack, self.most = stack, most
         self.dtypes = {"bin": token_dtype(tokenizer.vocab_size), "idx": OFFSET_DTYPE}
         if template is not None:
             self.dtypes["mask"] = MASK_DTYPE
+        if sizes:
+            self.dtypes[SIZES] = OFFSET_DTYPE
+        self.noted = (0, 0)
         self.fingerprint = tokenizer.fingerprint()
         self.full: list[dict[str, Any]] = []
         """what the manifest says of each full shard"""
@@ -60,7 +70,8 @@ class SplitWriter:
         self.is_unseen = np.zeros(tokenizer.vocab_size, bool)
         self.is_unseen[list(tokenizer.unseen_ids)] = True
         self.counted = TextCount()
-        self.source_nats: float | None = 0.0
+        self.nats: Fraction | None = Fraction()
+        """what the built-in corpus pays for the text; exact, so that parts add up to the whole"""
 
     def text(self, chunks: Iterable[str], document: Document) -> None:
         """Appends a text and the end token; all of it is to be learned."""
@@ -132,10 +143,19 @@ class SplitWriter:
     def _end(self, document: Document) -> None:
         self.documents += 1
         self.shards["idx"].write((self.shards["bin"].length,))
-        if self.source_nats is not None and document.log_probability is not None:
-            self.source_nats -= document.log_probability
+        if SIZES in self.shards:
+            now = self.counted.bytes, self.counted.characters
+            self.shards[SIZES].write((now[0] - self.noted[0], now[1] - self.noted[1]))
+            self.noted = now
+        if self.nats is not None and document.log_probability is not None:
+            self.nats -= Fraction(document.log_probability)
         else:
-            self.source_nats = None
+            self.nats = None
+
+    @property
+    def source_nats(self) -> float | None:
+        """What the built-in corpus pays for the text, where all of it is built in."""
+        return None if self.nats is None else float(self.nats)
 
     def facts(self) -> dict[str, Any]:
         """What the manifest says of the split, once all documents are written: its last shard is completed here."""

@@ -12,6 +12,7 @@ from tyro.conf import Positional
 from linnet.console import emit, progress, status, table
 from linnet.errors import UserError
 from linnet.settings import parse_flags
+from linnet.verbs.recipe_flags import with_data_here
 
 if TYPE_CHECKING:
     from linnet.run import ModelFolder, Run
@@ -60,7 +61,7 @@ class Eval:
 def main(argv: Sequence[str]) -> None:
     """Evaluates, prints a table or JSON, writes what it found into the folder."""
     with status("loading the run and PyTorch ..."):
-        args = parse_flags(Eval, with_builtin(argv), "linnet eval")
+        args = with_data_here(parse_flags(Eval, with_builtin(argv), "linnet eval"))
         check(args)
         from linnet.run.opened import opened
         from linnet.verbs.eval_rows import rows, sentences

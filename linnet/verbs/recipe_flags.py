@@ -18,6 +18,7 @@ class WithRecipe(Protocol):
 
 
 F = TypeVar("F", bound=WithRecipe)
+A = TypeVar("A")
 
 
 def recipe_config(recipe: str) -> Config:
@@ -35,9 +36,21 @@ def recipe_and_flags(cls: type[F], argv: Sequence[str], prog: str, defaults: Con
     Raises:
         UserError: one line that says which flag or which key of the recipe is wrong.
     """
-    first = parse_flags(cls, argv, prog)
+    first = with_data_here(parse_flags(cls, argv, prog))
     config = settings_of(first, argv, prog, defaults or recipe_config(first.recipe or DEFAULT_RECIPE))
     return _with(first, config), config  # of `first`, because flags that may be repeated are read twice otherwise
+
+
+def with_data_here(flags: A) -> A:
+    """`flags` with a folder of this machine as their --data, where they name prepared data behind a URL."""
+    from linnet.data.remote import is_remote
+
+    data = getattr(flags, "data", None)
+    if data is None or not is_remote(data):
+        return flags
+    from linnet.data.streaming import folder_of
+
+    return replace(flags, data=str(folder_of(data) or data))  # type: ignore[type-var]
 
 
 def settings_of(first: F, argv: Sequence[str], prog: str, defaults: Config) -> Config:

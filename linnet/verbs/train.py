@@ -23,7 +23,7 @@ from linnet.run import Run
 from linnet.settings import from_dict, parse_flags, recipe_names
 from linnet.training.recipe import Config
 from linnet.verbs.carrying_out import LAST_SECONDS, carry_out, fitted
-from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config
+from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config, with_data_here
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> int | None:
     from linnet.training.data import check_preparing_flags
 
     began = time.monotonic()
-    first = parse_flags(Train, argv, "linnet train")
+    first = with_data_here(parse_flags(Train, argv, "linnet train"))
     check_preparing_flags(first.prepare, first.data)
     if not first.recipe and (first.minutes is not None or first.from_run is not None):
         return chosen(first, argv, began)

@@ -18,7 +18,7 @@ from linnet.run import Run
 from linnet.settings import from_dict, parse_flags, shown
 from linnet.training.recipe import Config, TrainConfig
 from linnet.verbs.carrying_out import carry_out, fitted
-from linnet.verbs.recipe_flags import settings_of
+from linnet.verbs.recipe_flags import settings_of, with_data_here
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int | None:
 
         print(tune_help(Tune, unmeasured()), end="")
         return 0
-    first = parse_flags(Tune, argv, "linnet tune")
+    first = with_data_here(parse_flags(Tune, argv, "linnet tune"))
     from linnet.training.ancestor import Ancestor
 
     check(first)

@@ -70,7 +70,7 @@ def test_the_tokenizer_learns_from_training_only(make):
 
 
 def test_a_tokenizer_learns_from_so_much_text_and_no_more(make, monkeypatch):
-    monkeypatch.setattr("linnet.data.preparation.LEARNED_CHARACTERS", 450)
+    monkeypatch.setattr("linnet.data.steps.LEARNED_CHARACTERS", 450)
     prepared = make({"a.txt": "abcabcabc" * 30, "b.txt": "ababab" * 30 + "xyz" * 300}, val_fraction=0)
     assert prepared.manifest["tokenizer"]["learned_from_characters"] == 450  # the second text is cut before its xyz
     learned = [prepared.tokenizer().decode([id]) for id in range(256, prepared.tokenizer().end_of_text)]
@@ -228,7 +228,7 @@ def test_a_link_that_leads_nowhere_is_no_place(make, tmp_path):
 
 @pytest.mark.parametrize(("kind", "least"), [("bpe", 261), ("word", 261), ("char", 7)])
 def test_a_vocabulary_that_is_too_small_is_refused_before_any_text_is_read(tmp_path, monkeypatch, kind, least):
-    monkeypatch.setattr("linnet.data.preparation.find", lambda *_: pytest.fail("the text is read"))
+    monkeypatch.setattr("linnet.data.steps.find", lambda *_: pytest.fail("the text is read"))
     for size in (least - 1, 0, -5):
         with pytest.raises(UserError, match=rf"vocab_size is {size}; the smallest is {least}:"):
             prepare(DataConfig(sources=("-",), tokenizer=kind, vocab_size=size), tmp_path / "out")

@@ -20,7 +20,7 @@ from linnet.data.text import BLOCK_BYTES
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.data.sources import Source  # which looks into files with what stands in this room
+    from linnet.data.source import Source
 
 __all__ = ["Document", "Reader", "Reading"]
 
@@ -35,10 +35,17 @@ class Reader:
         tally: what the last reading from the sources met.
         personal: phone numbers and mail addresses in the dialogues of the last reading, by source.
         repeats: how many times the last reading gave each identity pair.
+        say: says a line.
     """
 
-    def __init__(self, sources: "list[Source]", config: DataConfig, identity: Iterable[tuple[str, str]] = ()) -> None:
-        self.sources, self.config, self.identity = sources, config, list(identity)
+    def __init__(
+        self,
+        sources: "list[Source]",
+        config: DataConfig,
+        identity: Iterable[tuple[str, str]] = (),
+        say: Callable[[str], None] = say,
+    ) -> None:
+        self.sources, self.config, self.identity, self.say = sources, config, list(identity), say
         self.tally = Tally()
         self.repeats = 0
         self.personal: dict[str, tuple[int, int]] = {}
@@ -71,15 +78,33 @@ class Reader:
     def _read(self, advance: Advance | None) -> Iterator[Document]:
         """All documents, from the sources."""
         self.tally, self.personal = Tally(), {}
-        if self.casts is None:
-            self.casts = self._casts()
         found = 0
         for source in self.sources:
-            self.tally.update(source.tally)
-            notes = Notes(self.tally, source.name)
-            for document in self._of(source, advance):
+            for document in self.documents_of(source, advance):
                 found += 1
-                yield document if source.builtin else self._without_personal(document, notes)
+                yield document
+        yield from self.last_documents(found)
+
+    def documents_of(self, source: "Source", advance: Advance | None = None) -> Iterator[Document]:
+        """The documents of one of the sources; what is met is added to what was met before."""
+        self.know_speakers()
+        self.tally.update(source.tally)
+        notes = Notes(self.tally, source.name)
+        for document in self._of(source, advance):
+            if source.builtin:
+                pass  # nobody it speaks of is there
+            elif self.config.without_personal:
+                document = _without_personal(document, notes)
+            else:
+                _count_personal(document, source.name, self.personal)
+            yield document
+
+    def last_documents(self, found: int) -> Iterator[Document]:
+        """The identity pairs, behind the `found` documents of all sources.
+
+        Raises:
+            UserError: there is no document at all.
+        """
         self.repeats = identity_repeats(len(self.identity), found)
         for _ in range(self.repeats):
             for question, answer in self.identity:
@@ -87,6 +112,15 @@ class Reader:
         if not found and not self.identity:  # a table of only a header, or rows that are all blank
             names = ", ".join(source.name for source in self.sources)
             raise UserError(f"no text at all in {names}; nothing to prepare")
+
+    def know_speakers(self) -> None:
+        """Finds out who speaks in the sources, once.
+
+        Raises:
+            UserError: people talk and no one of them is named as the assistant.
+        """
+        if self.casts is None:
+            self.casts = self._casts()
 
     @property
     def names_of_speakers(self) -> int:
@@ -99,7 +133,8 @@ class Reader:
         if kind == "text" and self._is_transcripts(source):
             kind = "transcript"
         if kind in PEOPLE:
-            return self._conversations(reading)
+            assert self.casts is not None
+            return _conversations(reading, self.casts[source.path], self.config)
         read = _function(kind)
         return _converted(read, reading) if kind in CONVERTED else read(reading)
 
@@ -107,7 +142,7 @@ class Reader:
         def say_once(line: str) -> None:
             if (source.name, line) not in self.said:
                 self.said.add((source.name, line))
-                say(line)
+                self.say(line)
 
         memory = self.memories.setdefault(source.path, {})
         return Reading(source, self.config, self.tally, say_once, advance, memory)
@@ -122,7 +157,7 @@ class Reader:
             if not found and config.read_as is None and not config.lines:
                 found = is_all_transcripts(self._reading(source).aside())
                 if found:
-                    say(f"{source.name}: each document begins with `User:`, so it is read as dialogues")
+                    self.say(f"{source.name}: each document begins with `User:`, so it is read as dialogues")
             self.transcripts[source.path] = found
         return self.transcripts[source.path]
 
@@ -143,34 +178,36 @@ class Reader:
         people.check_assistant({names[path]: cast for path, cast in casts.items()}, kinds, self.config.assistant)
         return casts
 
-    def _conversations(self, reading: Reading) -> Iterator[Document]:
-        assert self.casts is not None
-        cast, config = self.casts[reading.source.path], self.config
-        assert config.assistant is not None
-        for messages in people.dialogues(
-            _utterances(reading),
-            cast,
-            config.assistant,
-            config.silence_hours,
-            reading.notes,
-            unnamed=config.without_personal,
-        ):
-            yield Document(messages=messages)
 
-    def _without_personal(self, document: Document, notes: Notes) -> Document:
-        """The document with placeholders where that is wished; else phone numbers and addresses are counted."""
-        if self.config.without_personal:
-            if document.chunks is not None:
-                document.chunks = personal.masked_chunks(document.chunks, notes)
-            for message in document.messages or []:
-                message["content"] = personal.masked(message["content"], notes)
-        else:
-            for message in document.messages or []:
-                phones, mails = personal.found(message["content"])
-                if phones or mails:
-                    before = self.personal.get(notes.source, (0, 0))
-                    self.personal[notes.source] = before[0] + phones, before[1] + mails
-        return document
+def _conversations(reading: Reading, cast: Cast, config: DataConfig) -> Iterator[Document]:
+    assert config.assistant is not None
+    for messages in people.dialogues(
+        _utterances(reading),
+        cast,
+        config.assistant,
+        config.silence_hours,
+        reading.notes,
+        unnamed=config.without_personal,
+    ):
+        yield Document(messages=messages)
+
+
+def _without_personal(document: Document, notes: Notes) -> Document:
+    """The document with placeholders for what is personal."""
+    if document.chunks is not None:
+        document.chunks = personal.masked_chunks(document.chunks, notes)
+    for message in document.messages or []:
+        message["content"] = personal.masked(message["content"], notes)
+    return document
+
+
+def _count_personal(document: Document, source: str, counts: dict[str, tuple[int, int]]) -> None:
+    """Adds the phone numbers and mail addresses of a dialogue to those of its source."""
+    for message in document.messages or []:
+        phones, mails = personal.found(message["content"])
+        if phones or mails:
+            before = counts.get(source, (0, 0))
+            counts[source] = before[0] + phones, before[1] + mails
 
 
 def personal_line(reader: Reader) -> str | None:

@@ -11,7 +11,7 @@ from linnet.data.text import decoded, line_feeds, without_nul
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.data.sources import Source  # which looks into files with what stands in this room
+    from linnet.data.source import Source
 
 Advance = Callable[[int], None]
 

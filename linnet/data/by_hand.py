@@ -1,0 +1,186 @@
+"""`linnet prepare --part K/N` and `--merge`: the parts of a preparation one by one, on whatever machines there are.
+
+What parts leave lies in OUT.parts beside the target OUT, until OUT is whole. A part does what can be done now, and what
+it has done is not done again.
+"""
+
+import contextlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from linnet.console import progress, say
+from linnet.data.engines import Ray, processors
+from linnet.data.options import DataConfig
+from linnet.data.parts import FACTS, PLAN, Job, encode, join, make_plan, read
+from linnet.data.preparation import check_target
+from linnet.data.prepared import Prepared
+from linnet.data.sources import STDIN
+from linnet.data.steps import Steps
+from linnet.errors import UserError
+from linnet.files import making_folder, passing_folder, read_object, write_text
+from linnet.settings import from_dict, shown
+
+_JOB = "job.json"
+MOST_PARTS = 100_000
+
+
+def parts_folder(out: Path) -> Path:
+    """Where the parts of the prepared data `out` lie until it is whole."""
+    return out.with_name(f"{out.name}.parts")
+
+
+def numbered(text: str) -> tuple[int, int]:
+    """A part as users name it: "2/8" is the second of eight.
+
+    Raises:
+        UserError: it is no such pair of numbers.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    part, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= part <= count <= MOST_PARTS:
+        raise UserError(f"--part {shown(text)} is not understood; write K/N, part K of N: 1/4, 2/4, 3/4 and 4/4")
+    return part, count
+
+
+def prepare_part(config: DataConfig, out: Path, part: int, count: int, *, overwrite: bool = False) -> str:
+    """Does what can be done of a part: reads its texts, and encodes its documents once there is a plan.
+
+    Returns:
+        a sentence that says how far the part is, and what comes next.
+    Raises:
+        UserError: a source cannot be used, or parts of another preparation lie there.
+    """
+    check_target(out, config.sources, overwrite)
+    with _job(config, out, count) as (job, _):
+        this, merge = f"part {part} of {count}", f"`linnet prepare --out {shown(out)} --merge`"
+        if not job.has(job.folder / PLAN):
+            if not job.has(job.read_folder(part)):
+                with progress("reading", sum(source.size for source in job.sources_of(part)), "bytes") as bar:
+                    read(job, part, bar.advance)
+            return _state(job, job.read_folder, f"{this}: read", merge)
+        if not job.has(job.encoded_folder(part)):
+            characters = read_object(job.folder / PLAN / FACTS, "characters")["characters"] // count
+            with progress("encoding", characters, "characters") as bar:
+                encode(job, part, bar.advance)
+        return _state(job, job.encoded_folder, f"{this}: encoded", merge)
+
+
+def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *, overwrite: bool = False) -> Prepared:
+    """The prepared data in `out`, made by the tasks of a Ray cluster. Stopped, it goes on with the parts that lack.
+
+    Args:
+        workers: parts, and processes of a cluster that has to be begun; unset: as many as there are processors.
+    Raises:
+        UserError: a source cannot be used, there is no Ray, or machines were lost too often.
+    """
+    check_target(out, config.sources, overwrite)
+    engine, noted = Ray(workers or processors()), parts_folder(out) / _JOB
+    count = workers or engine.processors
+    if workers is None and noted.is_file():
+        count = read_object(noted, "job")["job"]["parts"]
+    try:
+        with _job(config, out, count) as (job, steps), making_folder(out) as folder:
+            job.run(engine, steps, folder)
+    except KeyboardInterrupt:
+        say(f"stopped; what is whole stays in {parts_folder(out)}, and the same command goes on with the rest")
+        raise
+    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    return Prepared.open(out)
+
+
+def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = False) -> Prepared | str:
+    """Joins what parts have done: after reading into a plan and a vocabulary, after encoding into the prepared data.
+
+    Args:
+        config: that of the parts; unset: as they noted it.
+    Returns:
+        the prepared data, or a sentence that says what comes next.
+    Raises:
+        UserError: parts are missing; they are named.
+    """
+    noted = parts_folder(out) / _JOB
+    if not noted.is_file():
+        raise UserError(
+            f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part 1/4` is the first of four"
+        )
+    facts = read_object(noted, "config", "job")
+    config, count = config or from_dict(DataConfig, facts["config"]), facts["job"]["parts"]
+    check_target(out, config.sources, overwrite)
+    with _job(config, out, count) as (job, steps):
+        again = f"`linnet prepare SOURCES --out {shown(out)} --part K/{count}`"
+        if not job.has(job.folder / PLAN):
+            _complete(job, job.read_folder, "read", again)
+            make_plan(job, steps)
+            return f"the plan and the vocabulary are there; next: each part once more, {again}"
+        _complete(job, job.encoded_folder, "encoded", again)
+        with making_folder(out) as folder:
+            join(job, steps, folder)
+    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    return Prepared.open(out)
+
+
+def _state(job: Job, folder_of: Callable[[int], Path], done: str, merge: str) -> str:
+    if missing := job.missing(folder_of):
+        return f"{done}; not yet: {_named(missing, job.count)}; after that {merge}"
+    return f"{done}, as are all others; next: {merge}"
+
+
+def _complete(job: Job, folder_of: Callable[[int], Path], done: str, again: str) -> None:
+    if missing := job.missing(folder_of):
+        raise UserError(f"not {done} yet: {_named(missing, job.count)}; run {again} for each")
+
+
+def _named(parts: Sequence[int], count: int) -> str:
+    """The numbers of parts in words: "parts 1, 2 and 4 of 8"."""
+    if len(parts) == 1:
+        return f"part {parts[0]} of {count}"
+    listed = ", ".join(map(str, parts[:-1])) + f" and {parts[-1]}"
+    if len(parts) > 12:
+        listed = ", ".join(map(str, parts[:12])) + f" and {len(parts) - 12:,} more"
+    return f"parts {listed} of {count}"
+
+
+@contextlib.contextmanager
+def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps]]:
+    """The job that all parts share, with the sources found by this process.
+
+    Raises:
+        UserError: parts of another preparation lie there.
+    """
+    if STDIN in config.sources:
+        raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
+    folder = parts_folder(out)
+    with passing_folder(folder) as spool:
+        steps = Steps(config, spool)
+        job = Job(config, steps.identity, steps.sources, count, folder)
+        noted = folder / _JOB
+        if not noted.is_file():
+            # in ASCII: names of files need not be UTF-8
+            write_text(noted, json.dumps({"config": asdict(config), "job": job.record()}))
+        before = read_object(noted, "job")["job"]
+        if changed := _differences(before, job.record()):
+            raise UserError(
+                f"{folder} holds parts of another preparation: {changed}; use the same command for all parts, or "
+                f"delete {folder} to begin anew"
+            )
+        yield job, steps
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What makes two jobs differ, in a few words; empty if nothing does."""
+    found = []
+    for key in before["options"]:
+        if before["options"][key] != now["options"].get(key):
+            found.append(f"{key} was {before['options'][key]!r} and is {now['options'].get(key)!r}")
+    if before["parts"] != now["parts"]:
+        found.append(f"there were {before['parts']} parts and are {now['parts']}")
+    if before["sources"] != now["sources"]:
+        found.append("the files of the sources differ in name, kind or size")
+    if before["linnet"] != now["linnet"]:
+        found.append(f"Linnet was {before['linnet']} and is {now['linnet']}")
+    return shown("; ".join(found))
