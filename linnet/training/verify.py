@@ -68,7 +68,7 @@ def moments(config: Config) -> list[Moment]:
     divided = config.train.micro_batch < config.train.batch_size
     wanted = [
         Moment("step", 1),
-        *([Moment("micro-batch", between + 2)] if divided else []),
+        *([Moment("micro-batch", between + min(2, between))] if divided else []),
         Moment("save", 2 * between, "optimizer.safetensors"),
         Moment("save", 3 * between, FOLDER),
         Moment("step", 3 * between + 1),
@@ -124,6 +124,13 @@ class Verdict:
         return {"same": self.difference is None, "difference": self.difference, "steps": self.steps, "killed": killed}
 
 
+def started(orders: Path, log: Path) -> int:
+    """The exit code of a new process that has trained as the file `orders` says, and told `log` of it."""
+    command = [sys.executable, "-m", "linnet.training.witness", str(orders)]
+    with log.open("ab") as out:
+        return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out).returncode
+
+
 @dataclass(frozen=True)
 class Trial:
     """Two trainings of the same settings in one folder: one straight through, one that is killed."""
@@ -136,6 +143,8 @@ class Trial:
     """which is there, and in which both runs are made"""
     ancestor: tuple[Path, str] | None = None
     """the run that both begin with, and which of its checkpoints"""
+    start: Callable[[Path, Path], int] = started
+    """runs `witness.main` in a process of its own, whose output is added to a file; returns its exit code"""
 
     def verdict(self, say: Callable[[str], None] = lambda _: None) -> Verdict:
         """Trains both, in processes of their own, and compares them.
@@ -178,15 +187,16 @@ class Trial:
         told = {"config": self.folder / "config.toml", "data": self.data, "run": self.folder / name}
         paths = {key: str(path.absolute()) for key, path in {**told, "order": self._order(name)}.items()}
         write_json(orders, {**paths, "ancestor": ancestor, "kill": kill})
-        with log.open("ab") as out:
-            command = [sys.executable, "-m", "linnet.training.witness", str(orders)]
-            code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out).returncode
+        code = self.start(orders, log)
         if code == (0 if kill is None else KILLED):
             return
-        said = log.read_text(encoding="utf-8", errors="replace").strip().split("\n")[-1].removeprefix("linnet: ")
+        said = log.read_text(encoding="utf-8", errors="replace").strip() if log.exists() else ""
+        last = said.split("\n")[-1].removeprefix("linnet: ")
         if code == 0 and kill is not None:
-            said = f"the run was never {kill.told()}, where it was to be killed"
-        raise UserError(f"resuming could not be tried: {said}")
+            last = f"the run was never {kill.told()}, where it was to be killed"
+        elif code != 2 or not last:
+            last = f"a process ended with {code}" + (f": {last}" if last else "")
+        raise UserError(f"resuming could not be tried: {last}")
 
 
 def _read(read: dict[str, Any] | None) -> str:

@@ -57,8 +57,7 @@ class Train(Config):
     use_all: bool = False
     """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown"""
     verify_resume: bool = False
-    """train nothing, but try whether this training would go on bit for bit if it were killed: a short version of it, in
-    a folder of its own that is removed afterwards"""
+    """only try whether this goes on bit for bit when it is killed"""
     json: bool = False
     """print one JSON object with the result"""
 

@@ -55,8 +55,7 @@ class Tune(Config):
     fit: bool = False
     """choose how many rows at a time, and whether activations are computed twice, so that it fits into memory"""
     verify_resume: bool = False
-    """tune nothing, but try whether this tuning would go on bit for bit if it were killed: a short version of it, in a
-    folder of its own that is removed afterwards"""
+    """only try whether this goes on bit for bit when it is killed"""
     json: bool = False
     """print one JSON object with the result"""
 
