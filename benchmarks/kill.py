@@ -219,16 +219,18 @@ def kill_one(place: Workplace, name: str, drawn: random.Random, times: Times, ki
     at.look()
     if not came or (kind == "early") != (at.step == 0):
         return "", at
+    before = len(sessions(place.order(name)))
     with place.training(name):
         pass
-    begun = sessions(place.order(name))[-1]
+    begun = sessions(place.order(name))[before:]
+    went_on = f"went on from step {begun[0]:>2}" if begun else "had ended already   "
     difference = place.difference(name)
     became = "equal" if difference is None else f"DIFFERENT: {difference}"
     where = f"after step {at.step}" if at.step else "before step 1"
     if at.saving:
         where += f", in the write of checkpoint {at.saving}"
         where += f" before {at.next_file}" if at.next_file else ""
-    return f"killed {where:<76} went on from step {begun:>2}   {became}", at
+    return f"killed {where:<76} {went_on}   {became}", at
 
 
 def killed(place: Workplace, kills: int, inside: int, early: int, seed: int) -> Iterator[str]:

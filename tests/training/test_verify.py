@@ -45,8 +45,14 @@ def verdicts(story_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_a_run_that_is_killed_again_and_again_is_the_one_that_never_was(verdicts: dict[str, Any]) -> None:
     found = verdicts["none"]
     assert found["same"], found["difference"]
-    killed = [(kill["what"], kill["step"], kill["went_on_from"]) for kill in found["killed"]]
-    assert killed == [("step", 1, 0), ("micro-batch", 5, 3), ("save", 6, 3), ("save", 9, 6), ("step", 10, 9)]
+    killed = [(kill["what"], kill["step"]) for kill in found["killed"]]
+    assert killed == [("step", 1), ("micro-batch", 5), ("save", 6), ("save", 9), ("step", 10)]
+    went_on_from = [kill["went_on_from"] for kill in found["killed"]]
+    assert went_on_from[0] == 0
+    assert went_on_from[2:4] == [3, 6]
+    # of a save some steps before, it depends on how quick the disk is whether it was whole already
+    assert went_on_from[1] in (0, 3)
+    assert went_on_from[4] in (6, 9)
 
 
 @needs_fork
