@@ -22,7 +22,7 @@ SCRIPT = Path(__file__).with_name("forked_trials.py")
 NAMED = {
     "stream": "metrics.jsonl, line",  # one random stream is not restored
     "counter": "tokens is",  # one counter is one too many
-    "sample": "the order of the data: step 4 read the samples 13 to 16",  # one sample is skipped
+    "sample": "the order of the data: step 3 read the samples 9 to 12",  # one sample is skipped
     "optimiser": "metrics.jsonl, line",
 }
 """what each fault of forked_trials.py is told by"""
