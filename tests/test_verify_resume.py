@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -190,3 +191,21 @@ def test_a_difference_is_said_and_the_code_is_one(
     assert main(words) == 1
     assert "is NOT the one that was never stopped" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_nothing_is_left(
+    story_data: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+) -> None:
+    monkeypatch.setattr(verify.Trial, "verdict", lambda self, say: os.kill(os.getpid(), number))
+    words = ["train", recipe, "--data", str(story_data), "--run", str(tmp_path / "runs" / "mine"), "--verify-resume"]
+    before = signal.getsignal(number)
+    assert main(words) == 128 + number
+    assert "stopped on request; nothing is left of what was tried" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+    assert signal.getsignal(number) == before

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from linnet.console import count_of, emit, say, tell
 from linnet.data import Prepared
@@ -19,6 +21,30 @@ from linnet.training.recipe import Config
 if TYPE_CHECKING:
     from linnet.run import Run
     from linnet.training.ancestor import Ancestor
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """In which SIGTERM and Ctrl-C end what is tried, and it is tidied up.
+
+    Raises:
+        Interrupted: one of them came.
+    """
+    from linnet.training.stop import Interrupted
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # the system sends signals to the main thread only
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise Interrupted(number, "nothing is left of what was tried")
+
+    old = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -36,7 +62,8 @@ def beside(folder: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write beside {folder}: {error.strerror or error}") from error
     try:
-        yield scratch
+        with ended_by_signals():
+            yield scratch
     finally:
         remove_folder(scratch)
         for above in made:
