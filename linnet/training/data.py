@@ -18,6 +18,12 @@ def is_prepared(data: str) -> bool:
     return (Path(data) / MANIFEST).is_file()
 
 
+def is_its_data(data: str, config: Config, prepared: Path) -> bool:
+    """Whether `--data` names what a run with these settings was prepared from, or the prepared folder itself."""
+    sources = config.prepare.sources
+    return data in sources or Path(data).resolve() in {prepared.resolve(), *(Path(name).resolve() for name in sources)}
+
+
 def check_preparing_flags(given: DataConfig, data: str | None) -> None:
     """Compares what flags say about preparing with how a prepared folder was prepared.
 

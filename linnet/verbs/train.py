@@ -56,6 +56,8 @@ class Train(Config):
     """as many windows at a time as fit into memory; the batch stays as it is, and the result too, but for dropout"""
     use_all: bool = False
     """hold nothing out: learn from all of the text, once settings are known; how good the model is stays unknown"""
+    verify_resume: bool = False
+    """only try whether this goes on bit for bit when it is killed"""
     json: bool = False
     """print one JSON object with the result"""
 
@@ -70,12 +72,19 @@ def main(argv: Sequence[str]) -> int | None:
     began = time.monotonic()
     first = with_data_here(parse_flags(Train, argv, "linnet train"))
     check_preparing_flags(first.prepare, first.data)
+    if first.verify_resume:
+        return verified(first, argv, began)
+    return begun(first, argv, began)
+
+
+def begun(first: Train, argv: Sequence[str], began: float) -> int | None:
+    """What the flags ask for, of which `first` was read, in the folder that `first` names."""
     if not first.recipe and (first.minutes is not None or first.from_run is not None):
         return chosen(first, argv, began)
     args, config = recipe_and_flags(Train, argv, "linnet train")
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
-    folder = args.run or Path("runs") / Path(args.recipe or DEFAULT_RECIPE).stem
+    folder = folder_of(first)
     config = with_all(args, config)
     if args.from_run is None:
         return run(args, config, folder, argv, began=began)
@@ -86,6 +95,30 @@ def main(argv: Sequence[str]) -> int | None:
     if args.minutes is not None:
         config = replace(config, train=replace(config.train, max_minutes=args.minutes))
     return run(args, with_all(args, config), folder, argv, ancestor=ancestor, began=began)
+
+
+def folder_of(first: Train) -> Path:
+    """The run folder that the flags mean."""
+    if first.run is not None:
+        return first.run
+    if first.recipe or (first.minutes is None and first.from_run is None):
+        return Path("runs") / Path(first.recipe or DEFAULT_RECIPE).stem
+    return Path("runs") / (Path(first.data).stem if first.data else "dial")
+
+
+def verified(first: Train, argv: Sequence[str], began: float) -> int | None:
+    """Tries a short version of what the flags ask for; a run that is there already lends its settings and its data."""
+    from linnet.verbs.verify_resume import beside, own_data, verify
+
+    folder = folder_of(first)
+    with beside(folder) as scratch:
+        if not (folder / "config.toml").exists():
+            return begun(replace(first, run=scratch / "run"), argv, began)
+        found = Run.open(folder)
+        args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, found.config()))
+        data = own_data(found, first.data)
+        say(f"{folder} is there: its settings and its data are tried, and it stays as it is")
+        return verify(config, data, scratch, opened(first), as_json=args.json)
 
 
 def with_all(args: Train, config: Config) -> Config:
@@ -234,6 +267,10 @@ def run(
         config, data = with_data(config, args.data, folder)
     if args.fit:
         config = fitted(config, data, folder)
+    if args.verify_resume:
+        from linnet.verbs.verify_resume import verify
+
+        return verify(config, data, folder.parent, ancestor, as_json=args.json)
     command = ["linnet", "train", *argv]
     done = carry_out(config, data, folder, command, ancestor, notes, began=began, reserved=reserved, as_json=args.json)
     if isinstance(done, int):

@@ -54,6 +54,8 @@ class Tune(Config):
     """which of the base's: best, last, or a step"""
     fit: bool = False
     """choose how many rows at a time, and whether activations are computed twice, so that it fits into memory"""
+    verify_resume: bool = False
+    """only try whether this goes on bit for bit when it is killed"""
     json: bool = False
     """print one JSON object with the result"""
 
@@ -75,9 +77,25 @@ def main(argv: Sequence[str]) -> int | None:
     folder = first.run or Path("runs") / f"{first.base.resolve().name}-{Path(first.data or 'tuned').stem}"
     if folder.resolve() == first.base.resolve():
         raise UserError(f"{folder} is what is tuned, and stays as it is; name a new folder with --run")
+    if first.verify_resume:
+        return verified(first, folder, ancestor, argv)
     with whole_or_not_at_all(folder):
         config, data = settled(first, folder, ancestor, argv)
         return run(first, config, folder, data, argv, ancestor, began)
+
+
+def verified(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) -> int:
+    """Tries a short version of what the flags ask for; a tuning that is there already lends its settings and data."""
+    from linnet.verbs.verify_resume import beside, verify
+
+    with beside(folder) as scratch:
+        there = (folder / "config.toml").exists()
+        config, data = settled(first, folder if there else scratch / "run", ancestor, argv)
+        if there:
+            say(f"{folder} is there: its settings and its data are tried, and it stays as it is")
+        if first.fit:
+            config = fitted(config, data, folder)
+        return verify(config, data, scratch, ancestor, as_json=first.json)
 
 
 def check(first: Tune) -> None:
@@ -153,12 +171,12 @@ def goes_on(first: Tune, folder: Path, ancestor: Ancestor) -> tuple[Config, Path
     """
     from linnet.data.changes import change_lines
     from linnet.training import tuning
-    from linnet.training.data import check_preparing_flags
+    from linnet.training.data import check_preparing_flags, is_its_data
 
     found = Run.open(folder)
     ancestor.check_begun(found)
     config, prepared = from_dict(Config, found.config()), found.data()
-    if first.data is not None and not is_same(first.data, config, prepared.folder):
+    if first.data is not None and not is_its_data(first.data, config, prepared.folder):
         asked, begun = shown(first.data), shown(", ".join(config.prepare.sources))
         raise UserError(f"{folder} is tuned with {begun}, and {asked} is asked for; name a new folder with --run")
     check_preparing_flags(first.prepare, str(prepared.folder))
@@ -168,12 +186,6 @@ def goes_on(first: Tune, folder: Path, ancestor: Ancestor) -> tuple[Config, Path
         for line in change_lines(config.prepare, prepared.manifest):
             say(line)
     return config, prepared.folder
-
-
-def is_same(data: str, config: Config, prepared: Path) -> bool:
-    """Whether `--data` names what a run was prepared from, or the prepared folder itself."""
-    sources = config.prepare.sources
-    return data in sources or Path(data).resolve() in {prepared.resolve(), *(Path(name).resolve() for name in sources)}
 
 
 def run(
