@@ -68,8 +68,14 @@ def device_for(name: str, *, cuda: bool, mps: bool, mps_trusted: bool | None) ->
     if not mps or mps_trusted:
         return "mps" if mps else "cpu", ""
     if mps_trusted is None:
-        return "cpu", "the CPU computes, because nobody knows whether this Apple GPU is right: `linnet doctor` finds out"
-    return "cpu", "the CPU computes, because `linnet doctor` found this Apple GPU wrong; device mps takes it all the same"
+        return (
+            "cpu",
+            "the CPU computes, because nobody knows whether this Apple GPU is right: `linnet doctor` finds out",
+        )
+    return (
+        "cpu",
+        "the CPU computes, because `linnet doctor` found this Apple GPU wrong; device mps takes it all the same",
+    )
 
 
 def accelerator() -> torch.device | None:
@@ -188,8 +194,8 @@ def why_not_compile(device: torch.device) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where Linnet keeps what it can make again, compiled steps, the base that models of little text begin with and what
-    `linnet doctor` found, and what was typed into chats.
+    """Where Linnet keeps what it can make again (compiled steps, the base that models of little text begin with, what
+    `linnet doctor` found), and what was typed into chats.
 
     Nothing else is written outside the folders that a user names.
     """

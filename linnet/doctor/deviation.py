@@ -1,7 +1,7 @@
 """How far a result is from the right one, and how far it may be.
 
 Numbers are rounded to a relative error of at most u: 2⁻²⁴ in float32, 2⁻⁹ in bfloat16. A sum of n numbers, in whatever
-order, is then off by about √n · u. The longest sums here are of some 800 numbers (a weight's gradient, over all positions
+order, is then off by about √n · u. The longest sums here are of some 800 numbers (a weight's gradient, over all places
 of a batch), and some 20 products follow each other, forwards and backwards: √800 · √20 · u = 130 u. Four times as much
 is allowed in float32. In bfloat16 products are added up in float32, and only their results are rounded: some 40 in a
 row, √40 · u = 6 u, and 5 times that where ReLUs follow, because those whose input is nearly zero change sides. Twice as

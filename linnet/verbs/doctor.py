@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from linnet.doctor.ways import Machine
     from linnet.run.mending import Finding as OfFolder
 
+COMPILING = 40
+"""how many times as long as another check one takes that has to compile its models"""
+
 DEVICES = {"cpu": "on the CPU", "cuda": "on the CUDA GPU", "mps": "on the Apple GPU"}
 
 
@@ -60,17 +63,18 @@ def machine(*, compiled: bool, as_json: bool) -> int:
     """Examines this machine, keeps the verdict, and tells it."""
     from linnet import runtime
     from linnet.doctor.checkup import checks, examine, keep
-    from linnet.doctor.ways import Machine
+    from linnet.doctor.ways import Machine, Way
 
     here = Machine.here()
     todo = checks(here, compiled=compiled)
     if compiled and any("compiled" in check.key for check in todo):
         say("compiling small models takes most of the time, up to two minutes; --quick leaves it out")
     findings = []
-    with progress("examining this machine", len(todo), "checks") as bar:
-        for finding in examine(todo):
+    shares = [COMPILING if "compiled" in check.key and isinstance(check, Way) else 1 for check in todo]
+    with progress("examining this machine", 100, "%") as bar:
+        for finding, share in zip(examine(todo), shares, strict=True):
             findings.append(finding)
-            bar.advance()
+            bar.advance(100 * share / sum(shares))
     file = keep(findings)
     left_out = _left_out(here, compiled)
     bad = [finding for finding in findings if finding.check.chosen and not finding.trusted]
@@ -120,7 +124,7 @@ def show(findings: Sequence[OfMachine]) -> None:
         verdict = Text("yes") if finding.trusted else Text("NO", style="bold red")
         off = finding.deviation.loss, finding.deviation.gradients
         figures = ("", "") if finding.error else tuple(map(difference, off))
-        grid.add_row(f"  {finding.check.what}", *figures, verdict, f"{finding.seconds:.1f}")
+        grid.add_row(finding.check.what, *figures, verdict, f"{finding.seconds:.1f}")
     Console(highlight=False, markup=False, emoji=False).print(grid)
 
 
@@ -158,10 +162,13 @@ def wrong(finding: OfMachine) -> str:
     if finding.error:
         return f"NOT TRUSTED: {place} fails ({finding.error}); {check.otherwise}."
     parts = []
-    limits = ("loss", finding.deviation.loss, check.allowed.loss), (
-        "gradients",
-        finding.deviation.gradients,
-        check.allowed.gradients,
+    limits = (
+        ("loss", finding.deviation.loss, check.allowed.loss),
+        (
+            "gradients",
+            finding.deviation.gradients,
+            check.allowed.gradients,
+        ),
     )
     for name, value, limit in limits:
         if value is not None and limit is not None and not value <= limit:
@@ -203,7 +210,8 @@ def _conclusion(path: Path, findings: Sequence[OfFolder], left: Sequence[OfFolde
     if not left:
         return f"{path} is whole{' again' if mended else ''}."
     can = sum(finding.mend is not None for finding in left)
-    told = f"{count_of(len(left), 'thing')} in {path} {'is' if len(left) == 1 else 'are'} not as {'it' if len(left) == 1 else 'they'} should be"
+    are = "is not as it should be" if len(left) == 1 else "are not as they should be"
+    told = f"{count_of(len(left), 'thing')} in {path} {are}"
     if can and not mended:
         return f"{told}; `linnet doctor {path} --mend` mends {can} of {len(left)}."
     return f"{told}, and cannot be mended here."
