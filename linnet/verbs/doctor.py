@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,6 @@ class Doctor:
     """Look whether this machine computes right: loss, gradients and updates of each way to compute beside float64.
     With a folder: whether the run or data in it is whole, and mend what can be mended.
 
-    Example: linnet doctor --quick
     Example: linnet doctor runs/demo --mend
     """
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
             raise UserError("--mend mends a folder; name one: linnet doctor RUN --mend")
         if args.path is not None and args.quick:
             raise UserError("--quick is of the machine's examination; leave it out for a folder")
-        import linnet.doctor.checkup  # noqa: F401 - it brings PyTorch, which takes a while
+        import torch  # noqa: F401 - what takes a while
     if args.path is None:
         return machine(compiled=not args.quick, as_json=args.json)
     return folder(args.path, mend=args.mend, as_json=args.json)
@@ -187,31 +186,43 @@ def folder(path: Path, *, mend: bool, as_json: bool) -> int:
     if mend:
         for number, finding in enumerate(findings):
             if finding.bad and finding.mend is not None:
-                mended[number] = finding.mend()
+                mended[number] = _mended(finding.mend)
     left = [finding for finding in (examined(path) if mended else findings) if finding.bad]
     if as_json:
         told = [_told(finding, mended.get(number)) for number, finding in enumerate(findings)]
         emit({"path": str(path), "whole": not left, "findings": told})
         return int(bool(left))
     for number, finding in enumerate(findings):
-        tell(f"{'bad' if finding.bad else 'ok '}  {finding.what}")
+        tell(f"{'BAD' if finding.bad else 'ok '}  {finding.what}")
         if number in mended:
-            tell(f"     mended: {mended[number]}")
-    tell(_conclusion(path, findings, left, bool(mended)))
+            tell(f"     {mended[number]}")
+    tell(_conclusion(path, left, tried=mend))
     return int(bool(left))
+
+
+def _mended(mend: Callable[[], str]) -> str:
+    """What mending did, or why it could not; the other findings are mended all the same."""
+    try:
+        return f"mended: {mend()}"
+    except (UserError, OSError) as error:
+        return f"not mended: {error}"
 
 
 def _told(finding: OfFolder, mended: str | None) -> dict[str, Any]:
     return {"what": finding.what, "bad": finding.bad, "can_be_mended": finding.mend is not None, "mended": mended}
 
 
-def _conclusion(path: Path, findings: Sequence[OfFolder], left: Sequence[OfFolder], mended: bool) -> str:
+def _conclusion(path: Path, left: Sequence[OfFolder], *, tried: bool) -> str:
     """How the folder is now, and what can still be done."""
     if not left:
-        return f"{path} is whole{' again' if mended else ''}."
+        return f"{path} is as it should be."
     can = sum(finding.mend is not None for finding in left)
     are = "is not as it should be" if len(left) == 1 else "are not as they should be"
     told = f"{count_of(len(left), 'thing')} in {path} {are}"
-    if can and not mended:
-        return f"{told}; `linnet doctor {path} --mend` mends {can} of {len(left)}."
-    return f"{told}, and cannot be mended here."
+    if tried:
+        return f"{told}, and cannot be mended here."
+    return (
+        f"{told}; `linnet doctor {path} --mend` can mend {can} of {len(left)}."
+        if can
+        else f"{told}, and cannot be mended."
+    )
