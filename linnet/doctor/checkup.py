@@ -16,6 +16,7 @@ from linnet import runtime
 from linnet.doctor.deviation import Deviation
 from linnet.doctor.steps import Training, Update
 from linnet.doctor.ways import CPU, Machine, ways
+from linnet.doctor.writing import Writing
 from linnet.errors import UserError
 from linnet.files import read_object, write_json
 
@@ -95,11 +96,23 @@ def checks(machine: Machine, *, compiled: bool = True) -> list[Check]:
         eager = [way for way in own if not way.compiled]
         # what trains by itself: on the CPU several threads, on a GPU the last and quickest of its ways
         trains = next((way for way in eager if way.key == "cpu-threads"), eager[-1])
-        ordered += [*eager, *updates(device, machine), Training(trains)]
+        ordered += [*eager, writing(device), *updates(device, machine), Training(trains)]
         for way in own:
             if way.compiled:
                 ordered += [way, Training(way)]
     return ordered
+
+
+def writing(device: torch.device) -> Writing:
+    """Text read id by id on `device`."""
+    kind = device.type
+    return Writing(
+        key=f"{kind}-writing",
+        what="text read id by id",
+        chosen=kind != "mps",
+        otherwise="please report it, with the output of `linnet doctor --json`",
+        device=device,
+    )
 
 
 def updates(device: torch.device, machine: Machine) -> list[Update]:

@@ -74,7 +74,13 @@ def machine(*, compiled: bool, as_json: bool) -> int:
         for finding, share in zip(examine(todo), shares, strict=True):
             findings.append(finding)
             bar.advance(100 * share / sum(shares))
-    file = keep(findings)
+    try:
+        kept = str(keep(findings))
+    except (
+        UserError,
+        OSError,
+    ) as error:  # a full disk, a home that is read alone: what was found is still worth telling
+        kept, why = None, str(error)
     left_out = _left_out(here, compiled)
     bad = [finding for finding in findings if finding.check.chosen and not finding.trusted]
     if as_json:
@@ -85,14 +91,14 @@ def machine(*, compiled: bool, as_json: bool) -> int:
                 "versions": runtime.versions(),
                 "checks": [finding.record() for finding in findings],
                 "left_out": left_out,
-                "kept_in": str(file),
+                "kept_in": kept,
             }
         )
         return int(bool(bad))
     show(findings)
     for line in sentences(findings, left_out):
         tell(line)
-    say(f"kept for trainings to come in {file}")
+    say(f"kept for trainings to come in {kept}" if kept else f"trainings to come will not know of it: {why}")
     return int(bool(bad))
 
 

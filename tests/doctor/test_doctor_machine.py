@@ -20,6 +20,8 @@ from linnet.doctor import cases, deviation, ways
 from linnet.doctor.checkup import Check, Finding, checks, examine, keep, verdicts
 from linnet.doctor.deviation import Deviation, relative
 from linnet.doctor.ways import CPU, Machine, Way
+from linnet.generate import single
+from linnet.generate.cache import Part
 from linnet.model import fused
 from linnet.training import compilation, losses, memory, next_token, optim
 from linnet.training.compilation import will_compile
@@ -69,6 +71,7 @@ def test_everything_is_right_where_nothing_is_wrong() -> None:
         "cpu-recompute": True,
         "cpu-threads": True,
         "cpu-bf16": True,
+        "cpu-writing": True,
         "cpu-adamw": True,
         "cpu-muon": True,
         "cpu-threads-training": True,
@@ -126,6 +129,15 @@ def last_of_an_odd_row(q: Tensor, *rest: Any, **named: Any) -> Tensor:
     return y
 
 
+update = Part.update
+
+
+def worn(part: Part, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """A cache of several rows that gives back other values than it was given."""
+    keys, values = update(part, layer, keys, values)
+    return keys, values * 1.001 if len(part.lengths) > 1 else values
+
+
 FAULTS: dict[str, tuple[object, str, Any, str, tuple[str, ...]]] = {
     "norm": (fused.RMSNorm, "forward", staticmethod(off(fused.RMSNorm.forward)), "cpu-own", ("cpu-plain",)),
     "turning back": (
@@ -160,6 +172,8 @@ FAULTS: dict[str, tuple[object, str, Any, str, tuple[str, ...]]] = {
         "cpu-bf16",
         ("cpu-sdpa",),
     ),
+    "one row in NumPy": (single.SingleRow, "step", off(single.SingleRow.step), "cpu-writing", ("cpu-sdpa",)),
+    "a cache of two rows": (Part, "update", worn, "cpu-writing", ("cpu-sdpa",)),
     "squares": (optim, "_orthogonal_by_squares", off(optim._orthogonal_by_squares), "cpu-muon", ("cpu-adamw",)),
 }
 
@@ -251,6 +265,7 @@ def test_a_gpu_is_looked_at_as_it_trains() -> None:
         "cuda-manual": False,
         "cuda-sdpa": False,
         "cuda-bf16": True,
+        "cuda-writing": True,
         "cuda-adamw": True,
         "cuda-muon": True,
         "cuda-bf16-training": True,
@@ -261,6 +276,7 @@ def test_a_gpu_is_looked_at_as_it_trains() -> None:
         check.key for check in found.values() if check.allowed.gradients == deviation.allowed(torch.float32).loss
     ]
     assert precise == ["cuda-manual", "cuda-sdpa", "cuda-adamw"]
+    assert found["cuda-writing"].allowed.loss == deviation.allowed(torch.float32).loss
 
 
 def test_a_way_leaves_threads_and_formulas_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -355,6 +371,16 @@ def test_the_verb_says_that_all_is_well(
     assert "All that Linnet does by itself on this machine can be trusted." in out
     assert "NOT TRUSTED" not in out
     assert "--quick leaves it out" in err
+
+
+def test_a_verdict_that_cannot_be_kept_is_told_all_the_same(
+    small_machine: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("a file, where the cache folder should be")
+    assert main(["doctor", "--quick"]) == 0
+    out, err = capsys.readouterr()
+    assert "All that Linnet does by itself on this machine can be trusted." in out
+    assert "trainings to come will not know of it" in err
 
 
 def test_the_verb_says_what_cannot_be_trusted(
