@@ -145,7 +145,8 @@ def sentences(findings: Sequence[OfMachine], left_out: dict[str, str]) -> list[s
     told = ["Differences are relative to float64 on the CPU, the largest of all models that were tried."]
     for kind, reason in left_out.items():
         told.append(f"Not looked at: the compiled step {DEVICES[kind]} ({reason}).")
-    told += [wrong(finding) for finding in findings if not finding.trusted]
+    failed = [finding for finding in findings if not finding.trusted]
+    told += [wrong(finding, failed[:number]) for number, finding in enumerate(failed)]
     chosen = [finding for finding in findings if finding.check.chosen]
     bad = sum(not finding.trusted for finding in chosen)
     apple = [finding for finding in findings if finding.check.key.startswith("mps-")]
@@ -160,12 +161,19 @@ def sentences(findings: Sequence[OfMachine], left_out: dict[str, str]) -> list[s
     return told
 
 
-def wrong(finding: OfMachine) -> str:
-    """One sentence: what fails, by how much, and what to do."""
+def wrong(finding: OfMachine, before: Sequence[OfMachine] = ()) -> str:
+    """What fails, by how much, and what to do.
+
+    Args:
+        before: what has failed already. Where that is the fused attention, whatever goes through it fails too.
+    """
     check: Check = finding.check
-    place = f"{check.what} {DEVICES[check.key.partition('-')[0]]}"
+    kind = check.key.partition("-")[0]
+    place, otherwise = f"{check.what} {DEVICES[kind]}", check.otherwise
+    if any(other.check.key == f"{kind}-sdpa" for other in before) and not check.key.startswith(f"{kind}-compiled"):
+        otherwise = "that may come of the attention alone, which is named above"
     if finding.error:
-        return f"NOT TRUSTED: {place} fails ({finding.error}); {check.otherwise}."
+        return f"NOT TRUSTED: {place} fails ({finding.error}); {otherwise}."
     parts = []
     limits = (
         ("loss", finding.deviation.loss, check.allowed.loss),
@@ -179,7 +187,7 @@ def wrong(finding: OfMachine) -> str:
         if value is not None and limit is not None and not value <= limit:
             amount = f"off by {value:.1e}, and {limit:.1e} is allowed" if math.isfinite(value) else "no number"
             parts.append(f"{name} {amount}")
-    return f"NOT TRUSTED: {place} ({'; '.join(parts)}). {check.otherwise[0].upper()}{check.otherwise[1:]}."
+    return f"NOT TRUSTED: {place} ({'; '.join(parts)}). {otherwise[0].upper()}{otherwise[1:]}."
 
 
 def folder(path: Path, *, mend: bool, as_json: bool) -> int:

@@ -391,6 +391,8 @@ def test_the_verb_says_what_cannot_be_trusted(
     out = capsys.readouterr().out
     assert "NOT TRUSTED: PyTorch's fused attention on the CPU (" in out
     assert "is allowed). --model.attention manual does without it." in out
+    assert "--train.threads 1" not in out  # that would not help: threads fail because attention does
+    assert "That may come of the attention alone, which is named above." in out
     assert "Not everything that Linnet does by itself here can be trusted" in out
     assert main(["doctor", "--quick", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["trusted"] is False
