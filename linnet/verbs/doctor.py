@@ -39,7 +39,7 @@ class Doctor:
     quick: bool = False
     """leave out what has to be compiled, which takes most of the time"""
     mend: bool = False
-    """mend what can be mended in the folder; what is damaged is moved aside, nothing is deleted"""
+    """mend what can be mended in the folder; what is damaged is moved aside, not deleted"""
     json: bool = False
     """print one JSON object"""
 
