@@ -31,6 +31,7 @@ VERBS = {
     "report": "one self-contained page about a run",
     "tokenizer": "train, encode, decode, stats",
     "recipes": "list recipes, or show one",
+    "doctor": "whether this machine computes right; what is wrong with a run folder",
 }
 
 SHARED = ("train", "tune")

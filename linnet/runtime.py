@@ -5,12 +5,15 @@ The only reader of the environment; torch is imported when a device is asked for
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +30,8 @@ def debug() -> bool:
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device that `name` asks for; auto takes a CUDA GPU where there is one, else the CPU.
-
-    An Apple GPU has to be asked for, because Linnet has never been tried on one.
+    """The device that `name` asks for; auto takes a CUDA GPU where there is one, an Apple GPU where `linnet doctor` has
+    found its results right, else the CPU. Warns where it passes an Apple GPU by.
 
     Raises:
         UserError: the device is not there.
@@ -37,15 +39,82 @@ def pick_device(name: str = "auto") -> torch.device:
     import torch
 
     has_mps = torch.backends.mps.is_available()
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device was found; use --device cpu, or auto")
-    if name == "mps" and not has_mps:
-        raise UserError("no Apple GPU was found; use --device cpu, or auto")
-    if name not in ("cpu", "cuda", "mps"):
+    trusted = verdict("mps") if name == "auto" and has_mps else None
+    chosen, why = device_for(name, cuda=torch.cuda.is_available(), mps=has_mps, mps_trusted=trusted)
+    if why:
+        warnings.warn(why, stacklevel=1)  # of one place, so that it is said once
+    return torch.device(chosen)
+
+
+def device_for(name: str, *, cuda: bool, mps: bool, mps_trusted: bool | None) -> tuple[str, str]:
+    """The device that `name` asks for, and why auto passes an Apple GPU by; empty where it does not.
+
+    Args:
+        cuda, mps: whether there is such a GPU.
+        mps_trusted: what `linnet doctor` found; None if it has not looked.
+    Raises:
+        UserError: the device is not there.
+    """
+    if name not in ("auto", "cpu", "cuda", "mps"):
         raise UserError(f"unknown device {name!r}; allowed are auto, cpu, cuda and mps")
-    return torch.device(name)
+    if name == "cuda" and not cuda:
+        raise UserError("no CUDA device was found; use --device cpu, or auto")
+    if name == "mps" and not mps:
+        raise UserError("no Apple GPU was found; use --device cpu, or auto")
+    if name != "auto":
+        return name, ""
+    if cuda:
+        return "cuda", ""
+    if not mps or mps_trusted:
+        return "mps" if mps else "cpu", ""
+    if mps_trusted is None:
+        return (
+            "cpu",
+            "the CPU computes, because nobody knows whether this Apple GPU is right: `linnet doctor` finds out",
+        )
+    return (
+        "cpu",
+        "the CPU computes, because `linnet doctor` found this Apple GPU wrong; device mps takes it all the same",
+    )
+
+
+def accelerator() -> torch.device | None:
+    """The GPU that is here, if there is one that PyTorch can use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps") if torch.backends.mps.is_available() else None
+
+
+def verdict_facts() -> dict[str, str]:
+    """What a verdict of `linnet doctor` holds for: this machine, its PyTorch and its Linnet."""
+    import torch
+
+    system = f"{platform.system()} {platform.mac_ver()[0]}".strip()
+    return {
+        "system": system,
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "torch": str(torch.__version__),
+        "linnet": __version__,
+    }
+
+
+def verdict_file() -> Path:
+    """Where the verdict on this machine is kept, in the cache folder."""
+    told = json.dumps(verdict_facts(), sort_keys=True)
+    return cache_folder() / "doctor" / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+
+
+def verdict(about: str) -> bool | None:
+    """Whether `linnet doctor` found right what `about` names, "mps" or "cpu-compiled" for instance; None where it has
+    not looked on this machine, or with another PyTorch or Linnet."""
+    try:
+        found = json.loads(verdict_file().read_text(encoding="utf-8"))["trusted"].get(about)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return None
+    return found if isinstance(found, bool) else None
 
 
 def pick_precision(name: str, device: torch.device, *, frozen: bool = False) -> torch.dtype:
@@ -145,7 +214,7 @@ def why_not_compile(device: torch.device) -> str | None:
 
 def cache_folder() -> Path:
     """Where Linnet keeps what it can make or fetch again (compiled steps, the base that models of little text begin with,
-    data behind URLs), and what was typed into chats.
+    data behind URLs, what `linnet doctor` found), and what was typed into chats.
 
     Nothing else is written outside the folders that a user names.
     """

@@ -19,7 +19,7 @@ LAYERS = [
     ["training"],
     ["plots", "compare"],
     ["report"],
-    ["lab", "demo", "sweep"],
+    ["lab", "demo", "sweep", "doctor"],
     ["verbs"],
     ["__main__"],
 ]

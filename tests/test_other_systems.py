@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -68,11 +69,29 @@ def test_everything_runs_without_what_only_posix_has(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "manifest.json").read_text(encoding="utf-8"))["version"] == 1
 
 
-@pytest.mark.parametrize(("asked", "got"), [("auto", "cpu"), ("mps", "mps"), ("cpu", "cpu")])
-def test_an_apple_gpu_is_used_only_when_asked_for(asked: str, got: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("asked", "found", "got", "told"),
+    [
+        ("auto", None, "cpu", "nobody knows whether this Apple GPU is right: `linnet doctor` finds out"),
+        ("auto", False, "cpu", "`linnet doctor` found this Apple GPU wrong; device mps takes it all the same"),
+        ("auto", True, "mps", ""),
+        ("mps", False, "mps", ""),
+        ("cpu", True, "cpu", ""),
+    ],
+)
+def test_an_apple_gpu_is_taken_where_the_doctor_found_it_right(
+    asked: str, found: bool | None, got: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, why = runtime.device_for(asked, cuda=False, mps=True, mps_trusted=found)
+    assert (chosen, told in why, bool(told)) == (got, True, bool(why))
+    assert runtime.device_for(asked, cuda=True, mps=True, mps_trusted=found)[0] == asked.replace("auto", "cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert runtime.pick_device(asked).type == got
+    monkeypatch.setattr(runtime, "verdict", lambda about: found if about == "mps" else None)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert runtime.pick_device(asked).type == got
+    assert [str(warning.message) for warning in said] == [why] * bool(why)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ WORTH_COMPILING_FLOP = 2e13
 WORTH_COMPILING_FLOP_ON_GPU = 5e15
 """an estimate: a minute of a fast GPU on a small model"""
 
+FOUND_WRONG = "`linnet doctor` found compiled code wrong on this machine"
+
 
 def worth_compiling(minutes: float | None, flop: float, *, on_gpu: bool) -> bool:
     """Whether a run gains by compiling its step.
@@ -61,6 +63,11 @@ def will_compile(
     if wish == "off" or (wish == "auto" and not worth_compiling(minutes, flop, on_gpu=device.type == "cuda")):
         return False
     reason = runtime.why_not_compile(device)
+    if reason is None and runtime.verdict(f"{device.type}-compiled") is False:
+        if wish == "on":
+            complain(f"compiling as asked, although {FOUND_WRONG}")
+        else:
+            reason = f"{FOUND_WRONG}; --train.compile on compiles anyway"
     if reason is not None:
         complain(f"training uncompiled, which is slower: {reason}")
     return reason is None
