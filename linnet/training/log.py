@@ -14,8 +14,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet.errors import UserError
-from linnet.files import write_text
+from linnet.console import say
+from linnet.files import DiskFullError, append_text, write_text
 from linnet.run import Run
 from linnet.run.rows import read_rows
 from linnet.training.trackers import Guarded, History
@@ -46,9 +46,15 @@ COLUMNS = (
 class MetricsLog:
     """Writes one row to metrics.jsonl and to training_log.csv at a time; a row is on disk when `write` returns."""
 
-    def __init__(self, run: Run, step: int) -> None:
-        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others."""
-        self.run = run
+    def __init__(self, run: Run, step: int, *, goes_on: bool = False) -> None:
+        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others.
+
+        Args:
+            goes_on: whether lines that a full disk has no space for are kept in memory, until it has.
+        """
+        self.run, self.goes_on = run, goes_on
+        self.waiting: list[tuple[Path, str]] = []
+        """lines that are not on disk yet, in their order"""
         self.csv_file = run.path / "training_log.csv"
         self.tracker: Guarded | None = None
         self.rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
@@ -61,14 +67,37 @@ class MetricsLog:
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, or of advice."""
-        _append(self.run.metrics_file, _line(row))
-        _append(self.csv_file, _csv_line(row))
+        self._append((self.run.metrics_file, _line(row)), (self.csv_file, _csv_line(row)))
         self._track(row)
 
     def write_sample(self, row: dict[str, Any]) -> None:
         """Appends a sample."""
-        _append(self.run.samples_file, _line(row))
+        self._append((self.run.samples_file, _line(row)))
         self._track(row)
+
+    def _append(self, *lines: tuple[Path, str]) -> None:
+        """Writes lines, after those that wait."""
+        waited = bool(self.waiting)
+        self.waiting += lines
+        try:
+            self.settle()
+        except DiskFullError as error:
+            if not self.goes_on:
+                raise DiskFullError(
+                    f"{error}; make room, and the same command goes on from the last checkpoint"
+                ) from error
+            if not waited:
+                say(f"{error}; training goes on, and its lines are kept in memory until there is space")
+
+    def settle(self) -> None:
+        """Writes the lines that wait; no checkpoint may be written before those of its steps.
+
+        Raises:
+            UserError: there is still no space.
+        """
+        while self.waiting:
+            append_text(*self.waiting[0])
+            del self.waiting[0]
 
     def _track(self, row: dict[str, Any]) -> None:
         if self.tracker is not None:
@@ -113,11 +142,3 @@ def _csv_line(row: dict[str, Any]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
     return buffer.getvalue()
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from linnet.console import count_of, duration_text, say
 from linnet.lm import LM
 from linnet.model.transformer import Transformer
 from linnet.run.adapter import FACTS
+from linnet.run.lock import Lock
 from linnet.settings import to_dict
 from linnet.training import adapters, pace
 from linnet.training.budget import Budget
-from linnet.training.checkpoint import latest_good, restore, save
+from linnet.training.checkpoint import latest_good, restore
 from linnet.training.compilation import compiled
 from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
@@ -29,6 +31,7 @@ from linnet.training.memory import learned_of, precision_of, recompute_blocks
 from linnet.training.methods import objective_of
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
+from linnet.training.saving import Saver
 from linnet.training.state import State
 from linnet.training.stop import Interrupted, Stop, listening
 from linnet.training.timing import Timer
@@ -73,17 +76,19 @@ def train(
     Raises:
         UserError: data and config do not fit each other or the run, or the time, or something cannot be read or
             written.
+        LockedError: another process trains there.
         Interrupted: a stop was asked for; the state is saved.
     """
     stop = Stop() if stop is None else stop
-    training = Training(config, Path(data), Path(run), command, ancestor, notes, began, after_s, always=always)
-    training.spoken = spoken
-    with make_display() as display, listening(stop, lambda: training.compiling, display.tell):
-        try:
-            training.train(stop, display)
-        except Interrupted:
-            stop.clear()  # it has been heard: with the same flag the same call goes on
-            raise
+    with Lock(run):
+        training = Training(config, Path(data), Path(run), command, ancestor, notes, began, after_s, always=always)
+        training.spoken = spoken
+        with make_display() as display, listening(stop, lambda: training.compiling, display.tell):
+            try:
+                training.train(stop, display)
+            except Interrupted:
+                stop.clear()  # it has been heard: with the same flag the same call goes on
+                raise
     return training.run
 
 
@@ -150,6 +155,7 @@ class Training:
         self.timing = timer.timing(self.is_finished())
         lm = LM(self.state.objective.model, lesson.tokenizer, self.run.template(), name=self.run.path.name)
         self.watch = Watch(self.run, lm, lesson, self.state, self.budget, self.timing)
+        self.saver = Saver(self.run, config.train, self.watch.log.settle)
 
     def _note_compiling(self, compiling: bool) -> None:
         self.compiling = compiling
@@ -183,10 +189,8 @@ class Training:
             estimate.announce()
         log = self.watch.log
         log.tracker = open_tracker(train.track, self.run, to_dict(self.config), log.history)
-        try:
+        with closing(log), self.saver:
             self._steps(stop, display)
-        finally:
-            log.close()
         display.close()
         if self.config.adapter.rank:
             adapters.hand_on(self.run)
@@ -217,6 +221,7 @@ class Training:
         micro_batch = used.train.micro_batch
         for row in Loop(self.state, self.lesson.source, used, self.budget, lambda: stop.asked):
             watch.record(row, display)
+            self.saver.check()
             if row.micro_batch < micro_batch:  # memory has run out: a run that goes on is to be divided in the same way
                 micro_batch = row.micro_batch
                 self.opened.choose(micro_batch=micro_batch)
@@ -244,7 +249,7 @@ class Training:
         """Saves the last whole step and ends the session."""
         if self.state.position.step == 0:
             raise Interrupted(number, "not one step was whole, so none is lost")
-        self._save()
+        self._save(last=True)
         raise Interrupted(number, f"everything is saved in {self.run.path}")
 
     def _finish(self, display: Display) -> None:
@@ -256,10 +261,10 @@ class Training:
             display.scoring()
             self.watch.evaluate(display)
         finish(position, self.config.train, self.budget)
-        self._save()
+        self._save(last=True)
 
-    def _save(self) -> None:
+    def _save(self, *, last: bool = False) -> None:
         self.watch.steps.read()  # a step that was no good is noticed before its weights are saved
-        self.state.position.elapsed_s, began = self.budget.elapsed_s(), self.budget.clock()
-        save(self.run, self.state)
-        self.timing.saved(self.budget.clock() - began, self.budget)
+        self.state.position.elapsed_s = self.budget.elapsed_s()
+        (self.saver.save_last if last else self.saver.save)(self.state)
+        self.timing.saved(self.saver.seconds, self.budget)

@@ -122,11 +122,15 @@ class TrainConfig:
     """the beginning of the sample that each evaluation writes; a run on dialogues alone answers a question instead"""
     sample_tokens: int = 60
     """length of that sample in tokens; 0 writes none"""
+    keep_last: int = 2
+    """how many of the last checkpoints are kept, beside the best one"""
+    on_full_disk: Literal["stop", "continue"] = "stop"
+    """what a training does when a checkpoint or a line of its log finds no space: stop, or go on and try again later"""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """where the metrics are shown as well; wandb stays offline unless WANDB_MODE or an API key is set"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_interval"):
+        for name in ("steps", "batch_size", "log_interval", "keep_last"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("micro_batch_size", "eval_interval", "patience", "max_minutes", "threads"):
@@ -201,6 +205,8 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.compile",
         "train.sample_prompt",
         "train.sample_tokens",
+        "train.keep_last",
+        "train.on_full_disk",
         "train.track",
     }
 )
