@@ -164,7 +164,7 @@ class Run(ModelFolder):
         return value if found["step"] == checkpoint.step else None
 
     def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
-        """The model of a checkpoint, or for a damaged "best" or "last" of the next one, on `device` and ready to be used."""
+        """The model of a checkpoint (the next one where "best" or "last" is damaged) on `device`, ready to be used."""
         from linnet.model.weights import calibrated
 
         checkpoint = whole_one_called(which, self.checkpoints(), self.path)

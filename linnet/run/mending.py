@@ -329,10 +329,23 @@ def _back(path: Path, found: Path) -> str:
     return _aside(found, path) if back is None else f"{back} has its name back"
 
 
+def _shards(path: Path) -> set[Path]:
+    """The files that manifests of prepared data name, which may have the names of pickles."""
+    found: set[Path] = set()
+    for manifest in (path / "manifest.json", *path.glob("*/manifest.json")):
+        with contextlib.suppress(*UNFORESEEN):
+            for split in read_object(manifest, "splits")["splits"].values():
+                found |= {manifest.parent / name for name in split["files"]}
+    return found
+
+
 def _foreign(path: Path) -> Iterator[Finding]:
     """Files that Linnet did not write; none of them is opened."""
+    shards = _shards(path)
     inside = [found for found in path.rglob("*") if DAMAGED not in found.relative_to(path).parts]
     for found in sorted(found for pattern in PICKLED for found in inside if found.match(pattern)):
+        if found in shards:
+            continue
         what = f"{found} looks like a pickle, which can run code: Linnet never opens it, and so should nobody"
         yield Finding(what, bad=True, mend=partial(_aside, found, path))
     if (path / DAMAGED).is_dir():
