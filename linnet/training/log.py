@@ -14,9 +14,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet.console import say
-from linnet.files import DiskFullError, append_text, write_text
+from linnet.console import count_of, say
+from linnet.files import DiskFullError, append_text, set_aside, write_text
 from linnet.run import Run
+from linnet.run.checkpoints import DAMAGED
 from linnet.run.rows import read_rows
 from linnet.training.trackers import Guarded, History
 
@@ -57,13 +58,23 @@ class MetricsLog:
         """lines that are not on disk yet, in their order"""
         self.csv_file = run.path / "training_log.csv"
         self.tracker: Guarded | None = None
-        self.rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
+        self.rows = self._kept(run.metrics_file, step)
         """what was logged before this session"""
-        samples = [row for row in read_rows(run.samples_file) if row["step"] <= step]
+        samples = self._kept(run.samples_file, step)
         write_text(run.metrics_file, "".join(_line(row) for row in self.rows))
         write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in self.rows))
         write_text(run.samples_file, "".join(_line(row) for row in samples))
         self.history = History(step, sorted([*self.rows, *samples], key=lambda row: int(row["step"])))
+
+    def _kept(self, file: Path, step: int) -> list[dict[str, Any]]:
+        """The rows of a log up to `step`; where lines of it cannot be read, that is said, and the file set aside."""
+        found = read_rows(file)
+        rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        lost = file.read_bytes().count(b"\n") - len(rows) if file.exists() else 0
+        if lost:
+            kept = set_aside(file, self.run.path / DAMAGED)
+            say(f"{count_of(lost, 'line')} of {file} cannot be read, and the others are kept; as it was it is {kept}")
+        return [row for row in rows if row["step"] <= step]
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, or of advice."""

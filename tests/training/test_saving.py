@@ -385,6 +385,37 @@ def test_a_real_disk_that_fills_up(small_disk: Callable[[int], Path], story_data
     assert all("No space left on device" in failure for failure in failures)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+def test_a_training_on_a_real_disk_that_fills_up_ends_with_a_sentence(
+    policy: str, small_disk: Callable[[int], Path], story_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever of the run, its pictures and its page is the first thing that does not fit."""
+    from linnet.__main__ import main
+
+    disk = small_disk(4_000)
+    command = ["train", "linnet-tiny", "--data", str(story_data), "--run", str(disk / "run"), "--train.steps", "6"]
+    command += ["--train.eval-interval", "2", "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2"]
+    command += ["--train.batch-size", "2", "--train.sample-tokens", "3", "--train.compile", "off"]
+    command += ["--train.on-full-disk", policy]
+    codes = []
+    for free in [*range(0, 200, 16), *range(200, 1400, 80), 3_000]:
+        shutil.rmtree(disk / "run", ignore_errors=True)
+        (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 1024 * free))
+        capsys.readouterr()
+        codes.append(main(command))
+        said = capsys.readouterr().err
+        assert "Traceback" not in said
+        assert codes[-1] == 0 or "No space left on device" in said.strip().splitlines()[-1], said
+        for checkpoint in Run(disk / "run").checkpoints():
+            checkpoint.verify()
+        (disk / "filler").unlink()
+        if codes[-1]:
+            assert main(command) == 0, capsys.readouterr().err
+    assert codes[0] == 2
+    assert codes[-1] == 0
+
+
 # a second Ctrl-C
 
 
