@@ -388,32 +388,28 @@ def test_a_real_disk_that_fills_up(small_disk: Callable[[int], Path], story_data
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["stop", "continue"])
 def test_a_training_on_a_real_disk_that_fills_up_ends_with_a_sentence(
-    policy: str, small_disk: Callable[[int], Path], story_data: Path, capsys: pytest.CaptureFixture[str]
+    policy: str, small_disk: Callable[[int], Path], story_data: Path
 ) -> None:
-    """Whatever of the run, its pictures and its page is the first thing that does not fit."""
-    from linnet.__main__ import main
-
-    disk = small_disk(4_000)
-    command = ["train", "linnet-tiny", "--data", str(story_data), "--run", str(disk / "run"), "--train.steps", "6"]
-    command += ["--train.eval-interval", "2", "--model.n-layer", "1", "--model.n-embd", "16", "--model.n-head", "2"]
-    command += ["--train.batch-size", "2", "--train.sample-tokens", "3", "--train.compile", "off"]
-    command += ["--train.on-full-disk", policy]
-    codes = []
-    for free in [*range(0, 200, 16), *range(200, 1400, 80), 3_000]:
+    """Whatever of the run is the first thing that does not fit."""
+    disk, settings = small_disk(4_000), config(eval_interval=2, log_interval=1, on_full_disk=policy)
+    ended = []
+    for free in (0, 16, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 1024):
         shutil.rmtree(disk / "run", ignore_errors=True)
         (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - 1024 * free))
-        capsys.readouterr()
-        codes.append(main(command))
-        said = capsys.readouterr().err
-        assert "Traceback" not in said
-        assert codes[-1] == 0 or "No space left on device" in said.strip().splitlines()[-1], said
+        said = ""
+        try:
+            train(settings, story_data, disk / "run", spoken=False)
+        except UserError as error:
+            said = str(error)
+        ended.append(said)
         for checkpoint in Run(disk / "run").checkpoints():
             checkpoint.verify()
         (disk / "filler").unlink()
-        if codes[-1]:
-            assert main(command) == 0, capsys.readouterr().err
-    assert codes[0] == 2
-    assert codes[-1] == 0
+        train(settings, story_data, disk / "run", spoken=False)
+        Run(disk / "run").checkpoint("8").verify()
+    assert "No space left on device" in ended[0]
+    assert ended[-1] == ""
+    assert all("No space left on device" in said and "\n" not in said for said in ended if said)
 
 
 # a second Ctrl-C
