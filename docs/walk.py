@@ -85,9 +85,9 @@ BESIDE = {
         data/readers/transcripts.py data/readers/reading.py data/dialogues.py data/tally.py data/sides.py
         data/readers/kept.py""",
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
-        run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
+        run/lock.py run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
         data/prepared.py data/faults.py data/streaming.py data/remote.py
-        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/log.py
+        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/saving.py training/log.py
         training/step_log.py
         tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py
         model/weights.py""",

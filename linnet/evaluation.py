@@ -26,6 +26,7 @@ from linnet.evaluate.whole_text import WholeText, names_of, other_tokens, whole_
 from linnet.files import read_object
 from linnet.lm import load
 from linnet.run import ModelFolder, Run
+from linnet.run.checkpoints import whole_one_called
 
 if TYPE_CHECKING:
     from linnet.lm import LM
@@ -139,8 +140,10 @@ def left_out(prepared: Prepared) -> dict[str, Any]:
 
 
 def about(folder: ModelFolder, checkpoint: str) -> dict[str, Any]:
-    """Which model the figures are of."""
-    step = folder.checkpoint(checkpoint).step if isinstance(folder, Run) else None
+    """Which model the figures are of. Where another checkpoint takes the place of a damaged one, loading it says so."""
+    step = None
+    if isinstance(folder, Run):
+        step = whole_one_called(checkpoint, folder.checkpoints(), folder.path, lambda said: None).step
     return {"run": str(folder.path), "checkpoint": checkpoint, "step": step}
 
 

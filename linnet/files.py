@@ -1,14 +1,15 @@
 """Files that are whole or not there at all: atomic writes and hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import platform
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,13 @@ from linnet.errors import UserError
 
 _SHOWN_PATH = 200
 """characters of a path that a message repeats"""
+
+FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+"""what the system says of a disk, or of a user's share of it, that is full"""
+
+
+class DiskFullError(UserError):
+    """There is no space left to write something; what was there before is as it was."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -43,22 +51,22 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        opened = open(name, "xb")  # noqa: SIM115 (closed below; here a folder that cannot be written is found)
     except OSError as error:
-        raise _cannot("write", path, error) from error
+        raise cannot("write", path, error) from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes private files; these are the user's own
         os.replace(name, path)
         sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             os.unlink(name)
         if isinstance(error, OSError):
-            raise _cannot("write", path, error) from error
+            raise cannot("write", path, error) from error
         raise
 
 
@@ -78,6 +86,26 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def append_text(path: str | Path, text: str) -> None:
+    """Adds `text` as UTF-8 to the end of `path`, whole or not at all: where writing fails, the file is cut back.
+
+    Raises:
+        UserError: the file cannot be written, or the disk is full.
+    """
+    left = memoryview(text.encode("utf-8"))
+    try:
+        with open(path, "ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except BaseException:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise cannot("write", path, error) from error
+
+
 def read_text(path: str | Path) -> str:
     """The text in `path`, its line ends as they are.
 
@@ -91,7 +119,7 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text") from None
     except OSError as error:
-        raise _cannot("read", path, error) from error
+        raise cannot("read", path, error) from error
 
 
 def regular(path: str | Path) -> Path:
@@ -111,11 +139,12 @@ def regular(path: str | Path) -> Path:
     return path
 
 
-def _cannot(do: str, path: Path | str, error: OSError) -> UserError:
+def cannot(do: str, path: Path | str, error: OSError) -> UserError:
     """What a user is told where the system refuses; of a very long path, its end."""
     name = str(path)
     name = name if len(name) <= _SHOWN_PATH else f"... {name[-_SHOWN_PATH:]}"
-    return UserError(f"cannot {do} {name}: {error.strerror or error}")
+    kind = DiskFullError if error.errno in FULL else UserError
+    return kind(f"cannot {do} {name}: {error.strerror or error}")
 
 
 def read_json(path: str | Path) -> Any:
@@ -156,17 +185,17 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_abandoned(path.parent)
-        building = Path(tempfile.mkdtemp(prefix=f".making-{path.name}-{_host()}-{os.getpid()}-", dir=path.parent))
-        building.chmod(0o777 & ~_umask())
+        building = path.with_name(f".making-{path.name}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
+        building.mkdir()
     except OSError as error:
-        raise _cannot("write", path, error) from error
+        raise cannot("write", path, error) from error
+    old = path.with_name(f".old-{path.name}-{building.name[-8:]}")
     try:
         yield building
         for file in building.rglob("*"):
             if file.is_dir():
                 sync_folder(file)
         sync_folder(building)
-        old = path.with_name(f".old-{path.name}-{building.name[-8:]}")
         if path.exists():
             os.replace(path, old)
         os.replace(building, path)
@@ -174,8 +203,10 @@ def making_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(building, ignore_errors=True)
+        if old.exists() and not restored(old):
+            shutil.rmtree(old, ignore_errors=True)
         if isinstance(error, OSError):
-            raise _cannot("write", path, error) from error
+            raise cannot("write", path, error) from error
         raise
 
 
@@ -189,13 +220,42 @@ def passing_folder(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         sweep_abandoned(parent)
-        folder = Path(tempfile.mkdtemp(prefix=f".making-{_host()}-{os.getpid()}-", dir=parent))
+        folder = parent / f".making-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        folder.mkdir()
     except OSError as error:
-        raise _cannot("write", parent, error) from error
+        raise cannot("write", parent, error) from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def restored(old: Path) -> Path | None:
+    """The folder `.old-NAME-...` under its own name again, where no newer one has taken that; None where one has."""
+    named = re.fullmatch(r"\.old-(.+)-[^-]+", old.name)
+    if named is None or os.path.lexists(path := old.with_name(named[1])):
+        return None
+    os.rename(old, path)
+    return path
+
+
+def set_aside(path: Path, place: Path) -> Path:
+    """Moves a file or folder into the folder `place`, under a name that is free there; returns where it is now.
+
+    Raises:
+        UserError: it cannot be moved.
+    """
+    target, number = place / path.name.lstrip("."), 1
+    while os.path.lexists(target):
+        number += 1
+        target = place / f"{path.name.lstrip('.')}-{number}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        os.rename(path, target)
+        sync_folder(place)
+    except OSError as error:
+        raise cannot("move", path, error) from error
+    return target
 
 
 def remove_folder(path: Path) -> None:
@@ -209,10 +269,12 @@ def remove_folder(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Deletes everything in `folder` that a killed process left half made or half deleted."""
-    for pattern in (".making-*", ".gone-*"):
+    """Deletes everything in `folder` that a killed process left half made, half deleted or replaced. What it was about
+    to replace gets its name back."""
+    for pattern in (".making-*", ".gone-*", ".old-*"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+            if pattern != ".old-*" or not restored(path):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_abandoned(folder: Path) -> None:
@@ -236,12 +298,6 @@ def _runs(process: int) -> bool:
         return bool(psutil.pid_exists(process))
     except OverflowError:  # no number of a process
         return True
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
 
 
 def sha256(path: str | Path) -> str:

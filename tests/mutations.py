@@ -46,8 +46,8 @@ MUTATIONS = [
     (
         7,
         "training/checkpoint.py",
-        'keep = {run.checkpoint("best").path, run.checkpoint("last").path}',
-        'keep = {run.checkpoint("last").path}',
+        'keep = {run.checkpoint("best").path, *(checkpoint.path for checkpoint in found[-keep_last:])}',
+        "keep = {checkpoint.path for checkpoint in found[-keep_last:]}",
     ),
     # windows drawn with replacement
     (8, "data/batches.py", 'np.argsort(draws[:-1], kind="stable")', "(draws[:-1] % self.windows).astype(np.int64)"),

@@ -150,8 +150,13 @@ def test_damaged_data_and_checkpoints_are_refused(shell: Shell, tmp_path: Path) 
     shard = tmp_path / "data" / "val.bin"
     shard.write_bytes(shard.read_bytes()[:-8])
     failed(shell("eval", "run"), "val.bin")
-    weights = next((tmp_path / "run" / "checkpoints").glob("*/model.safetensors"))
-    weights.write_bytes(weights.read_bytes()[:-8])
+    weights = sorted((tmp_path / "run" / "checkpoints").glob("*/model.safetensors"))
+    weights[-1].write_bytes(weights[-1].read_bytes()[:-8])
+    code, _, err = shell("generate", "run", "--prompt", "x", "--checkpoint", "last", "--max-new-tokens", "2")
+    assert code == 0, err
+    assert "takes its place as 'last'" in " ".join(err.split())
+    for file in weights[:-1]:
+        file.write_bytes(file.read_bytes()[:-8])
     failed(shell("generate", "run", "--prompt", "x"), "model.safetensors", "damaged")
     failed(shell("generate", "run", "--checkpoint", "99"), "99", "best, last")
 
@@ -329,6 +334,7 @@ def test_damaged_json_in_a_run_is_one_plain_line(
 ) -> None:
     shutil.copytree(trained, tmp_path / "r")
     (tmp_path / "r" / name).write_text(text)
-    code, _, err = shell("generate", "r", "--prompt", "a")
+    step = ["--checkpoint", "4"] if "step" in name else []  # a damaged best one would be replaced
+    code, _, err = shell("generate", "r", "--prompt", "a", *step)
     assert code == 2
     assert "is damaged" in err

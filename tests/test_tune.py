@@ -25,6 +25,7 @@ from linnet.run import Run
 from linnet.run.rows import read_rows
 from linnet.tokenizers.base import END_OF_TEXT
 from linnet.training import checkpoint, pretrain
+from linnet.training.loop import Loop
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 from linnet.verbs import carrying_out
@@ -270,15 +271,15 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def crashes_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Everything ends after `step` without a word, between two checkpoints."""
-    whole = pretrain.Loop.__iter__
+    whole = Loop.__iter__
 
-    def crashing(loop: pretrain.Loop) -> Iterator[object]:
+    def crashing(loop: Loop) -> Iterator[object]:
         for row in whole(loop):
             yield row
             if row.step == step:
                 raise CrashError
 
-    monkeypatch.setattr(pretrain.Loop, "__iter__", crashing)
+    monkeypatch.setattr(Loop, "__iter__", crashing)
 
 
 @pytest.mark.trap(5)

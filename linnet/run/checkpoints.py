@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linnet.console import say
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
 from linnet.run.adapter import ADAPTER
@@ -15,6 +16,18 @@ from linnet.run.model_folder import WEIGHTS, read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+OPTIMIZER, OWN = "optimizer.safetensors", "objective.safetensors"
+"""files of a checkpoint, beside its weights: what the optimiser knows; what an objective adds to the model"""
+
+DAMAGED = "damaged"
+"""folder of a run to which damaged checkpoints and files are moved, so that nothing of them is lost"""
+
+NAMES = "best", "last"
+"""what checkpoints are called besides their steps; another one may take their place, where that one is damaged"""
+
+OTHER = "; use another --checkpoint"
+"""what is said of one that is damaged"""
 
 FORMAT = 1
 """version of the layout of run folders and checkpoints; a newer one is refused, an older one is read"""
@@ -77,7 +90,7 @@ class Checkpoint:
         """
         hashes = check_format(read_object(self.manifest_file, "sha256"), self.manifest_file)["sha256"]
         if not isinstance(hashes, dict):
-            raise UserError(f"{self.manifest_file} is damaged; use another --checkpoint")
+            raise UserError(f"{self.manifest_file} is damaged{OTHER}")
         return hashes
 
     @property
@@ -96,9 +109,26 @@ class Checkpoint:
         for name in names or hashes:
             file = self.path / name
             if not file.exists():
-                raise UserError(f"{file} is missing; use another --checkpoint")
+                raise UserError(f"{file} is missing{OTHER}")
             if sha256(file) != hashes.get(name):
-                raise UserError(f"{file} is damaged: its hash is not the manifest's; use another --checkpoint")
+                raise UserError(f"{file} is damaged: its hash is not the manifest's{OTHER}")
+
+    def verify_use(self) -> None:
+        """`verify` of what is needed to use the model: its weights, or those of its adapters, and its losses.
+
+        Raises:
+            UserError: one of them is missing or damaged.
+        """
+        hashes = self.hashes()
+        self.verify(*(name for name in (WEIGHTS, ADAPTER, "state.json") if name in hashes))
+
+    @property
+    def val_loss(self) -> float | None:
+        """The validation loss of these weights; None where they were not scored, or nobody can read it any more."""
+        with contextlib.suppress(UserError):
+            found = self.state()["val_loss"]
+            return found if isinstance(found, float) else None
+        return None
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """The tensors of one verified .safetensors file; nothing in a checkpoint is ever unpickled."""
@@ -117,6 +147,15 @@ def whole_checkpoints(folder: Path) -> list[Checkpoint]:
     return [checkpoint for _, checkpoint in sorted(found, key=lambda pair: pair[0])]
 
 
+def ranked(which: str, found: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Checkpoints in the order in which they are taken for "best" or "last", the first choice first."""
+    newest_first = list(reversed(found))
+    if which == "last":
+        return newest_first
+    scored = [(loss, c.step, c) for c in found if (loss := c.val_loss) is not None]
+    return [c for _, _, c in sorted(scored)] + [c for c in newest_first if c.val_loss is None]
+
+
 def the_one_called(which: str, found: Sequence[Checkpoint], run: Path) -> Checkpoint:
     """Of the checkpoints `found` in `run` the one called "best" (lowest validation loss), "last", or by its step.
 
@@ -125,13 +164,35 @@ def the_one_called(which: str, found: Sequence[Checkpoint], run: Path) -> Checkp
     """
     if not found:
         raise UserError(f"no checkpoint in {run}; `linnet train --run {run}` makes one")
-    if which == "last":
-        return found[-1]
-    if which == "best":
-        evaluated = [(state["val_loss"], c.step, c) for c in found if (state := c.state())["val_loss"] is not None]
-        return min(evaluated)[2] if evaluated else found[-1]
+    if which in NAMES:
+        return ranked(which, found)[0]
     for checkpoint in found:
         if str(checkpoint.step) == which:
             return checkpoint
     steps = ", ".join(str(checkpoint.step) for checkpoint in found)
     raise UserError(f"no checkpoint {which!r} in {run}; there are best, last and the steps {steps}")
+
+
+def whole_one_called(
+    which: str, found: Sequence[Checkpoint], run: Path, tell: Callable[[str], None] = say
+) -> Checkpoint:
+    """`the_one_called`, verified; for "best" and "last" the next one where that is damaged, which `tell` is told.
+
+    Raises:
+        UserError: there is no such checkpoint; it was named by its step and is damaged; or all are.
+    """
+    first = the_one_called(which, found, run)
+    if which not in NAMES:
+        first.verify_use()
+        return first
+    reasons: list[str] = []
+    for checkpoint in ranked(which, found):
+        try:
+            checkpoint.verify_use()
+        except UserError as error:
+            reasons.append(str(error).removesuffix(OTHER))
+            continue
+        if reasons:
+            tell(f"{'; '.join(reasons)}; step {checkpoint.step} takes its place as {which!r}")
+        return checkpoint
+    raise UserError(f"{'; '.join(reasons)}; no checkpoint of {run} is whole: `linnet doctor {run}` tells more")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from linnet.errors import UserError
 from linnet.files import read_object, sha256
 from linnet.run.adapter import refuse_adapter
-from linnet.run.checkpoints import Checkpoint, check_format, the_one_called, whole_checkpoints
+from linnet.run.checkpoints import Checkpoint, check_format, the_one_called, whole_checkpoints, whole_one_called
 from linnet.run.model_folder import ModelFolder, ready, refuse_file
 from linnet.run.weights import weights_of
 
@@ -164,10 +164,10 @@ class Run(ModelFolder):
         return value if found["step"] == checkpoint.step else None
 
     def load_model(self, which: str = "best", device: torch.device | None = None) -> Transformer:
-        """The model of a checkpoint, on `device`, ready to be used (not in training mode)."""
+        """The model of a checkpoint (the next one where "best" or "last" is damaged) on `device`, ready to be used."""
         from linnet.model.weights import calibrated
 
-        checkpoint = self.checkpoint(which)
+        checkpoint = whole_one_called(which, self.checkpoints(), self.path)
         model = self.model_with(weights_of(checkpoint, self.path))
         if (temperature := self.temperature(checkpoint)) is not None:
             calibrated(model, temperature)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -19,15 +20,16 @@ TAIL_BYTES = 16_384
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; a last line that was cut off by a crash is left out. No file: no rows."""
+    """The rows of a .jsonl file; a line that cannot be read is left out, as one that a crash cut off. No file: no rows.
+
+    A training that goes on says which file has others than that last one, and so does `linnet doctor`.
+    """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # splitlines() would also cut at U+2028 in samples
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+    for line in path.read_bytes().split(b"\n")[:-1]:  # splitlines() would also cut at U+2028 in samples
+        with contextlib.suppress(ValueError, RecursionError):
+            rows.append(json.loads(line.decode("utf-8")))
     return rows
 
 

@@ -15,6 +15,7 @@ from linnet.model.lora import OTHER_TABLES, add_adapters
 from linnet.model.weights import load_weights, serialised, weights_of
 from linnet.run import Run
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
+from linnet.run.checkpoints import whole_one_called
 from linnet.run.weights import BASE, base_of
 from linnet.tokenizers.base import END_OF_TEXT
 
@@ -96,7 +97,7 @@ def half_as_wide(model: Transformer) -> None:
 
 def hand_on(run: Run) -> None:
     """Writes the best adapter of `run` into a folder of its own, with what its dialogues were written with."""
-    checkpoint = run.checkpoint("best")
+    checkpoint = whole_one_called("best", run.checkpoints(), run.path)
     facts = AdapterFacts.read(run.path / FACTS)
     with making_folder(run.path / FOLDER) as folder:
         shutil.copyfile(checkpoint.path / ADAPTER, folder / ADAPTER)

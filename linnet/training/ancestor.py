@@ -12,6 +12,7 @@ from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.weights import load_weights
 from linnet.run import Checkpoint, Run
+from linnet.run.checkpoints import whole_one_called
 from linnet.run.model_folder import ModelFolder, read_tensors
 from linnet.run.opened import opened
 from linnet.run.weights import weights_of
@@ -44,7 +45,9 @@ class Ancestor:
             UserError: there is no such run or checkpoint.
         """
         found = opened(path)
-        return cls(found, found.checkpoint(which) if isinstance(found, Run) else None)
+        if not isinstance(found, Run):
+            return cls(found, None)
+        return cls(found, whole_one_called(which, found.checkpoints(), found.path))
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The weights by name, adapters merged into them.

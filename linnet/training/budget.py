@@ -35,11 +35,11 @@ class Budget:
         self.after_s = 0.0
         """of that, what is for saving and for what comes after the last look"""
         self.clock = clock
-        self._start = (clock() if began is None else began) - position.elapsed_s
+        self.start = (clock() if began is None else began) - position.elapsed_s
 
     def elapsed_s(self) -> float:
         """Time since the run began, without the pauses between sessions."""
-        return self.clock() - self._start
+        return self.clock() - self.start
 
     def done(self, step: int) -> float:
         """The share of the run that lies behind after `step` steps, 0 to 1."""

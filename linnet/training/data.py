@@ -9,6 +9,7 @@ from linnet.data.changes import change_lines
 from linnet.data.shards import MANIFEST
 from linnet.errors import UserError
 from linnet.run import Run
+from linnet.run.lock import Lock
 from linnet.settings import differences, from_dict, to_dict
 from linnet.training.recipe import Config
 
@@ -61,7 +62,8 @@ def with_data(config: Config, data: str | None, run: str | Path) -> tuple[Config
         config = replace(config, prepare=replace(config.prepare, sources=(data,)))
     folder = Path(run) / "data"
     if not Run(Path(run)).config_file.exists() or not folder.exists():
-        prepare(config.prepare, folder)
+        with Lock(run, "prepared"):
+            prepare(config.prepare, folder)
     else:  # the run goes on
         for line in change_lines(config.prepare, Prepared.open(folder).manifest):
             say(line)

@@ -14,9 +14,10 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from linnet.errors import UserError
-from linnet.files import write_text
+from linnet.console import count_of, say
+from linnet.files import DiskFullError, append_text, set_aside, write_text
 from linnet.run import Run
+from linnet.run.checkpoints import DAMAGED
 from linnet.run.rows import read_rows
 from linnet.training.trackers import Guarded, History
 
@@ -46,29 +47,68 @@ COLUMNS = (
 class MetricsLog:
     """Writes one row to metrics.jsonl and to training_log.csv at a time; a row is on disk when `write` returns."""
 
-    def __init__(self, run: Run, step: int) -> None:
-        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others."""
-        self.run = run
+    def __init__(self, run: Run, step: int, *, goes_on: bool = False) -> None:
+        """Keeps rows up to `step`, those that the checkpoint has seen, and drops the others.
+
+        Args:
+            goes_on: whether lines that a full disk has no space for are kept in memory, until it has.
+        """
+        self.run, self.goes_on = run, goes_on
+        self.waiting: list[tuple[Path, str]] = []
+        """lines that are not on disk yet, in their order"""
         self.csv_file = run.path / "training_log.csv"
         self.tracker: Guarded | None = None
-        self.rows = [row for row in read_rows(run.metrics_file) if row["step"] <= step]
+        self.rows = self._kept(run.metrics_file, step)
         """what was logged before this session"""
-        samples = [row for row in read_rows(run.samples_file) if row["step"] <= step]
+        samples = self._kept(run.samples_file, step)
         write_text(run.metrics_file, "".join(_line(row) for row in self.rows))
         write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in self.rows))
         write_text(run.samples_file, "".join(_line(row) for row in samples))
         self.history = History(step, sorted([*self.rows, *samples], key=lambda row: int(row["step"])))
 
+    def _kept(self, file: Path, step: int) -> list[dict[str, Any]]:
+        """The rows of a log up to `step`; where lines of it cannot be read, that is said, and the file set aside."""
+        found = read_rows(file)
+        rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        lost = file.read_bytes().count(b"\n") - len(rows) if file.exists() else 0
+        if lost:
+            kept = set_aside(file, self.run.path / DAMAGED)
+            say(f"{count_of(lost, 'line')} of {file} cannot be read, and the others are kept; as it was it is {kept}")
+        return [row for row in rows if row["step"] <= step]
+
     def write(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, or of advice."""
-        _append(self.run.metrics_file, _line(row))
-        _append(self.csv_file, _csv_line(row))
+        self._append((self.run.metrics_file, _line(row)), (self.csv_file, _csv_line(row)))
         self._track(row)
 
     def write_sample(self, row: dict[str, Any]) -> None:
         """Appends a sample."""
-        _append(self.run.samples_file, _line(row))
+        self._append((self.run.samples_file, _line(row)))
         self._track(row)
+
+    def _append(self, *lines: tuple[Path, str]) -> None:
+        """Writes lines, after those that wait."""
+        waited = bool(self.waiting)
+        self.waiting += lines
+        try:
+            self.settle()
+        except DiskFullError as error:
+            if not self.goes_on:
+                raise DiskFullError(
+                    f"{error}; make room, and the same command goes on from the last checkpoint"
+                ) from error
+            if not waited:
+                say(f"{error}; training goes on, and its lines are kept in memory until there is space")
+
+    def settle(self) -> None:
+        """Writes the lines that wait; no checkpoint may be written before those of its steps.
+
+        Raises:
+            UserError: there is still no space.
+        """
+        while self.waiting:
+            append_text(*self.waiting[0])
+            del self.waiting[0]
 
     def _track(self, row: dict[str, Any]) -> None:
         if self.tracker is not None:
@@ -113,11 +153,3 @@ def _csv_line(row: dict[str, Any]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
     return buffer.getvalue()
-
-
-def _append(path: Path, text: str) -> None:
-    try:
-        with path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -34,9 +34,17 @@ MOST_RETURNS = 3
 class GoBack(UserError):  # noqa: N818 - caught, it is a request
     """Several steps in a row were no good: the run goes back to its last checkpoint, or it ends with this advice."""
 
-    def __init__(self, step: int, samples: int, count: int) -> None:
+    def __init__(self, step: int, samples: int, count: int, skipped: int) -> None:
+        """
+        Args:
+            step: that could not be taken.
+            samples: where the data behind the bad steps begins.
+            count: of bad steps in a row. skipped: of all of them so far.
+        """
         super().__init__(not_finite_text(step))
-        self.step, self.samples, self.count = step, samples, count
+        self.samples, self.count, self.skipped = samples, count, skipped
+        self.start = 0.0
+        """when the time of the run began"""
 
 
 class Guard:
@@ -62,7 +70,7 @@ class Guard:
         position.bad_in_a_row += 1
         say(f"step {position.step + 1:,} is skipped with its {count_of(samples, 'sample')}: {reason}")
         if position.bad_in_a_row >= self.train.bad_steps:
-            raise GoBack(position.step + 1, position.samples + samples, position.bad_in_a_row)
+            raise GoBack(position.step + 1, position.samples + samples, position.bad_in_a_row, position.skipped)
         return False
 
     def _wrong(self, loss: float, norm: float) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,31 +17,31 @@ from linnet.console import count_of, duration_text, say, size_text
 from linnet.lm import LM
 from linnet.model.transformer import Transformer
 from linnet.run.adapter import FACTS
+from linnet.run.lock import Lock
 from linnet.settings import to_dict
-from linnet.training import adapters, pace, parallel
+from linnet.training import adapters, parallel
 from linnet.training.budget import Budget
-from linnet.training.checkpoint import latest_good, restore, save
+from linnet.training.checkpoint import latest_good, restore
 from linnet.training.compilation import compiled
 from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
-from linnet.training.finished import begin_again, finish, is_finished, why_finished
+from linnet.training.finished import begin_again, is_finished, why_finished
 from linnet.training.lesson import Lesson
-from linnet.training.loop import Loop
 from linnet.training.memory import learned_of, precision_of, recompute_blocks
 from linnet.training.methods import objective_of
 from linnet.training.micro_batch import windows
+from linnet.training.mishaps import MOST_RETURNS, GoBack
 from linnet.training.opening import Opening
 from linnet.training.preflight import preflight
 from linnet.training.ranks import ALONE, Processes, Ranks, here
+from linnet.training.saving import Saver
 from linnet.training.state import State
 from linnet.training.stop import Interrupted, Stop, listening
+from linnet.training.stretch import Stretch
 from linnet.training.timing import Timer
 from linnet.training.trackers import check_installed, open_tracker
 from linnet.training.traffic import step_bytes
 from linnet.training.watch import Watch
-
-EARLY, WHOLE = "early", "whole"
-"""looks: at a small part of the validation text, or at what is chosen by"""
 
 if TYPE_CHECKING:
     from linnet.run import Run
@@ -80,20 +81,26 @@ def train(
     Raises:
         UserError: data and config do not fit each other or the run, or the time, or something cannot be read or
             written.
+        LockedError: another process trains there.
         Interrupted: a stop was asked for; the state is saved.
     """
-    stop, ranks = Stop() if stop is None else stop, here()
+    stop, ranks, back = Stop() if stop is None else stop, here(), None
     if ranks.count > 1 and ranks.rank == 0:  # the others take part in what the first one begins
         ranks.agree((config, Path(data), Path(run), tuple(command), ancestor, dict(notes)))
     files = Path(data), Path(run), command
-    training = Training(config, *files, ancestor, notes, began, after_s, always=always, ranks=ranks)
-    training.spoken = spoken and ranks.rank == 0
-    with make_display() as display, listening(stop, lambda: training.compiling, display.tell):
-        try:
-            training.train(stop, display)
-        except Interrupted:
-            stop.clear()  # it has been heard: with the same flag the same call goes on
-            raise
+    with Lock(run) if ranks.rank == 0 else nullcontext():
+        for returns in range(MOST_RETURNS + 1):
+            training = Training(config, *files, ancestor, notes, began, after_s, always=always, ranks=ranks, back=back)
+            training.spoken = spoken and ranks.rank == 0
+            with make_display() as display, listening(stop, training.is_compiling, display.tell):
+                try:
+                    training.train(stop, display)
+                    break
+                except Interrupted:
+                    stop.clear()  # it has been heard: with the same flag the same call goes on
+                    raise
+                except GoBack as bad:
+                    back = training.returning(bad, returns)
     return training.run
 
 
@@ -139,6 +146,7 @@ class Training:
         clock: Callable[[], float] = time.monotonic,
         always: bool = False,
         ranks: Ranks = ALONE,
+        back: GoBack | None = None,
     ) -> None:
         began = clock() if began is None else began
         check_installed(config.train.track)
@@ -158,13 +166,19 @@ class Training:
             runtime.set_threads(self.opened.choices["threads"])
         self.state = ranks.after_first(lambda: opened_state(lesson, self.run, device, ancestor))
         self.budget = Budget(config, self.state.position, clock, began)
+        if back is not None:  # its time has gone on, and so has its data
+            self.budget.start, self.state.position.samples = back.start, back.samples
+            self.state.position.skipped = back.skipped
         timer = Timer(lesson, self.opened, self.state, self.budget, after_s, always, ranks.count)
         self.timing = ranks.first(lambda: timer.timing(self.is_finished()))
         looked_at = self._spread(device)
         if self.opened.choices["compile"]:
             self.state.learn = compiled(self.state.objective, self._note_compiling, self.state.wrapper)
         lm = LM(looked_at.objective.model, lesson.tokenizer, self.run.template(), name=self.run.path.name)
-        self.watch = Watch(self.run, lm, lesson, looked_at, self.budget, self.timing) if ranks.rank == 0 else None
+        self.watch, self.saver = None, None
+        if ranks.rank == 0:
+            self.watch = Watch(self.run, lm, lesson, looked_at, self.budget, self.timing)
+            self.saver = Saver(self.run, config.train, self.watch.log.settle, ranks)
 
     def _spread(self, device: torch.device) -> State:
         """Spreads the state over the ranks; what a look looks at: the same, or where no rank has it whole, a copy."""
@@ -180,6 +194,10 @@ class Training:
 
     def _note_compiling(self, compiling: bool) -> None:
         self.compiling = compiling
+
+    def is_compiling(self) -> bool:
+        """Whether the step is being compiled, before which there is nothing to save."""
+        return self.compiling
 
     def is_finished(self) -> bool:
         """Whether the run ended by its plan, and the plan now goes no further."""
@@ -209,15 +227,15 @@ class Training:
             )
             estimate.announce()
             self._say_ranks()
-        if self.watch is None:
-            self._steps(stop, display)
+        parts = self.run, self.config, self.state, self.lesson, self.budget, self.timing, self.opened, self.ranks
+        stretch = Stretch(*parts, self.watch, self.saver, self.copy)
+        if self.watch is None or self.saver is None:
+            stretch.steps(stop, display)
             return
         log = self.watch.log
         log.tracker = open_tracker(train.track, self.run, to_dict(self.config), log.history)
-        try:
-            self._steps(stop, display)
-        finally:
-            log.close()
+        with closing(log), self.saver:
+            stretch.steps(stop, display)
         display.close()
         if self.config.adapter.rank:
             adapters.hand_on(self.run)
@@ -233,6 +251,22 @@ class Training:
         if last := self.watch.coach.ending(position.step, self.watch.out_of_patience()):
             say(last)
 
+    def returning(self, bad: GoBack, returns: int) -> GoBack:
+        """What a run goes back with, which is said.
+
+        Raises:
+            GoBack: there is nothing to go back to, or it went back often enough: the settings are at fault.
+        """
+        there = self.ranks.agree(bool(self.run.checkpoints()))
+        if not there or returns == MOST_RETURNS:
+            raise bad
+        say(
+            f"{count_of(bad.count, 'step')} in a row were no good: going back to the last checkpoint; the data that "
+            "they were to learn from is passed over"
+        )
+        bad.start = self.budget.start
+        return bad
+
     def _say_ranks(self) -> None:
         """How many processes share the work, and what that costs."""
         if self.ranks.count > 1:
@@ -242,78 +276,3 @@ class Training:
                 f"{count} processes ({train.parallel}), each with {windows(train.batch_size // count)} of a batch of "
                 f"{train.batch_size:,}; about {size_text(sent)} go between them each step"
             )
-
-    def _steps(self, stop: Stop, display: Display) -> None:
-        """The steps; looks, logs and saves between them.
-
-        Raises:
-            Interrupted: somebody asked for a stop; the last whole step is saved.
-            UserError: the time was over before one step was.
-        """
-        position, used = self.state.position, self.timing.used
-        self.state.objective.train()
-        if position.step == 0:
-            self._look(EARLY, display)
-        micro_batch = used.train.micro_batch
-        for row in Loop(self.state, self.lesson.source, used, self.budget, lambda: stop.asked, self.ranks):
-            if self.watch is not None:
-                self.watch.record(row, display)
-            if row.micro_batch < micro_batch:  # memory has run out: a run that goes on is to be divided in the same way
-                micro_batch = row.micro_batch
-                self.opened.choose(micro_batch=micro_batch)
-            if not row.whole:
-                continue
-            due, over = self.ranks.agree((self._due(), stop.asked))
-            if due:
-                over = self._look(due, display) or over
-            if over:
-                break
-        if number := self.ranks.agree(stop.number):
-            self._stop(number)
-        self._finish(display)
-
-    def _due(self) -> str:
-        """Which look is due after this step: none where the run is over, which has a last one."""
-        step = self.state.position.step
-        done = self.budget.done(step)
-        if self.watch is None or done >= 1:
-            return ""
-        return WHOLE if self.watch.looks.due(step, done) else EARLY if self.watch.looks.early(step) else ""
-
-    def _look(self, due: str, display: Display) -> bool:
-        """Looks, and saves after a look at the validation text; whether patience is at its end."""
-        if self.copy is not None:
-            self.copy.refresh(self.state)
-        if self.watch is not None:
-            self.watch.early(display) if due == EARLY else self.watch.evaluate(display)
-        over = self.ranks.agree(self.watch is not None and self.watch.out_of_patience())
-        if due == WHOLE and not over:
-            self._save()
-        return over
-
-    def _stop(self, number: int) -> None:
-        """Saves the last whole step and ends the session."""
-        if self.state.position.step == 0:
-            raise Interrupted(number, "not one step was whole, so none is lost")
-        self._save()
-        raise Interrupted(number, f"everything is saved in {self.run.path}")
-
-    def _finish(self, display: Display) -> None:
-        """The last look, unless these weights were looked at, and the last save: the run has ended by its plan."""
-        position = self.state.position
-        if position.step == 0:
-            raise pace.time_was_over(self.timing.used)
-        if self.copy is not None:
-            self.copy.refresh(self.state)
-        if self.watch is not None and position.val_loss is None:
-            display.scoring()
-            self.watch.evaluate(display)
-        finish(position, self.config.train, self.budget)
-        self._save()
-
-    def _save(self) -> None:
-        if self.watch is not None:
-            self.watch.steps.read()  # a step that was no good is noticed before its weights are saved
-        self.state.position.elapsed_s, began = self.budget.elapsed_s(), self.budget.clock()
-        save(self.run, self.state, self.ranks)
-        self.timing.saved(self.budget.clock() - began, self.budget)

@@ -132,11 +132,15 @@ class TrainConfig:
     """length of that sample in tokens; 0 writes none"""
     skip_bad_shards: bool = field(default=False, metadata=SHORT)
     """go on without damaged shards of the data; says how much is left out. All of the data is read once for that"""
+    keep_last: int = 2
+    """how many of the last checkpoints are kept, beside the best one"""
+    on_full_disk: Literal["stop", "continue"] = "stop"
+    """what a training does when a checkpoint or a line of its log finds no space: stop, or go on and try again later"""
     track: Literal["none", "tensorboard", "wandb", "trackio"] = "none"
     """where the metrics are shown as well; wandb stays offline unless WANDB_MODE or an API key is set"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_interval", "bad_steps"):
+        for name in ("steps", "batch_size", "log_interval", "bad_steps", "keep_last"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         for name in ("micro_batch_size", "eval_interval", "patience", "max_minutes", "threads"):
@@ -213,6 +217,8 @@ MAY_CHANGE_ON_RESUME = frozenset(
         "train.sample_prompt",
         "train.sample_tokens",
         "train.skip_bad_shards",
+        "train.keep_last",
+        "train.on_full_disk",
         "train.track",
     }
 )

@@ -40,6 +40,7 @@ class StepLog:
             "train_loss": self.train_loss,
             "train_perplexity": perplexity(self.train_loss),
             **{f"mean_{name}": total / position.pending_steps for name, total in position.pending_figures.items()},
+            **({"skipped": position.skipped} if position.skipped else {}),
             "lr": self.config.optim.lr * row.lr_scale,
             "grad_norm": row.grad_norm,
             "tokens_per_s": round(self.interval_labels / max(self.interval_s, 1e-9), 1),

@@ -39,7 +39,7 @@ class Watch:
         config = timing.used
         self.lm, self.config, self.state, self.budget = lm, config, state, budget
         self.val, self.part = lesson.val, timing.part
-        self.log = MetricsLog(run, state.position.step)
+        self.log = MetricsLog(run, state.position.step, goes_on=config.train.on_full_disk == "continue")
         self.steps = StepLog(self.log, config, state)
         wanted = config.train.sample_prompt, config.train.sample_tokens
         self.answers_only, self.by_document = lesson.answers_only, lesson.by_document

@@ -20,7 +20,7 @@ from linnet.errors import UserError
 from linnet.files import read_object
 from linnet.run.rows import read_rows
 from linnet.settings import from_dict, read_toml
-from linnet.training import pretrain
+from linnet.training import pretrain, stretch
 from linnet.training.ancestor import Ancestor
 from linnet.training.loop import Loop
 from linnet.training.recipe import Config
@@ -102,7 +102,7 @@ def watch(run: Path, order: Path, note: Note) -> None:
                 note(Moment("step", row.step))
                 yield row
 
-    pretrain.Loop = Watched  # type: ignore[misc]
+    stretch.Loop = Watched  # type: ignore[misc]
 
 
 def _saving(event: str, values: Sequence[Any], checkpoints: str, note: Note) -> None:

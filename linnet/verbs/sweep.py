@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional, UseAppendAction
 
 from linnet.console import count_of, emit, say, with_error
+from linnet.run.lock import Lock
 from linnet.training.recipe import Config
 from linnet.verbs.recipe_flags import recipe_and_flags
 
@@ -72,7 +73,8 @@ def run(search: "Search", planned: "Sequence[Trial]", as_json: bool) -> int | No
     from linnet.training.stop import Interrupted
 
     try:
-        search.run()
+        with Lock(search.folder, "swept"):
+            search.run()
     except (Interrupted, KeyboardInterrupt) as stop:
         done = len(search.ranking())
         print(f"stopped with {done} of {len(planned)} runs finished; the same command continues", file=sys.stderr)

@@ -20,6 +20,7 @@ from linnet.console import say
 from linnet.data.sources import STDIN
 from linnet.errors import UserError
 from linnet.run import Run
+from linnet.run.lock import Lock
 from linnet.settings import from_dict, parse_flags, recipe_names
 from linnet.training.recipe import Config
 from linnet.verbs.carrying_out import LAST_SECONDS, carry_out, fitted
@@ -157,12 +158,18 @@ def chosen(first: Train, argv: Sequence[str], began: float) -> int | None:
 
 def chosen_for(data: str | None, first: Train, argv: Sequence[str], began: float) -> int | None:
     """The same, for what --data names."""
+    folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
+    with Lock(folder):
+        return chosen_in(folder, data, first, argv, began)
+
+
+def chosen_in(folder: Path, data: str | None, first: Train, argv: Sequence[str], began: float) -> int | None:
+    """The same, in a folder where nobody else trains."""
     from linnet.data import Prepared
     from linnet.training import dial, little
     from linnet.training.data import is_prepared, with_data
     from linnet.training.forecast import LITTLE_BYTES
 
-    folder = first.run or Path("runs") / (Path(data).stem if data else "dial")
     if (folder / "config.toml").exists():
         say(f"{folder} goes on with the settings and the time it began with; --train.max-minutes N gives it more")
         args, config = recipe_and_flags(Train, argv, "linnet train", from_dict(Config, Run.open(folder).config()))
@@ -263,16 +270,18 @@ def run(
     from linnet.training.trackers import check_installed
 
     check_installed(config.train.track)
-    if data is None:
-        config, data = with_data(config, args.data, folder)
-    if args.fit:
-        config = fitted(config, data, folder)
-    if args.verify_resume:
-        from linnet.verbs.verify_resume import verify
-
-        return verify(config, data, folder.parent, ancestor, as_json=args.json)
     command = ["linnet", "train", *argv]
-    done = carry_out(config, data, folder, command, ancestor, notes, began=began, reserved=reserved, as_json=args.json)
+    with Lock(folder):
+        if data is None:
+            config, data = with_data(config, args.data, folder)
+        if args.fit:
+            config = fitted(config, data, folder)
+        if args.verify_resume:
+            from linnet.verbs.verify_resume import verify
+
+            return verify(config, data, folder.parent, ancestor, as_json=args.json)
+        wanted = config, data, folder, command, ancestor, notes
+        done = carry_out(*wanted, began=began, reserved=reserved, as_json=args.json)
     if isinstance(done, int):
         return done
     trained, page = done

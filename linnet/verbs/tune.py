@@ -15,6 +15,7 @@ from linnet.console import say
 from linnet.errors import UserError
 from linnet.files import remove_folder
 from linnet.run import Run
+from linnet.run.lock import Lock
 from linnet.settings import from_dict, parse_flags, shown
 from linnet.training.recipe import Config, TrainConfig
 from linnet.verbs.carrying_out import carry_out, fitted
@@ -121,12 +122,13 @@ def check(first: Tune) -> None:
 def whole_or_not_at_all(folder: Path) -> Iterator[None]:
     """Deletes what was prepared in a new folder where no run came of it."""
     new = not folder.exists()
-    try:
-        yield
-    except BaseException:
-        if new and not (folder / "config.toml").exists():
-            remove_folder(folder)
-        raise
+    with Lock(folder):  # outside: what another process has begun there meanwhile is not deleted
+        try:
+            yield
+        except BaseException:
+            if new and not (folder / "config.toml").exists():
+                remove_folder(folder)
+            raise
 
 
 def settled(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) -> tuple[Config, Path]:

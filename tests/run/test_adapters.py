@@ -111,7 +111,7 @@ def test_a_model_folder_takes_its_adapter_and_no_other(base: Path, adapter: Path
 def test_of_several_checkpoints_the_one_it_is_for_is_taken(base: Path, adapter: Path, tmp_path: Path) -> None:
     """The base has been trained further since, or its best is not the one that was tuned."""
     further = shutil.copytree(base, tmp_path / "further")
-    (old,) = Run.open(further).checkpoints()
+    *_, old = Run.open(further).checkpoints()
     new = Path(shutil.copytree(old.path, old.path.with_name("step-000003")))
     weights = safetensors.torch.load_file(new / "model.safetensors")
     safetensors.torch.save_file({name: 2 * tensor for name, tensor in weights.items()}, new / "model.safetensors")

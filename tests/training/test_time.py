@@ -16,7 +16,7 @@ from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.run.rows import read_rows
 from linnet.run.summary import summarise
-from linnet.training import next_token, objective, pace, pretrain, watch
+from linnet.training import next_token, objective, pace, saving, watch
 from linnet.training.display import Display
 from linnet.training.pace import Pace, Plan, seconds_per_token
 from linnet.training.pretrain import Training, train
@@ -331,8 +331,8 @@ def test_a_run_that_holds_nothing_out_is_not_saved_after_each_step(
 ) -> None:
     (tmp_path / "own.txt").write_text("".join(f"The {n}th hen sat on wall {n % 7}. " for n in range(900)))
     prepare(DataConfig(sources=(str(tmp_path / "own.txt"),), vocab_size=300, val_fraction=0.0), tmp_path / "data")
-    saves, real = [], pretrain.save
-    monkeypatch.setattr(pretrain, "save", lambda run, state: (saves.append(state.position.step), real(run, state))[1])
+    saves, real = [], saving.snapshot
+    monkeypatch.setattr(saving, "snapshot", lambda state: (saves.append(state.position.step), real(state))[1])
     run = trained(config(10), tmp_path / "data", tmp_path / "run", clock)
     assert run.checkpoint("last").step > 40
     assert 3 < len(saves) < 20  # after each tenth of the time, and at the marks of little text
