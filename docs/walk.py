@@ -87,17 +87,17 @@ BESIDE = {
     "folders, and files that are whole or not there": """__init__.py files.py run/folder.py run/checkpoints.py
         run/lock.py run/model_folder.py run/opened.py run/weights.py run/adapter.py run/rows.py data/account.py
         data/prepared.py data/faults.py data/streaming.py data/remote.py
-        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/saving.py training/log.py
-        training/step_log.py
+        training/data.py training/lesson.py training/opening.py training/checkpoint.py training/saving.py
+        training/log.py training/step_log.py
         tokenizers/__init__.py tokenizers/loading.py tokenizers/hf_json.py tokenizers/patterns.py
         model/weights.py""",
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
         training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py
-        training/finished.py""",
+        training/finished.py training/parallel.py training/mishaps.py training/orthogonal.py""",
     "what is said, shown and looked at": """console.py training/trackers.py training/display.py training/preflight.py
         training/watch.py training/looks.py training/coach.py training/sample.py evaluation.py generate/notes.py
         tokenizers/pieces.py tokenizers/template.py""",
-    "what is made for later": """training/pretrain.py training/state.py tokenizers/base.py lm.py
+    "what is made for later": """training/pretrain.py training/stretch.py training/state.py tokenizers/base.py lm.py
         tokenizers/token_table.py tokenizers/long_pieces.py training/scaler.py
         generate/streaming.py model/modes.py tokenizers/streaming.py""",
 }

@@ -27,7 +27,7 @@ RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
 
 HOMES = {
     "os.environ": {"runtime.py"},
-    "torch.distributed": {"training/ranks.py"},
+    "torch.distributed": {"training/ranks.py", "training/parallel.py"},
 }
 
 

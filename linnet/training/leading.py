@@ -10,11 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from linnet.errors import UserError
-from linnet.training.ranks import Ranks, joined
+from linnet.training.ranks import Ranks, is_lost, joined
 from linnet.training.stop import Interrupted
-
-LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "process group")
-"""words in what PyTorch says when another process has gone"""
 
 
 def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
@@ -68,9 +65,3 @@ def silence() -> Iterator[None]:
     """In which nothing is printed."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield
-
-
-def is_lost(error: RuntimeError) -> bool:
-    """Whether `error` says that another process has gone."""
-    words = str(error).casefold()
-    return type(error).__module__.startswith("torch.distributed") or any(word in words for word in LOST)

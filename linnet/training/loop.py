@@ -201,7 +201,8 @@ class Loop:
             GivenUp: the time was over, or a stop was asked for, before one of the micro-batches after the first.
         """
         state, scaler = self.state, self.state.scaler
-        learn = state.learn or state.objective
+        learn = state.objective if state.learn is None else state.learn
+        wrapper = learn if state.wrapper is None else state.wrapper
         divisors = self.ranks.sum(batch.divisors)
         parameters: list[Tensor] = list(state.optimizer.parameters.values())
         micro_batches = list(batch.micro_batches(self.micro_batch))
@@ -213,7 +214,7 @@ class Loop:
                     raise GivenUp
                 place = self.ranks.rank * len(micro_batches) + number
                 torch.manual_seed(mixed(self.config.train.seed, state.position.step, place))  # for dropout
-                with self.ranks.no_sync(state.wrapper or learn, last=number == len(micro_batches) - 1):
+                with self.ranks.no_sync(wrapper, last=number == len(micro_batches) - 1):
                     sums = learn(**tensors)
                     # ranks are averaged where their gradients meet, and here they are to be added up
                     totals.loss(sums, scaler.scale * self.ranks.count).backward()

@@ -1,4 +1,5 @@
-"""The processes that train one model together. Only this file knows how they speak to each other."""
+"""The processes that train one model together. This file knows how they speak to each other, and `parallel.py` how a
+model is spread over them; nobody else does."""
 
 from __future__ import annotations
 
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 PATIENCE = datetime.timedelta(days=7)
 """that ranks wait for each other: the first one may prepare a text for hours. One that is dead is noticed at once"""
+
+LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "process group")
+"""words in what PyTorch says when another process has gone"""
 
 
 class Ranks:
@@ -159,3 +163,9 @@ def joined() -> Iterator[Ranks]:
     finally:
         _here = ALONE
         distributed.destroy_process_group()
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether `error` says that another process has gone."""
+    words = str(error).casefold()
+    return type(error).__module__.startswith("torch.distributed") or any(word in words for word in LOST)
