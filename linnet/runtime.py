@@ -125,8 +125,8 @@ def why_not_compile(device: torch.device) -> str | None:
 
 
 def cache_folder() -> Path:
-    """Where Linnet keeps what it can make or fetch again (compiled steps, the base that models of little text begin with,
-    data behind URLs), and what was typed into chats.
+    """Where Linnet keeps what it can make or fetch again (compiled steps, the base that models of little text begin
+    with, data behind URLs), and what was typed into chats.
 
     Nothing else is written outside the folders that a user names.
     """
