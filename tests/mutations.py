@@ -31,7 +31,8 @@ MUTATIONS = [
     (
         4,
         "training/loop.py",
-        "scaler.unscale(parameters)\n            norm = clip_gradients(parameters, self.config.train.clip, self.ranks.norm)",
+        "scaler.unscale(parameters)\n            norm = clip_gradients(parameters, self.config.train.clip, "
+        "self.ranks.norm)",
         "norm = clip_gradients(parameters, self.config.train.clip)\n            scaler.unscale(parameters)",
     ),
     # the resumed run begins with the first window again

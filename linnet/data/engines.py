@@ -4,10 +4,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from linnet.data.extras import library
@@ -24,6 +26,15 @@ RETRIES = 3
 def processors() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers() -> int:
+    """As many processes as processors, where the program is Linnet's own; one in a script, which might not bear to be
+    begun anew by each process."""
+    program = sys.modules.get("__main__")
+    own = getattr(getattr(program, "__spec__", None), "name", None) == "linnet.__main__"
+    installed = Path(getattr(program, "__file__", None) or "").name in ("linnet", "linnet.exe")
+    return processors() if own or installed else 1
 
 
 class Processes:

@@ -22,7 +22,8 @@ class DataConfig:
 
     sources: tuple[str, ...] = ("builtin:stories",)
     """files, folders, globs or .zip of texts, tables, chats and documents (docs/own-text.md lists them); `-` is
-    standard input; hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
+    standard input; hf:OWNER/NAME is a dataset of the hub; s3://, gs://, https:// and other URLs (docs/cluster.md);
+    builtin:stories, builtin:dialogues"""
     tokenizer: str = "bpe"
     """bpe, char or word: learned from the text; gpt2: from the Hugging Face hub, else 8,192 ids are learned; or a path:
     a tokenizer.json, a folder with vocab.json and merges.txt, or a tiktoken rank file"""

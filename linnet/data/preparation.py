@@ -41,7 +41,7 @@ def prepare(
     *,
     identity: Sequence[tuple[str, str]] = (),
     overwrite: bool = True,
-    workers: int = 1,
+    workers: int | None = None,
 ) -> Prepared:
     """The prepared data in the folder `out`, which is written whole or not at all.
 
@@ -55,8 +55,9 @@ def prepare(
         identity: questions and answers that are always in training and never in validation; added to those of
             `config.identity`.
         overwrite: whether older prepared data in `out` is replaced; nothing else ever is.
-        workers: processes that share the work where there is much; the bytes are the same with any number. A script
-            that asks for several needs the line `if __name__ == "__main__":` before what it does.
+        workers: processes that share the work where there is much; the bytes are the same with any number. Unset: one
+            for each core in `linnet` commands, one in a script. A script that asks for several needs the line
+            `if __name__ == "__main__":` before what it does.
     Raises:
         UserError: a source cannot be used, there is too little text, `out` holds something else (or older data that is
             to stay) or cannot be written.
@@ -68,12 +69,7 @@ def prepare(
             spool = folder / _SPOOL
             spool.mkdir()
             steps = Steps(config, spool, identity)
-            if workers > 1 and steps.bytes >= PAYS_BYTES:
-                from linnet.data.engines import Processes  # a small text does without
-                from linnet.data.parts import Job
-
-                Job(config, steps.identity, steps.sources, workers, spool / "parts").run(Processes(), steps, folder)
-            else:
+            if workers == 1 or steps.bytes < PAYS_BYTES or not _in_processes(steps, spool, folder, workers):
                 _in_one_process(steps, spool, folder)
             shutil.rmtree(spool)
     except KeyboardInterrupt:
@@ -109,6 +105,17 @@ def check_target(out: Path, sources: Sequence[str], overwrite: bool) -> None:
 def _is_ours(out: Path) -> bool:
     manifest = read_json(out / MANIFEST)
     return isinstance(manifest, dict) and manifest.get("format") == MANIFEST_FORMAT
+
+
+def _in_processes(steps: Steps, spool: Path, folder: Path, workers: int | None) -> bool:
+    """Whether several processes have done all of it, which a single one would do sooner by itself."""
+    from linnet.data.engines import Processes, usual_workers  # a small text does without
+    from linnet.data.parts import Job
+
+    count = workers or usual_workers()
+    if count > 1:
+        Job(steps.config, steps.identity, steps.sources, count, spool / "parts").run(Processes(), steps, folder)
+    return count > 1
 
 
 def _in_one_process(steps: Steps, spool: Path, folder: Path) -> None:

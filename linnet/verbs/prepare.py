@@ -22,7 +22,8 @@ class Prepare(DataConfig):
 
     sources: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """files, folders, globs or .zip of texts, tables, chats and documents (docs/own-text.md lists them); `-` is
-    standard input; hf:OWNER/NAME is a dataset of the hub; builtin:stories, builtin:dialogues"""
+    standard input; hf:OWNER/NAME is a dataset of the hub; s3://, gs://, https:// and other URLs (docs/cluster.md);
+    builtin:stories, builtin:dialogues"""
     read_as: Annotated[str | None, tyro.conf.arg(name="as")] = None
     """read files as this shape, whatever they look like: text, transcript, speakers, whatsapp, telegram, discord,
     messenger, chatgpt, jsonl, json, csv, subtitles or html; unset: by ending and content"""
@@ -81,7 +82,6 @@ def _prepared(args: Prepare) -> Prepared | str:
         UserError: they contradict each other, or it cannot be done.
     """
     from linnet.data.by_hand import merge, numbered, prepare_by_ray, prepare_part
-    from linnet.data.engines import processors
 
     flags = {"--part": args.part, "--merge": args.merge, "--engine": args.engine == "ray", "--workers": args.workers}
     given = [flag for flag, value in flags.items() if value not in (None, False)]
@@ -98,7 +98,7 @@ def _prepared(args: Prepare) -> Prepared | str:
         return prepare_part(config, args.out, *numbered(args.part), overwrite=args.overwrite)
     if args.engine == "ray":
         return prepare_by_ray(config, args.out, args.workers, overwrite=args.overwrite)
-    return prepare(config, args.out, overwrite=args.overwrite, workers=args.workers or processors())
+    return prepare(config, args.out, overwrite=args.overwrite, workers=args.workers)
 
 
 def foretold(prepared: Prepared) -> list[str]:

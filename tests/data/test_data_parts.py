@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from linnet.data import DataConfig, prepare
 from linnet.data.by_hand import merge, numbered, parts_folder, prepare_part
-from linnet.data.engines import Processes, Ray
+from linnet.data.engines import Processes, Ray, usual_workers
 from linnet.data.parts import Job
 from linnet.data.steps import Steps
 from linnet.errors import UserError
@@ -299,3 +300,17 @@ def test_flags_that_contradict_each_other_and_standard_input(texts, tmp_path):
         verb.main([str(texts), *out, "--workers", "0"])
     with pytest.raises(UserError, match="cannot be read in parts"):
         verb.main(["-", *out, "--part", "1/2"])
+
+
+def test_only_linnets_own_commands_use_all_cores_unasked(monkeypatch, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("from linnet.data.engines import usual_workers\nprint(usual_workers())\n")
+    options = {"capture_output": True, "text": True, "check": True}
+    assert subprocess.run([sys.executable, str(script)], **options).stdout == "1\n"
+    monkeypatch.setattr("linnet.data.engines.processors", lambda: 7)
+    assert usual_workers() == 1
+    program = SimpleNamespace(__spec__=SimpleNamespace(name="linnet.__main__"))
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    assert usual_workers() == 7
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace(__file__="/usr/bin/linnet", __spec__=None))
+    assert usual_workers() == 7
