@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 MEASURED = frozenset({"elapsed_s", "tokens_per_s", "memory_bytes"})
 """clocks, speed and memory: what no two runs have in common"""
 
-TOLD = "weights and optimiser of every checkpoint, counters, metrics.jsonl, training_log.csv, samples.jsonl"
-"""what is compared, for sentences"""
-
 
 def first_difference(a: Run, b: Run) -> str | None:
     """Where two runs of the same settings and data first differ; None where everything is equal, bit for bit.
@@ -74,14 +71,14 @@ def _values(where: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Ite
 
 
 def _checkpoints(a: Run, b: Run) -> Iterator[str]:
-    here, there = a.checkpoints(), b.checkpoints()
-    steps = [[checkpoint.step for checkpoint in found] for found in (here, there)]
-    if steps[0] != steps[1]:
-        yield f"there are checkpoints of the steps {steps[0]}, and of {steps[1]} in the other run"
-    for one, other in zip(here, there, strict=False):
+    """The last checkpoints and the best ones. Others are there until they are tidied away, which a kill can prevent."""
+    for which in ("last", "best"):
+        one, other = a.checkpoint(which), b.checkpoint(which)
+        if one.step != other.step:
+            yield f"the {which} checkpoint is of step {one.step}, and of step {other.step} in the other run"
         yield from _checkpoint(one, other)
     for run in (a, b):
-        left = sorted(path.name for path in (run.path / "checkpoints").glob(".*"))
+        left = sorted(path.name for path in (run.path / "checkpoints").glob(".making-*"))
         if left:
             yield f"{run.path / 'checkpoints'} holds {', '.join(left)}, which a killed process left"
 

@@ -107,4 +107,13 @@ def test_what_a_killed_process_left_and_a_checkpoint_too_many_are_named(run: Run
     assert "which a killed process left" in (first_difference(run, twin) or "")
     (twin.path / "checkpoints" / ".making-step-000003-0-1-x").rmdir()
     shutil.copytree(twin.checkpoint("last").path, twin.path / "checkpoints" / "step-000009")
-    assert "there are checkpoints of the steps" in (first_difference(run, twin) or "")
+    assert "the last checkpoint is of step 2, and of step 9 in" in (first_difference(run, twin) or "")
+
+
+def test_what_a_kill_kept_from_being_tidied_away_after_the_last_save_is_no_difference(run: Run, twin: Run) -> None:
+    """The run has ended, so no later save tidies it: an older checkpoint, whole or half deleted."""
+    last = twin.checkpoint("last").path
+    older = Path(shutil.copytree(last, last.with_name("step-000001"), dirs_exist_ok=True))
+    write_json(older / "state.json", json.loads((older / "state.json").read_text()) | {"val_loss": 99.0})
+    (twin.path / "checkpoints" / ".gone-step-000000-1").mkdir()
+    assert first_difference(run, twin) is None
