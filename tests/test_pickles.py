@@ -43,7 +43,7 @@ OTHERS = (
 QUICK: dict[str, Any] = {"batch_size": 2, "sample_tokens": 0, "compile": "off", "threads": 1, "eval_interval": 1}
 CONFIG = Config(
     model=ModelConfig(block_size=64, n_layer=1, n_head=2, n_embd=16, tie_embeddings=False),
-    train=TrainConfig(steps=2, calibrate=True, **QUICK),
+    train=TrainConfig(steps=2, **QUICK),
 )
 
 
@@ -81,6 +81,7 @@ def base(dialogue_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with all that runs can have."""
     run = train(CONFIG, dialogue_data, tmp_path_factory.mktemp("base") / "base", spoken=False)
     write_json(run.evaluation_file, {"loss": 1.0})
+    write_json(run.calibration_file, {"version": 1, "step": run.checkpoint("best").step, "temperature": 1.5})
     return run.path
 
 
@@ -194,10 +195,12 @@ def plant(folder: Path, read: Callable[[Path], Iterator[Callable[[], object]]], 
 @pytest.mark.filterwarnings("ignore:.*was edited since this run was made")
 @pytest.mark.parametrize("what", ["run", "tuned", "data", "adapter", "import", "imported"])
 def test_a_pickle_is_never_opened(
-    what: str, base: Path, tuned: Path, dialogue_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    origin = {"run": base, "tuned": tuned, "data": dialogue_data, "adapter": tuned / "adapter"}.get(what)
-    if origin is None:
+    def made(name: str) -> Path:
+        return Path(request.getfixturevalue(name))
+
+    if what in ("import", "imported"):
         pytest.importorskip("transformers")
         from published_folders import publish
 
@@ -206,10 +209,14 @@ def test_a_pickle_is_never_opened(
         origin = publish("llama3", tmp_path / "published")
         if what == "imported":
             origin = import_model(str(origin), tmp_path / "first").path
+    elif what == "adapter":
+        origin = made("tuned") / "adapter"
+    else:
+        origin = made({"run": "base", "tuned": "tuned", "data": "dialogue_data"}[what])
     folder = Path(shutil.copytree(origin, tmp_path / "folder"))
-    readers = {
+    readers: dict[str, Callable[[Path], Iterator[Callable[[], object]]]] = {
         "run": read_run, "tuned": read_tuned, "data": read_data, "import": read_import, "imported": read_imported,
-        "adapter": lambda path: read_adapter(path, base),
+        "adapter": lambda path: read_adapter(path, made("base")),
     }  # fmt: skip
     with spied(monkeypatch) as asked:
         assert plant(folder, readers[what], tmp_path / "proof", asked) > 2
