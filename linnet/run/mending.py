@@ -14,7 +14,7 @@ from pathlib import Path
 from linnet.errors import UserError
 from linnet.files import read_object, restored, set_aside, sha256, write_text
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
-from linnet.run.checkpoints import DAMAGED, Checkpoint, whole_checkpoints
+from linnet.run.checkpoints import DAMAGED, OTHER, Checkpoint, whole_checkpoints
 from linnet.run.folder import Run
 from linnet.run.lock import FILE, Lock, LockedError
 from linnet.run.model_folder import PICKLED, WEIGHTS, ModelFolder, read_tensors
@@ -207,7 +207,7 @@ def _checkpoints(run: Run) -> Iterator[Finding]:
             checkpoint.verify()
             checkpoint.state()
         except UNFORESEEN as error:
-            what = f"the checkpoint of step {step} is damaged: {error}"
+            what = f"the checkpoint of step {step} is damaged: {str(error).removesuffix(OTHER)}"
             yield Finding(what, bad=True, mend=partial(_aside, path, run.path))
         else:
             good += 1
