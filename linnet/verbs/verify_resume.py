@@ -99,6 +99,9 @@ def verify(config: Config, data: Path, scratch: Path, ancestor: Ancestor | None 
         UserError: it could not be trained.
     """
     from linnet import runtime
+
+    if runtime.launched() is not None:
+        raise UserError("--verify-resume tries one process; start it without a launcher such as torchrun")
     from linnet.model.costs import flops_per_token
     from linnet.training.compilation import will_compile
     from linnet.training.verify import Trial, short
