@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import linnet.runtime as runtime
+from linnet.console import size_text
 from linnet.data import DataConfig, prepare
 from linnet.files import write_json
+from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.run.rows import read_rows
 from linnet.training.recipe import Config
-from linnet.training.traffic import step_bytes
+from linnet.training.traffic import rank_bytes, state_bytes, step_bytes
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"
 SHAPE = {"n-layer": 6, "n-head": 6, "n-embd": 384, "block-size": 256}
@@ -104,14 +106,37 @@ def bytes_of_steps(place: Path, data: Path, few: int, many: int) -> dict[str, An
     return found
 
 
+ON_PAPER = {
+    "117M": ModelConfig(vocab_size=50257, block_size=1024, n_layer=12, n_head=12, n_embd=768, tie_embeddings=True),
+    "1B": ModelConfig(vocab_size=50257, block_size=2048, n_layer=20, n_head=16, n_embd=2048, tie_embeddings=True),
+}
+
+
+def on_paper() -> str:
+    """The table of docs/cluster.md, in Markdown."""
+    titles = ("model", "GPUs", "", "sent by each GPU in a step", "held by each, besides activations", "checkpoint")
+    lines = [titles, ("---",) * len(titles)]
+    for name, shape in ON_PAPER.items():
+        for gpus in (8, 64):
+            for how in ("ddp", "fsdp"):
+                sent = step_bytes(shape, Config().optim, gpus, how) / gpus
+                held, kept = rank_bytes(shape, Config().optim, gpus, how), state_bytes(shape, Config().optim)
+                lines.append((name, str(gpus), how, size_text(sent), size_text(held), size_text(kept)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def main() -> None:
     """Prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
+    parser.add_argument("--paper", action="store_true", help="print the table of docs/cluster.md and no more")
     parser.add_argument("--only", choices=("speed", "bytes"))
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
     args = parser.parse_args()
+    if args.paper:
+        print(on_paper())
+        return
     found: dict[str, Any] = {"date": date.today().isoformat(), "machine": runtime.machine()}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
