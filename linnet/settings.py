@@ -216,18 +216,32 @@ def _in_sections(cls: Any, argv: Sequence[str]) -> list[str]:
             if name and name not in taken:
                 for no in ("", "no-"):
                     short[f"--{no}{name}".replace("_", "-")] = f"--{section.name}.{no}{field.name}".replace("_", "-")
-    found, given = [], set()
+    found, given, several = [], set(), _with_several_values(cls)
     for word in argv:
         flag, equals, value = word.partition("=")
-        if flag.startswith("--") and len(flag) > 2:
+        if flag.startswith("--"):
             flag = short.get(flag.replace("_", "-"), flag)
-            if (name := flag.replace("_", "-")) in given:  # only the last one would count
+            if (name := flag.replace("_", "-")) in given:
                 raise UserError(
                     f"{shown(flag)} is given twice, and only the last would count; name it once, with all of its "
-                    "values behind it where it takes several"
+                    "values behind it"
                 )
-            given.add(name)
+            given |= {name} & several
         found.append(flag + equals + value)
+    return found
+
+
+def _with_several_values(cls: Any, section: str = "") -> set[str]:
+    """The flags of `cls` that take several values at once: given twice, the first ones would be lost.
+
+    Of a flag with one value the last one counts, as everywhere.
+    """
+    found = set()
+    for name, hint in typing.get_type_hints(cls, include_extras=True).items():  # what is collected is Annotated
+        if dataclasses.is_dataclass(hint):
+            found |= _with_several_values(hint, f"{name}.")
+        elif typing.get_origin(hint) is tuple:
+            found.add(f"--{section}{name}".replace("_", "-"))
     return found
 
 
