@@ -49,7 +49,7 @@ class Records:
 
     def write(self, documents: Iterator[Document]) -> None:
         """Reads all `documents` once and keeps their records, behind those that are there."""
-        with open(self.path, "ab") as file:
+        with open(self.path, self._mode) as file:
             for document in documents:
                 file.write(self._record_of(document))
                 self.count += 1
@@ -76,9 +76,14 @@ class Records:
             flags |= EMPTY_TEXT * empty
         return struct.pack(_PACKED, content.digest(), group.digest(), whole.digest(), characters, flags)
 
+    @property
+    def _mode(self) -> str:
+        """An older file of that name is not gone on with."""
+        return "ab" if self.count else "wb"
+
     def take(self, path: Path, dialogues: int) -> None:
         """Puts the records in the file `path`, of so many dialogues among others, behind those that are there."""
-        with open(path, "rb") as read, open(self.path, "ab") as file:
+        with open(path, "rb") as read, open(self.path, self._mode) as file:
             shutil.copyfileobj(read, file)
             self.count = file.tell() // RECORD.itemsize
         self.dialogues += dialogues

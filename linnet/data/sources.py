@@ -27,8 +27,8 @@ from linnet.errors import UserError
 from linnet.settings import shown
 
 ALLOWED = (
-    f"a file, folder, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz or "
-    ".zst), a URL (s3://BUCKET/FOLDER), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
+    f"file, folder, URL, glob or .zip of {' '.join(ending for ending in ENDINGS if ending != ARCHIVE)} (texts also .gz "
+    "or .zst), `-`, hf:OWNER/NAME[:CONFIG][@REVISION], builtin:stories, builtin:dialogues"
 )
 
 STDIN = "-"

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import threading
 import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -203,3 +206,27 @@ def test_a_run_on_far_data_is_the_run_on_local_data(far, tmp_path):
         losses.append([row[key] for row in rows for key in ("loss", "val_loss") if key in row])
     assert losses[0]
     assert losses[0] == losses[1]
+
+
+def test_a_text_of_a_web_server(tmp_path):
+    pytest.importorskip("aiohttp")
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text(TEXT)
+    handler = partial(SilentHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        options = {"document_separator": "--", "vocab_size": 300}
+        here = contents(prepare(DataConfig(sources=(str(folder / "a.txt"),), **options), tmp_path / "here").folder)
+        far = DataConfig(sources=(f"{url}/a.txt?key=secret",), **options)
+        assert contents(prepare(far, tmp_path / "far").folder) == here
+        assert b"secret" not in (tmp_path / "far" / "manifest.json").read_bytes()
+        with pytest.raises(UserError, match=f"there is nothing at {url}/b.txt"):
+            prepare(DataConfig(sources=(f"{url}/b.txt",)), tmp_path / "none")
+        server.shutdown()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass

@@ -157,7 +157,7 @@ WRONG = {
     "blank": ({"a.txt": " \n\n"}, {}, "no text at all"),
     "binary": ({"a.txt": b"GIF89a\0\0"}, {}, "a.txt is not text: NUL byte at offset 6"),
     "utf8": ({"a.txt": b"caf\xe9 noir"}, {}, r"a.txt is not valid UTF-8: byte 0xe9 at offset 3; .*--errors replace"),
-    "packed": ({"a.pdf.gz": b"x"}, {}, r"a.pdf.gz has the extension .pdf.gz.*allowed: a file, folder, glob or .zip of"),
+    "packed": ({"a.pdf.gz": b"x"}, {}, r"a.pdf.gz has the extension .pdf.gz.*allowed: file, folder, URL, glob or"),
     "picture": ({"a.png": b"\x89PNG\r\n\x1a\n\0\0"}, {}, "a.png is not valid UTF-8|a.png is not text"),
     "builtin": ({}, {"sources": ("builtin:poems",)}, "allowed are builtin:stories, builtin:dialogues"),
     "gzip": ({"a.txt.gz": b"no archive"}, {}, "a.txt.gz is no whole gzip file"),
