@@ -9,8 +9,8 @@ DEV := .venv/dev-installed
 demo: $(CORE)            ## from nothing to a conversation
 	$(BIN)/linnet demo
 
-test: $(DEV)             ## all tests but the slow ones
-	$(BIN)/pytest
+test: $(DEV)             ## all tests but the slow ones, on two cores
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: $(DEV)        ## what takes minutes: memory, mutations, the demo's quality
 	$(BIN)/pytest -m slow

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from linnet.errors import UserError
 from linnet.model.config import ModelConfig
 from linnet.model.costs import parameter_count
 from linnet.run.folder import Run
@@ -31,14 +32,19 @@ class Facts:
         """The facts of `run`.
 
         Raises:
-            UserError: configuration or manifest is missing or damaged.
+            UserError: configuration or manifest is missing or damaged, or no line of the log can be read.
         """
+        rows = [row for row in read_rows(run.metrics_file) if isinstance(row, dict)]
+        if not rows and run.metrics_file.exists() and b"\n" in run.metrics_file.read_bytes():
+            raise UserError(
+                f"{run.metrics_file} is damaged: none of its lines can be read; see linnet doctor {run.path}"
+            )
         return cls(
             run=run,
             config=run.config(),
             model=run.model_config(),
             manifest=run.manifest(),
-            rows=[row for row in read_rows(run.metrics_file) if isinstance(row, dict)],
+            rows=rows,
         )
 
     @property

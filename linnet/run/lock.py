@@ -68,6 +68,8 @@ class Lock:
             LockedError: somebody else holds it.
             UserError: the folder cannot be written.
         """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file; name a folder for --run")
         key = self._key()
         with _GUARD:
             mine = _HELD.get(key)
@@ -175,8 +177,10 @@ def _lock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
         os.lseek(handle, 0, os.SEEK_SET)
     else:
-        import fcntl
-
+        try:
+            import fcntl
+        except ImportError as error:  # a system that is neither has no lock that we know
+            raise OSError(errno.ENOSYS, "no locks") from error
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

@@ -68,10 +68,9 @@ class Stretch:
                 self.opened.choose(micro_batch=micro_batch)
             if not row.whole:
                 continue
-            due, over = self.ranks.agree((self._due(), stop.asked))
-            if due:
-                over = self._look(due, display) or over
-            if over:
+            due = self.ranks.agree(self._due())
+            over = self._look(due, display) if due else False
+            if self.ranks.agree(stop.asked) or over:
                 break
         if number := self.ranks.agree(stop.number):
             self._stop(number)

@@ -23,7 +23,7 @@ from linnet.doctor.ways import CPU, Machine, Way
 from linnet.generate import single
 from linnet.generate.cache import Part
 from linnet.model import fused
-from linnet.training import compilation, losses, memory, next_token, optim
+from linnet.training import compilation, losses, memory, next_token, optim, orthogonal
 from linnet.training.compilation import will_compile
 
 HERE = Machine(threads=1, accelerator=None, not_compiled={}, bfloat16=())
@@ -138,6 +138,7 @@ def worn(part: Part, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, 
     return keys, values * 1.001 if len(part.lengths) > 1 else values
 
 
+by_squares = orthogonal._orthogonal_by_squares
 FAULTS: dict[str, tuple[object, str, Any, str, tuple[str, ...]]] = {
     "norm": (fused.RMSNorm, "forward", staticmethod(off(fused.RMSNorm.forward)), "cpu-own", ("cpu-plain",)),
     "turning back": (
@@ -174,7 +175,13 @@ FAULTS: dict[str, tuple[object, str, Any, str, tuple[str, ...]]] = {
     ),
     "one row in NumPy": (single.SingleRow, "step", off(single.SingleRow.step), "cpu-writing", ("cpu-sdpa",)),
     "a cache of two rows": (Part, "update", worn, "cpu-writing", ("cpu-sdpa",)),
-    "squares": (optim, "_orthogonal_by_squares", off(optim._orthogonal_by_squares), "cpu-muon", ("cpu-adamw",)),
+    "squares": (
+        orthogonal,
+        "_orthogonal_by_squares",
+        off(orthogonal._orthogonal_by_squares),
+        "cpu-muon",
+        ("cpu-adamw",),
+    ),
 }
 
 

@@ -332,7 +332,7 @@ def test_a_run_that_holds_nothing_out_is_not_saved_after_each_step(
     (tmp_path / "own.txt").write_text("".join(f"The {n}th hen sat on wall {n % 7}. " for n in range(900)))
     prepare(DataConfig(sources=(str(tmp_path / "own.txt"),), vocab_size=300, val_fraction=0.0), tmp_path / "data")
     saves, real = [], saving.snapshot
-    monkeypatch.setattr(saving, "snapshot", lambda state: (saves.append(state.position.step), real(state))[1])
+    monkeypatch.setattr(saving, "snapshot", lambda state, *all: (saves.append(state.position.step), real(state))[1])
     run = trained(config(10), tmp_path / "data", tmp_path / "run", clock)
     assert run.checkpoint("last").step > 40
     assert 3 < len(saves) < 20  # after each tenth of the time, and at the marks of little text
