@@ -138,7 +138,6 @@ def worn(part: Part, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, 
     return keys, values * 1.001 if len(part.lengths) > 1 else values
 
 
-by_squares = orthogonal._orthogonal_by_squares
 FAULTS: dict[str, tuple[object, str, Any, str, tuple[str, ...]]] = {
     "norm": (fused.RMSNorm, "forward", staticmethod(off(fused.RMSNorm.forward)), "cpu-own", ("cpu-plain",)),
     "turning back": (
