@@ -10,7 +10,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from linnet.errors import UserError
-from linnet.training.ranks import Ranks, is_lost, joined
+from linnet.training.mishaps import GoBack
+from linnet.training.ranks import Processes, is_lost, joined
 from linnet.training.stop import Interrupted
 
 
@@ -22,6 +23,7 @@ def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
     """
     with joined() as ranks:
         try:
+            assert isinstance(ranks, Processes)
             return lead(verb, argv, ranks) if ranks.rank == 0 else follow(ranks)
         except RuntimeError as error:
             if not is_lost(error):
@@ -32,7 +34,7 @@ def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
             ) from error
 
 
-def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks: Ranks) -> int:
+def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks: Processes) -> int:
     """Runs `verb`, and tells the others when it is over."""
     try:
         return int(verb(argv) or 0)
@@ -41,7 +43,7 @@ def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks
             ranks.agree(None)
 
 
-def follow(ranks: Ranks) -> int:
+def follow(ranks: Processes) -> int:
     """Takes part in one training after the other, without a word; returns 0 at the end.
 
     The first rank's code is the one that counts: a launcher ends all others when one of them fails, and the first one
@@ -56,8 +58,14 @@ def follow(ranks: Ranks) -> int:
         assert isinstance(told, tuple)
         config, data, run, command, ancestor, notes = told
         # what there is to say is said by the first rank, and so is that somebody asked for a stop
-        with silence(), contextlib.suppress(Interrupted):
-            train(config, data, run, command, ancestor, notes, spoken=False)
+        try:
+            with silence():
+                train(config, data, run, command, ancestor, notes, spoken=False)
+        except (Interrupted, GoBack):
+            pass  # all ranks stop, or find that steps are no good, together
+        except UserError as error:
+            if error is not ranks.told:
+                raise
 
 
 @contextlib.contextmanager

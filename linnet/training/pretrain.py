@@ -104,6 +104,20 @@ def train(
     return training.run
 
 
+def opened_lesson(config: Config, data: Path, ancestor: Ancestor | None, ranks: int) -> Lesson:
+    """What is learned, which fits the settings, the run that it begins with, and the number of processes.
+
+    Raises:
+        UserError: it does not.
+    """
+    parallel.check(config, ranks)
+    lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
+    if ancestor is not None:
+        ancestor.check(lesson.config)
+        ancestor.check_data(lesson.prepared)
+    return lesson
+
+
 def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ancestor | None) -> State:
     """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one.
 
@@ -150,13 +164,10 @@ class Training:
     ) -> None:
         began = clock() if began is None else began
         check_installed(config.train.track)
-        parallel.check(config, ranks.count)
         self.spoken, self.compiling, self.after_s, self.ranks = True, False, after_s, ranks
-        self.lesson = lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
+        self.lesson = lesson = ranks.after_first(lambda: opened_lesson(config, data, ancestor, ranks.count))
+        ranks.check_same(lesson.left_out, "other shards of its data are damaged, so that the data would differ")
         self.config = config = lesson.config
-        if ancestor is not None:
-            ancestor.check(config)
-            ancestor.check_data(lesson.prepared)
         device = runtime.pick_device(config.train.device)
         self.memory = runtime.available_memory(device)
         opening = Opening(config, lesson.prepared, device, ancestor, command, notes, lesson.left_out)

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from linnet import runtime
+from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,15 @@ class Ranks:
         """What the first rank says, on every rank: clocks and requests to stop differ, and a step is taken by all."""
         return value
 
+    def check_same(self, value: object, otherwise: str) -> None:
+        """Ends the training on a rank that has another value than the first one.
+
+        Raises:
+            UserError: it has; `otherwise` says what that means.
+        """
+        if self.agree(value) != value:
+            raise UserError(f"rank {self.rank} of {self.count} differs from the first one: {otherwise}")
+
     def first(self, work: Callable[[], T]) -> T:
         """What `work` returns on the first rank, which alone does it; the others wait for it.
 
@@ -81,6 +91,8 @@ class Processes(Ranks):
         self.distributed = distributed
         self.count, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        self.told: BaseException | None = None
+        """what was raised here because the first rank raised it"""
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks; every rank names the same ones in the same order."""
@@ -117,6 +129,7 @@ class Processes(Ranks):
                 error = raised
         result, error = self.agree((result, error))
         if error is not None:
+            self.told = error
             raise error
         found: T = result
         return found
