@@ -110,6 +110,17 @@ def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
     return waiting(browser).until(look)
 
 
+def begin(browser: WebDriver, text: str) -> None:
+    """Types the beginning of a text, in a box that may be drawn anew meanwhile."""
+
+    def typed(driver: WebDriver) -> bool:
+        find(driver, "textarea[aria-label='Begin a text']").send_keys(text)
+        return True
+
+    idle(browser)
+    waiting(browser).until(typed)
+
+
 def write_on(browser: WebDriver) -> None:
     """Begins a text and lets the model go on with it."""
     box = find(browser, "textarea[aria-label='Begin a text']")
@@ -221,14 +232,12 @@ def test_another_run_can_be_picked(browser: WebDriver) -> None:
     idle(browser)
     ask(browser, "Hello, second!")
     choose(browser, "stories")
-    box = find(browser, "textarea[aria-label='Begin a text']")
-    idle(browser)
-    box.send_keys("Once upon a time")
+    begin(browser, "Once upon a time")
     press(browser, "Continue")
     assert find(browser, "[data-testid=stHtml]", "Once upon a time")
     idle(browser)
     choose(browser, "empty")
-    assert "no checkpoint" in find(browser, "[data-testid=stAlert]").text
+    assert find(browser, "[data-testid=stAlert]", "no checkpoint")
     choose(browser, "first")
     waiting(browser).until(lambda _: len(messages(browser)) == 2)
 
