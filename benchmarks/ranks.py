@@ -3,7 +3,7 @@
     python benchmarks/ranks.py                 # both; `--write` keeps the result in results/ranks.json
     python benchmarks/ranks.py --only bytes
 
-Speed: 6 layers x 384, the same batch of 16 windows of 256 for all, one thread a process; they take turns by rounds, and
+Speed: 6 layers x 384, the same batch of 32 windows of 256 for all, one thread a process; they take turns by rounds, and
 each turn's figure is the median of its steps. Bytes: what the loopback device counts for a run of many steps, less
 that of a run of few, with 2 and 4 processes on this machine; they should be those of `linnet.training.traffic`.
 """
@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import linnet.runtime as runtime
 from linnet.console import size_text
 from linnet.data import DataConfig, prepare
-from linnet.files import write_json
+from linnet.files import read_json, write_json
 from linnet.model.config import ModelConfig
 from linnet.run import Run
 from linnet.run.rows import read_rows
@@ -57,25 +58,48 @@ def trained(
     return Run.open(folder)
 
 
-def speed(place: Path, data: Path, rounds: int, steps: int) -> dict[str, Any]:
+APART = "apart"
+"""two processes that know nothing of each other, with half of the batch each: what the machine gives to two at once"""
+
+BATCH = 32
+"""windows of a step, of all processes together"""
+
+
+def speed(place: Path, data: Path, rounds: int, steps: int, ways: list[str]) -> dict[str, Any]:
     """Tokens a second of one process, and of two, a turn each in every round."""
-    found: dict[str, list[float]] = {"1": [], "2 ddp": [], "2 fsdp": []}
+    found: dict[str, list[float]] = {"1": [], **{f"2 {how}": [] for how in ways}}
     for number in range(rounds):
         for name in found:
             processes, _, how = name.partition(" ")
-            run = trained(place / f"{name}-{number}", data, int(processes), steps, SHAPE, 16, how or "ddp")
-            rows = [row for row in read_rows(run.metrics_file) if row["kind"] == "train" and row["step"] > FIRST]
-            found[name].append(statistics.median(row["tokens_per_s"] for row in rows))
+            if how == APART:
+                with ThreadPoolExecutor(2) as pool:
+                    pair = pool.map(
+                        lambda one: per_second(
+                            trained(place / f"apart-{one}", data, 1, steps, SHAPE, BATCH // 2, "ddp")
+                        ),
+                        (1, 2),
+                    )
+                    found[name].append(sum(pair))
+                print(name, found[name][-1], flush=True)
+                continue
+            run = trained(place / f"{name}-{number}", data, int(processes), steps, SHAPE, BATCH, how or "ddp")
+            found[name].append(per_second(run))
             print(name, found[name][-1], flush=True)
-            shutil.rmtree(run.path)
     one = found["1"]
     ratios = {name: [b / a for a, b in zip(one, values, strict=True)] for name, values in found.items() if name != "1"}
     return {
         "shape": SHAPE,
-        "batch": 16,
+        "batch": BATCH,
         "tokens_per_s": found,
         "ratio": {name: {"median": statistics.median(of), "each": of} for name, of in ratios.items()},
     }
+
+
+def per_second(run: Run) -> float:
+    """The median of what its steps say; the run goes."""
+    rows = [row for row in read_rows(run.metrics_file) if row["kind"] == "train" and row["step"] > FIRST]
+    shutil.rmtree(run.path)
+    return statistics.median(row["tokens_per_s"] for row in rows)
 
 
 def loopback() -> int:
@@ -130,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10, help="of a turn")
+    parser.add_argument("--ways", nargs="+", default=["ddp", "fsdp", APART], help="of two processes")
     parser.add_argument("--paper", action="store_true", help="print the table of docs/cluster.md and no more")
     parser.add_argument("--only", choices=("speed", "bytes"))
     parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
@@ -142,12 +167,13 @@ def main() -> None:
         place = Path(folder)
         prepare(DataConfig(sources=("builtin:stories",), builtin_documents=8000, vocab_size=1024), place / "data")
         if args.only != "bytes":
-            found["speed"] = speed(place, place / "data", args.rounds, args.steps)
+            found["speed"] = speed(place, place / "data", args.rounds, args.steps, args.ways)
         if args.only != "speed":
             found["bytes"] = bytes_of_steps(place, place / "data", 4, 24)
     print(json.dumps(found, indent=2))
     if args.write:
-        write_json(RESULTS, found)
+        before = read_json(RESULTS) if RESULTS.exists() else {}
+        write_json(RESULTS, {**before, **found})  # what was not measured now stays
 
 
 if __name__ == "__main__":
