@@ -111,14 +111,15 @@ def figures(faq: Faq, replies: Sequence[str], pairs: Sequence[int]) -> dict[str,
     return {"right": sum(right), "total": len(right), "each": right}
 
 
-def judged(path: Path, faq: Faq, before: dict[str, Any] | None = None) -> dict[str, Any]:
+def judged(path: Path, faq: Faq, before: dict[str, Any] | None = None, questions: int | None = None) -> dict[str, Any]:
     """What a run answers.
 
     Args:
+        questions: of the exam; None asks all there are.
         before: what this gave for the run that it was tuned from.
     """
     folder, lm = opened(path), linnet.load(path)
-    exam = corpus.exam(None, settings=world_of(folder).settings)  # all there are: of 200 chance moves whole points
+    exam = corpus.exam(questions, settings=world_of(folder).settings)  # all there are: of 200 chance moves whole points
     marks = marked(exam, replies_to(lm, exam, "exam"))
     rephrased = asked(lm, [question for question, _ in faq.rephrasings])
     other = asked(lm, faq.others)
@@ -143,12 +144,14 @@ def tuned(base: Path, folder: Path, seed: int, flags: Sequence[str]) -> float:
     return time.monotonic() - started
 
 
-def measured(base: Path, seeds: Sequence[int], ways: dict[str, list[str]], place: Path) -> dict[str, Any]:
+def measured(
+    base: Path, seeds: Sequence[int], ways: dict[str, list[str]], place: Path, questions: int | None = None
+) -> dict[str, Any]:
     """All figures; the runs stay in `place`."""
     faq = Faq.read()
     memory = faq.memory()
     nearest = [memory.answer([{"role": "user", "content": question}]) for question, _ in faq.rephrasings]
-    before = judged(base, faq)
+    before = judged(base, faq, questions=questions)
     found: dict[str, Any] = {
         "nearest": figures(faq, nearest, [pair for _, pair in faq.rephrasings])["right"],
         "before": before,
@@ -160,7 +163,9 @@ def measured(base: Path, seeds: Sequence[int], ways: dict[str, list[str]], place
             seconds = tuned(base, folder, seed, flags)
             log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
             steps = max(row["step"] for row in log)
-            result = {"seed": seed, "steps": steps, "seconds": round(seconds, 1)} | judged(folder, faq, before)
+            result = {"seed": seed, "steps": steps, "seconds": round(seconds, 1)} | judged(
+                folder, faq, before, questions
+            )
             found[way].append(result)
             print(way, {name: value for name, value in result.items() if name != "replies"}, flush=True)
     return found
@@ -186,20 +191,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lora", type=int, default=32, help="rank of the adapters; 0 leaves them out")
     parser.add_argument("--place", type=Path, help="where the runs stay; unset: nowhere")
-    parser.add_argument("--write", action="store_true", help=f"keep the figures in {RESULTS.name}")
+    parser.add_argument("--questions", type=int, help="of the exam; unset: all there are")
+    parser.add_argument("--write", nargs="?", type=Path, const=RESULTS, help=f"keep the figures, in {RESULTS.name}")
     args, flags = parser.parse_known_args()
     ways = {"full": flags} | ({"lora": ["--lora", str(args.lora), *flags]} if args.lora else {})
     place = args.place or Path(tempfile.mkdtemp())
     try:
         found = {"date": date.today().isoformat(), "machine": runtime.machine(), "flags": flags}
-        found |= measured(args.base, args.seeds, ways, place)
+        found |= measured(args.base, args.seeds, ways, place, args.questions)
     finally:
         if args.place is None:
             shutil.rmtree(place)
     print(shown(found))
     print(json.dumps(found, indent=2, ensure_ascii=False))
     if args.write:
-        write_json(RESULTS, found)
+        write_json(args.write, found)
 
 
 if __name__ == "__main__":
