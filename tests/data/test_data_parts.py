@@ -180,7 +180,8 @@ def test_a_users_error_comes_out_of_a_process(tmp_path, monkeypatch):
 
 
 _RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 from linnet.__main__ import main
 from linnet.data import preparation
 preparation.PAYS_BYTES = 0
