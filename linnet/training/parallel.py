@@ -51,7 +51,8 @@ def check(config: Config, count: int) -> None:
 
 def spread(state: State, config: Config, ranks: Processes) -> None:
     """Spreads a state that every rank has alike over all of them, in place: as `train.parallel` says."""
-    if config.train.parallel == "ddp":
+    ranks.sharded = config.train.parallel == "fsdp"
+    if not ranks.sharded:
         ids = [torch.cuda.current_device()] if state.device.type == "cuda" else None
         wrapper = nn.parallel.DistributedDataParallel(state.objective, device_ids=ids)
         wrapper.broadcast_buffers = False  # they are tables of positions, the same everywhere
@@ -59,7 +60,6 @@ def spread(state: State, config: Config, ranks: Processes) -> None:
         state.optimizer.orthogonal = shared_out(ranks)
         return
     shard(state, config)
-    ranks.sharded = True
     state.wrapper = state.objective
     state.optimizer.orthogonal = from_parts(ranks)
 

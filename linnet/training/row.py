@@ -67,9 +67,10 @@ class Figures:
         self.passed = self.clock() - self.started
 
     def measured(self) -> tuple[float, float]:
-        """The loss and the gradient's norm, where nothing has to be waited for: before the update."""
+        """The loss and the gradient's norm. Before the update, where nothing has to be waited for."""
         *sums, norm = self.sums.tolist()
-        return sum(total / divisor for total, divisor in zip(sums, self.losses, strict=False)), norm
+        losses = zip(sums[: len(self.losses)], self.losses, strict=True)
+        return sum(total / divisor for total, divisor in losses), norm
 
     def read(self) -> Measured:
         """The figures, once the step is over.
@@ -79,12 +80,11 @@ class Figures:
         """
         if self.events:
             self.events[1].synchronize()
-        *sums, norm = self.sums.tolist()
+        loss, norm = self.measured()
         if not math.isfinite(norm):
             raise UserError(not_finite_text(self.step))
         seconds = self.events[0].elapsed_time(self.events[1]) / 1000 if self.events else self.passed
-        losses, others = sums[: len(self.losses)], sums[len(self.losses) :]
-        loss = sum(total / divisor for total, divisor in zip(losses, self.losses, strict=True))
+        others = self.sums.tolist()[len(self.losses) : -1]
         means = {name: total / count for total, (name, count) in zip(others, self.others.items(), strict=True)}
         return Measured(loss, norm, seconds, means)
 
