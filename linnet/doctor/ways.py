@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -171,46 +172,24 @@ def _of_accelerator(machine: Machine, device: torch.device) -> list[Way]:
     apple = kind == "mps"
     use_cpu = "auto takes the CPU here" if apple else "--device cpu (in training --train.device cpu) does without it"
     best = torch.bfloat16 if half else torch.float32
-    threads, by_itself = machine.threads, not apple
+    by_itself = not apple
+    there = partial(Way, device=device, threads=machine.threads)
+    written_out, fused = "attention written out", "PyTorch's fused attention"
+    plain = "training does not compile here by itself any more"
     found = [
-        Way(
-            key=f"{kind}-manual",
-            what="attention written out",
-            chosen=False,
-            otherwise=use_cpu,
-            device=device,
-            threads=threads,
-            manual=True,
-        ),
-        Way(
-            key=f"{kind}-sdpa",
-            what="PyTorch's fused attention",
-            chosen=by_itself and not half,
-            otherwise=use_cpu,
-            device=device,
-            threads=threads,
-        ),
-        Way(
+        there(key=f"{kind}-manual", what=written_out, chosen=False, otherwise=use_cpu, manual=True),
+        there(key=f"{kind}-sdpa", what=fused, chosen=by_itself and not half, otherwise=use_cpu),
+        there(
             key=f"{kind}-compiled",
             what="the compiled step",
             chosen=by_itself,
-            otherwise="training does not compile here by itself any more",
-            device=device,
-            threads=threads,
+            otherwise=plain,
             dtype=best,
             compiled=True,
         ),
     ]
     if half:
         precise = "--train.precision fp32 does without them"
-        way = Way(
-            key=f"{kind}-bf16",
-            what="products in bfloat16",
-            chosen=True,
-            otherwise=precise,
-            device=device,
-            threads=threads,
-            dtype=best,
-        )
-        found.insert(2, way)
+        what = "products in bfloat16"
+        found.insert(2, there(key=f"{kind}-bf16", what=what, chosen=True, otherwise=precise, dtype=best))
     return found

@@ -20,8 +20,6 @@ from linnet.run.weights import BASE, base_of
 from linnet.tokenizers.base import END_OF_TEXT
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from linnet.data import Split
     from linnet.model.transformer import Transformer
     from linnet.tokenizers import Tokenizer
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 FOLDER = "adapter"
 """of a run: its best adapter, as it can be handed on"""
 
-COUNTED = 1 << 24
-"""ids that are counted at a time"""
+AT_ONCE = 1 << 24
+"""ids of a text that are looked through at a time"""
 
 
 def begin(model: Transformer, run: Run, lesson: Lesson, ancestor: Ancestor | None) -> None:
@@ -79,13 +77,10 @@ def used_ids(split: Split, ancestor: Ancestor) -> tuple[int, ...]:
     """The ids of what a model that was trained here is tuned with: it is so small that beside rows that stay, adapters
     learn less than all weights do, and cannot say words that are new to it. Of an imported model none: it has met all
     words, and its tables are large."""
-    return tuple(np.flatnonzero(counts(split)).tolist()) if isinstance(ancestor.run, Run) else ()
-
-
-def counts(split: Split) -> NDArray[np.int64]:
-    """(vocab_size,) how often each id stands in a split."""
-    size, parts = split.vocab_size, range(0, len(split.tokens), COUNTED)
-    return sum((np.bincount(split.tokens[at : at + COUNTED], minlength=size) for at in parts), np.zeros(size, np.int64))
+    if not isinstance(ancestor.run, Run):
+        return ()
+    pieces = (split.tokens[at : at + AT_ONCE] for at in range(0, len(split.tokens), AT_ONCE))
+    return tuple(sorted({id for piece in pieces for id in np.unique(piece).tolist()}))
 
 
 def half_as_wide(model: Transformer) -> None:
