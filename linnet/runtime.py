@@ -167,6 +167,11 @@ def launched() -> tuple[int, int] | None:
     return (rank, count) if count > 1 else None
 
 
+def attempt() -> str:
+    """How often the launcher has started these processes anew, after one of them ended."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
 def backend() -> str:
     """What processes exchange tensors by, those on GPUs too where there are any; chooses this process's GPU."""
     import torch

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from linnet import runtime
 from linnet.errors import UserError
 from linnet.training.mishaps import GoBack
 from linnet.training.ranks import Processes, is_lost, joined
@@ -21,17 +22,18 @@ def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
     Raises:
         UserError: what `verb` raises, or another process has ended.
     """
-    with joined() as ranks:
-        try:
+    try:
+        with joined() as ranks:
             assert isinstance(ranks, Processes)
             return lead(verb, argv, ranks) if ranks.rank == 0 else follow(ranks)
-        except RuntimeError as error:
-            if not is_lost(error):
-                raise
-            raise UserError(
-                f"rank {ranks.rank} of {ranks.count} has lost another one, which has ended; the last checkpoint is "
-                "whole, and the same command goes on from it"
-            ) from error
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        rank, count = runtime.launched() or (0, 1)
+        raise UserError(
+            f"rank {rank} of {count} has lost another one, which has ended or cannot be reached; the last checkpoint is "
+            "whole, and the same command goes on from it"
+        ) from error
 
 
 def lead(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str], ranks: Processes) -> int:

@@ -164,12 +164,17 @@ def here() -> Ranks:
 def joined() -> Iterator[Ranks]:
     """In which this process is one of those that a launcher started, and `here` knows it; alone where none did."""
     global _here
-    if runtime.launched() is None:
+    launched = runtime.launched()
+    if launched is None:
         yield ALONE
         return
     import torch.distributed as distributed
+    from torch.distributed.rendezvous import rendezvous
 
-    distributed.init_process_group(runtime.backend(), timeout=PATIENCE)
+    store, rank, count = next(iter(rendezvous("env://", *launched, timeout=PATIENCE)))
+    # a launcher keeps the addresses of processes that it has started before, which may be those of dead ones
+    store = distributed.PrefixStore(f"attempt {runtime.attempt()}", store)
+    distributed.init_process_group(runtime.backend(), store=store, rank=rank, world_size=count, timeout=PATIENCE)
     _here = Processes()
     try:
         yield _here
