@@ -31,8 +31,8 @@ def together(verb: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -
             raise
         rank, count = runtime.launched() or (0, 1)
         raise UserError(
-            f"rank {rank} of {count} has lost another one, which has ended or cannot be reached; the last checkpoint is "
-            "whole, and the same command goes on from it"
+            f"rank {rank} of {count} has lost another one, which has ended or cannot be reached; the last checkpoint "
+            "is whole, and the same command goes on from it"
         ) from error
 
 
