@@ -19,6 +19,9 @@ CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 ORDINARY = re.compile(r"\(?(?:[^\W_]+(?:[./,'’-][^\W_]+)*)?[,;:.?!)]*|[–—·→]")
 """a word, number or path with what stands around it, which Markdown leaves alone"""
 
+LOOK = "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; line-height: 1.6"
+"""how a text stands on the page: its spaces and its lines as they are"""
+
 WRITTEN = "color: light-dark(#9b3045, #e38795); text-decoration: none"
 """how the model's part of a text looks"""
 
@@ -80,11 +83,11 @@ def grow(pieces: Generator[str, None, None]) -> None:
     """Shows an answer as it comes."""
     box = st.empty()
     said = ""
-    box.text(said)
+    box.html(words(said))
     with contextlib.closing(pieces):  # when the visitor stops it, here and now
         for piece in pieces:
             said += piece
-            box.text(said)
+            box.html(words(said))
     if not said:
         remark("The model ended its text at once.")
 
@@ -94,11 +97,20 @@ def remark(sentence: str) -> None:
     st.markdown(f":small[{sentence}]")
 
 
+def words(text: str) -> str:
+    """A text as HTML that shows it to the letter; Streamlit's own `text` takes indentation away."""
+    return f"<p style='{LOOK}'>{letters(text)}</p>"
+
+
+def letters(text: str) -> str:
+    """What stands in HTML for a text, on one line: of several, Streamlit and the browser change the ends."""
+    return html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;")
+
+
 def coloured(passages: Sequence[Passage]) -> str:
     """A text that its user and the model wrote in turn, as HTML: the model's parts in a colour, and insertions."""
-    parts = [f"{html.escape(p.typed)}<ins style='{WRITTEN}'>{html.escape(p.written)}</ins>" for p in passages]
-    look = "white-space: pre-wrap; overflow-wrap: anywhere; margin: 0; line-height: 1.6"
-    return f"<p style='{look}' aria-label='The text'>{''.join(parts)}</p>"
+    parts = [f"{letters(p.typed)}<ins style='{WRITTEN}'>{letters(p.written)}</ins>" for p in passages]
+    return f"<p style='{LOOK}' aria-label='The text'>{''.join(parts)}</p>"
 
 
 @st.cache_resource(show_spinner=False)

@@ -13,7 +13,7 @@ from linnet.errors import UserError
 from linnet.generate.draft import Passage
 from linnet.generate.sampling import Sampling
 from linnet.lab.desk import Desk
-from linnet.lab.show import coloured, copy_button, grow, plain, remark
+from linnet.lab.show import coloured, copy_button, grow, plain, remark, words
 
 AVATARS = {"user": ":material/person:", "assistant": ":material/raven:", "system": ":material/settings:"}
 
@@ -24,11 +24,11 @@ def chat(desk: Desk, sampling: Sampling, suggestions: list[str]) -> None:
     """What was said, and the next turn; an empty chat has something to click."""
     for message in desk.messages:
         with st.chat_message(message["role"], avatar=AVATARS[message["role"]]):
-            st.text(message["content"])
+            st.html(words(message["content"]))
     asked = st.session_state.pop("asked", None)
     if asked:
         with st.chat_message("user", avatar=AVATARS["user"]):
-            st.text(asked)
+            st.html(words(asked))
         with st.chat_message("assistant", avatar=AVATARS["assistant"]):
             try:
                 grow(desk.answer(asked, sampling))

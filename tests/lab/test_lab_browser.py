@@ -46,7 +46,7 @@ PATIENCE_S = 60
 WATCH = """
 window.seen = [];
 new MutationObserver(() => {
-    const all = document.querySelectorAll('[data-testid=stChatMessage] [data-testid=stText]');
+    const all = document.querySelectorAll('[data-testid=stChatMessage] [data-testid=stHtml] p');
     if (all.length) window.seen.push(all[all.length - 1].textContent);
 }).observe(document.body, {childList: true, subtree: true, characterData: true});
 """
@@ -122,12 +122,22 @@ def begin(browser: WebDriver, text: str) -> None:
 
 
 def write_on(browser: WebDriver) -> None:
-    """Begins a text and lets the model go on with it."""
-    box = find(browser, "textarea[aria-label='Begin a text']")
+    """Begins a text and lets the model go on with it. What met a page that was being drawn anew is done once more."""
+    find(browser, "textarea[aria-label='Begin a text']")
     idle(browser)
-    box.send_keys("Once upon")
-    press(browser, "Continue")
-    find(browser, "ins")
+
+    def begun(driver: WebDriver) -> bool:
+        if driver.find_elements(By.CSS_SELECTOR, "ins"):
+            return True
+        if driver.find_elements(By.CSS_SELECTOR, "[data-test-script-state=notRunning]"):
+            box = driver.find_element(By.CSS_SELECTOR, "textarea[aria-label='Begin a text']")
+            box.send_keys(Keys.CONTROL + "a")
+            box.send_keys("Once upon")
+            press(driver, "Continue")
+            time.sleep(2)
+        return False
+
+    waiting(browser).until(begun)
     idle(browser)
 
 
@@ -138,7 +148,7 @@ def idle(browser: WebDriver) -> None:
 
 def messages(browser: WebDriver) -> list[str]:
     script = "return [...document.querySelectorAll('[data-testid=stChatMessage]')].map(e => e.querySelector("
-    return browser.execute_script(script + "'[data-testid=stText]')?.textContent ?? null)")
+    return browser.execute_script(script + "'[data-testid=stHtml] p')?.textContent ?? null)")
 
 
 def ask(browser: WebDriver, text: str) -> str:
@@ -222,6 +232,17 @@ def test_at_temperature_zero_equal_questions_in_new_chats_get_equal_answers(brow
         calm.add(ask(browser, "What is your name?"))
         new_chat(browser)
     assert len(calm) == 1
+
+
+def test_lines_that_are_all_indented_stand_as_they_were_typed(browser: WebDriver) -> None:
+    field = find(browser, "[data-testid=stChatInput] textarea")
+    for line in ("  if x < 1:", "    y &amp; z"):
+        field.send_keys(line)
+        field.send_keys(Keys.SHIFT + Keys.ENTER)
+    field.send_keys("  *end*" + Keys.ENTER)
+    waiting(browser).until(lambda _: len(messages(browser)) == 2)
+    assert messages(browser)[0] == "  if x < 1:\n    y &amp; z\n  *end*"
+    idle(browser)
 
 
 def test_another_run_can_be_picked(browser: WebDriver) -> None:
@@ -384,7 +405,7 @@ def test_an_answer_is_stopped_drawn_again_and_copied(browser: WebDriver) -> None
     copy.click()
     waiting(browser).until(lambda _: copy.text == "Copied")
     copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
-    assert copied.strip() == answer.strip()
+    assert copied == answer
 
 
 def test_on_a_phone_the_run_is_named_and_nothing_is_wider_than_the_screen(browser: WebDriver, address: str) -> None:
