@@ -100,7 +100,8 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     keeps about 16 + 2 x hidden/n_embd values of width n_embd for each token; embedding, last norm and the gradient that
     comes out of the head about 6 together. Attention that is written out keeps its weights twice, and four times with
     dropout, for which a CPU has no fused attention. Frozen weights have neither gradients nor states; activations that
-    are computed twice are those of one block at a time, and its input for each of the others.
+    are computed twice are those of one block at a time, and its input for each of the others. While a checkpoint is
+    written, a copy of what learns and of its states lies in the machine's memory, which is not a GPU's.
     """
     C, T, tokens = config.n_embd, config.block_size, micro_batch_size * config.block_size
     dropping = config.dropout > 0
@@ -115,9 +116,11 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     kept = config.n_layer * per_token
     if learned.recompute:
         kept = config.n_layer * C + per_token
+    learning = weights if learned.parameters is None else learned.parameters
+    copy = 0 if on_gpu else 3 * learning
     if learned.parameters is None:
-        return 4 * (4 * weights + max(tokens * (kept + 6 * C) + at_work, weights))
+        return 4 * (4 * weights + copy + max(tokens * (kept + 6 * C) + at_work, weights))
     at_work = 3 * min(tokens, rows) * V
     activations = (HALF_BYTES if learned.half else 4) * tokens * (kept + 6 * C) + 4 * at_work
     frozen = (2 if learned.half else 4) * weights
-    return round(frozen + 16 * learned.parameters + max(activations, 4 * learned.parameters))
+    return round(frozen + 4 * (4 * learning + copy) + max(activations, 4 * learning))
