@@ -84,9 +84,9 @@ class Loop:
     The position of `state` moves along. The learning rate follows the budget; where steps are what ends the run, every
     number is a pure function of the config and the data. A step that runs out of memory is repeated with fewer samples
     at a time. A step of several micro-batches is given up between two of them when its time is over or `stop` says so:
-    nothing has moved since the step before then, and no more rows come. Where the device is asynchronous, a row comes
-    when its step was handed over and the one before is over: the device has work while Python prepares more, a bad step
-    is noticed no later than one step on, and a step that is handed over is no longer given up.
+    nothing has moved since the step before then, and no more rows come. Where the device is asynchronous, the next
+    batch is fetched while it computes gradients. They are waited for, because a step that is no good must not be taken;
+    a row comes when the update was handed over.
     """
 
     def __init__(
@@ -106,16 +106,13 @@ class Loop:
     def __iter__(self) -> Iterator[Row]:
         """
         Raises:
-            UserError: the loss is not a number any more (`GoBack` where steps are waited for), or one sample at a time
-                is too much for the memory.
+            GoBack: several steps in a row were no good.
+            UserError: one sample at a time is too much for the memory.
         """
-        position, ahead = self.state.position, runtime.is_asynchronous(self.state.device)
-        before: Figures | None = None
+        position = self.state.position
         empty = 0
         while (done := self._done()) < 1:
-            if self.feed.on_policy and before is not None:
-                before.read()  # nothing is sampled from weights that are no good
-            figures = Figures(position.step + 1, self.budget.clock, self.state.device)
+            figures = Figures(self.budget.clock, self.state.device)
             batches = self.feed.take(position.samples, self.state.objective.model)
             if self.feed.on_policy:
                 done = self._done()  # sampling takes time
@@ -128,28 +125,18 @@ class Loop:
                     raise UserError(f"{empty} rounds in a row had no sample to learn from; change what is rewarded")
             for number, batch in enumerate(batches, 1):
                 if number > 1:
-                    figures, done = Figures(position.step + 1, self.budget.clock, self.state.device), self._done()
+                    figures, done = Figures(self.budget.clock, self.state.device), self._done()
                 last = number == len(batches)
                 try:
                     row = self._step(batch, figures, done, can_be_given_up=number == 1, whole=last)
                 except GivenUp:
                     self.state.optimizer.zero_grad()
-                    if before is not None:
-                        before.read()
                     return
                 if last:
                     position.samples += self.config.train.batch_size
-                    if ahead:
-                        self.feed.fetch(position.samples)
-                if row is None:
-                    continue
-                if ahead and before is not None:
-                    before.read()
-                before = figures
-                position.elapsed_s = self.budget.elapsed_s()
-                yield row
-        if before is not None:
-            before.read()
+                if row is not None:
+                    position.elapsed_s = self.budget.elapsed_s()
+                    yield row
 
     def _done(self) -> float:
         """The share of the run that lies behind; clocks differ, so that of the first rank is taken."""
@@ -163,7 +150,9 @@ class Loop:
         scale = lr_scale(position.step, done, schedule, position.warm)
         totals, norm = self._within_memory(batch, can_be_given_up)
         figures.send(totals, norm, self.ranks)
-        if not (runtime.is_asynchronous(self.state.device) or self.state.passes(figures, self.config.train)):
+        if runtime.is_asynchronous(self.state.device):
+            self.feed.fetch(position.samples + self.config.train.batch_size)
+        if not self.state.passes(figures, self.config.train):
             return None
         update(self.state, scale)
         figures.over()
@@ -221,12 +210,8 @@ class Loop:
                 totals.add(sums)
             scaler.unscale(parameters)
             norm = clip_gradients(parameters, self.config.train.clip, self.ranks.norm)
-            if runtime.is_asynchronous(state.device) and not scaler.enabled:
-                return totals, norm  # whether they are finite is seen when they are read; a scaler has to know at once
-            if self.ranks.agree(math.isfinite(norm)):
-                return totals, norm
-            if not scaler.enabled or scaler.scale < 1e-3:
-                return totals, norm  # the guard sees to it
+            if not scaler.enabled or self.ranks.agree(math.isfinite(norm)) or scaler.scale < 1e-3:
+                return totals, norm  # whether the step is any good is for the guard to say
             scaler.shrink()
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from linnet.console import count_of, say
 from linnet.errors import UserError
-from linnet.training.row import Figures, not_finite_text
 
 if TYPE_CHECKING:
     from linnet.training.recipe import TrainConfig
+    from linnet.training.row import Figures
     from linnet.training.state import Position
 
 REMEMBERED = 0.98
@@ -34,14 +34,18 @@ MOST_RETURNS = 3
 class GoBack(UserError):  # noqa: N818 - caught, it is a request
     """Several steps in a row were no good: the run goes back to its last checkpoint, or it ends with this advice."""
 
-    def __init__(self, step: int, samples: int, count: int, skipped: int) -> None:
+    def __init__(self, what: str, step: int, samples: int, count: int, skipped: int) -> None:
         """
         Args:
+            what: is wrong with the loss.
             step: that could not be taken.
             samples: where the data behind the bad steps begins.
             count: of bad steps in a row. skipped: of all of them so far.
         """
-        super().__init__(not_finite_text(step))
+        super().__init__(
+            f"the loss {what} at step {step}; use a lower --optim.lr and --optim.matrix-lr, or more "
+            "--schedule.warmup-steps"
+        )
         self.samples, self.count, self.skipped = samples, count, skipped
         self.start = 0.0
         """when the time of the run began"""
@@ -70,7 +74,8 @@ class Guard:
         position.bad_in_a_row += 1
         say(f"step {position.step + 1:,} is skipped with its {count_of(samples, 'sample')}: {reason}")
         if position.bad_in_a_row >= self.train.bad_steps:
-            raise GoBack(position.step + 1, position.samples + samples, position.bad_in_a_row, position.skipped)
+            what = "leaps up again and again" if math.isfinite(loss + norm) else "is not a finite number any more"
+            raise GoBack(what, position.step + 1, position.samples + samples, position.bad_in_a_row, position.skipped)
         return False
 
     def _wrong(self, loss: float, norm: float) -> str | None:

@@ -94,7 +94,7 @@ class TrainConfig:
     """in a row, skipped because their loss is no finite number or a spike, after which the run goes back to its last
     checkpoint and passes their data over"""
     skip_spikes: bool = True
-    """skip steps whose loss leaps up as well; on a GPU, where nothing waits for a step, it is not looked for"""
+    """skip steps whose loss leaps up as well"""
     patience: int | None = 10
     """stop after this many evaluations without a better one; unset never stops early"""
     calibrate: bool = False

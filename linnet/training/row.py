@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,19 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from linnet.errors import UserError
 from linnet.training.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from linnet.training.objective import Totals
-
-
-def not_finite_text(step: int) -> str:
-    """What is said of a run whose step `step` had gradients beyond all numbers."""
-    return (
-        f"the loss is not a finite number any more at step {step}; "
-        "use a lower --optim.lr and --optim.matrix-lr, or more --schedule.warmup-steps"
-    )
 
 
 class Measured(NamedTuple):
@@ -39,15 +29,12 @@ class Measured(NamedTuple):
 
 
 class Figures:
-    """Loss, gradient norm and seconds of a step. Where the device is asynchronous, whoever reads them waits for it.
+    """Loss, gradient norm and seconds of a step. Where the device is asynchronous, whoever reads them waits for it."""
 
-    Handed over without waiting, a step leaves Python free to prepare the next one while it is computed.
-    """
-
-    def __init__(self, step: int, clock: Callable[[], float], device: torch.device) -> None:
+    def __init__(self, clock: Callable[[], float], device: torch.device) -> None:
         """Begins to measure."""
-        self.step, self.clock, self.started = step, clock, clock()
-        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if device.type == "cuda" else []
+        self.clock, self.started = clock, clock()
+        self.events = [torch.cuda.Event(enable_timing=True) for _ in range(3)] if device.type == "cuda" else []
         if self.events:
             self.events[0].record()
 
@@ -58,32 +45,30 @@ class Figures:
         self.losses = [totals.divisors[divisor] for divisor in totals.losses]
         self.others = {name: totals.divisors[divisor] for divisor, name in totals.figures}
         self.sums = torch.empty(len(sums), pin_memory=sums.is_cuda)
-        self.sums.copy_(sums, non_blocking=True)
+        self.sums.copy_(sums, non_blocking=sums.is_cuda)
+        if self.events:
+            self.events[1].record()
 
     def over(self) -> None:
         """Ends the time of the step: its update was handed over."""
         if self.events:
-            self.events[1].record()
+            self.events[2].record()
         self.passed = self.clock() - self.started
 
     def measured(self) -> tuple[float, float]:
-        """The loss and the gradient's norm. Before the update, where nothing has to be waited for."""
+        """The loss and the gradient's norm, which are known before the update."""
+        if self.events:
+            self.events[1].synchronize()
         *sums, norm = self.sums.tolist()
         losses = zip(sums[: len(self.losses)], self.losses, strict=True)
         return sum(total / divisor for total, divisor in losses), norm
 
     def read(self) -> Measured:
-        """The figures, once the step is over.
-
-        Raises:
-            UserError: the step had no finite gradients.
-        """
+        """The figures, once the step is over."""
         if self.events:
-            self.events[1].synchronize()
+            self.events[2].synchronize()
         loss, norm = self.measured()
-        if not math.isfinite(norm):
-            raise UserError(not_finite_text(self.step))
-        seconds = self.events[0].elapsed_time(self.events[1]) / 1000 if self.events else self.passed
+        seconds = self.events[0].elapsed_time(self.events[2]) / 1000 if self.events else self.passed
         others = self.sums.tolist()[len(self.losses) : -1]
         means = {name: total / count for total, (name, count) in zip(others, self.others.items(), strict=True)}
         return Measured(loss, norm, seconds, means)
@@ -93,8 +78,7 @@ class Figures:
 class Row:
     """What the loop yields after each optimiser step.
 
-    On a GPU `loss`, `grad_norm`, `seconds` and `means` wait for the step to be over and raise a UserError if it was no
-    good: read them when they are needed, and always before weights are saved.
+    On a GPU `loss`, `grad_norm`, `seconds` and `means` wait for the step to be over: read them when they are needed.
     """
 
     step: int

@@ -10,6 +10,7 @@ from stopping import StopAfter
 from test_pretrain import config, timeless, weights
 from torch import Tensor
 
+from linnet import runtime
 from linnet.errors import UserError
 from linnet.run import Run
 from linnet.run.rows import read_rows
@@ -22,9 +23,10 @@ from linnet.training.stop import Interrupted
 Poison = Callable[..., None]
 
 
-@pytest.fixture
-def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
-    """Gives the batches that begin with some samples a loss that is so many times theirs."""
+@pytest.fixture(params=[False, True], ids=["a device that is waited for", "one that computes by itself"])
+def poison(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Poison:
+    """Gives the batches that begin with some samples a loss that is so many times theirs; on either kind of device."""
+    monkeypatch.setattr(runtime, "is_asynchronous", lambda device: request.param)
     batch, sums, now = Windows.batch, NextToken.sums, [0]
 
     def spoil(bad: set[int], factor: float = math.nan) -> None:
@@ -120,6 +122,16 @@ def test_a_spike_is_skipped_where_that_is_wished(
     poison({20}, 50.0)
     train(config(skip_spikes=wish), story_data, tmp_path / "run", spoken=False)
     assert state_of(tmp_path / "run")["skipped"] == skipped
+
+
+def test_a_loss_that_leaps_up_everywhere_ends_the_run_and_is_called_so(
+    story_data: Path, tmp_path: Path, poison: Poison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mishaps, "KNOWN", 4)
+    poison(set(range(20, 4000, 4)), 50.0)
+    with pytest.raises(UserError, match=r"the loss leaps up again and again at step [56]; use a lower --optim\.lr"):
+        train(config(), story_data, tmp_path / "run", spoken=False)
+    Run(tmp_path / "run").checkpoint("last").verify()
 
 
 def test_hard_batches_are_no_spikes(
