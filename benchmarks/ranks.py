@@ -85,14 +85,20 @@ def speed(place: Path, data: Path, rounds: int, steps: int, ways: list[str]) -> 
             run = trained(place / f"{name}-{number}", data, int(processes), steps, SHAPE, BATCH, how or "ddp")
             found[name].append(per_second(run))
             print(name, found[name][-1], flush=True)
-    one = found["1"]
-    ratios = {name: [b / a for a, b in zip(one, values, strict=True)] for name, values in found.items() if name != "1"}
+    limit = f"2 {APART}"
+    beside = {"ratio": "1"} | ({"ratio_to_two_apart": limit} if limit in found else {})
     return {
         "shape": SHAPE,
         "batch": BATCH,
         "tokens_per_s": found,
-        "ratio": {name: {"median": statistics.median(of), "each": of} for name, of in ratios.items()},
+        **{title: ratios({n: v for n, v in found.items() if n != base}, found[base]) for title, base in beside.items()},
     }
+
+
+def ratios(found: dict[str, list[float]], base: list[float]) -> dict[str, Any]:
+    """What each way reached in each round, beside what `base` reached in it."""
+    each = {name: [b / a for a, b in zip(base, values, strict=True)] for name, values in found.items()}
+    return {name: {"median": statistics.median(of), "each": of} for name, of in each.items()}
 
 
 def per_second(run: Run) -> float:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -91,11 +91,37 @@ def browser(address: str) -> Iterator[WebDriver]:
         driver.quit()
 
 
+DRAWN_ANEW = [
+    StaleElementReferenceException,
+    NoSuchElementException,
+    ElementNotInteractableException,
+    ElementClickInterceptedException,
+    StopIteration,
+]
+"""what an element raises where the page was drawn anew between finding it and using it"""
+
+
 def waiting(browser: WebDriver) -> WebDriverWait[WebDriver]:
-    """Asks again and again, also where the page was drawn anew between finding an element and reading it."""
-    return WebDriverWait(
-        browser, PATIENCE_S, ignored_exceptions=[StaleElementReferenceException, NoSuchElementException]
-    )
+    """Asks again and again, also where the page was drawn anew meanwhile."""
+    return WebDriverWait(browser, PATIENCE_S, ignored_exceptions=DRAWN_ANEW)
+
+
+def use(browser: WebDriver, action: Callable[[WebElement], object], selector: str, text: str = "") -> None:
+    """Does something with the first element that fits, once, as soon as the page lets it."""
+    waiting(browser).until(lambda driver: [action(find(driver, selector, text))])
+
+
+def click(browser: WebDriver, selector: str, text: str = "") -> None:
+    use(browser, lambda element: element.click(), selector, text)
+
+
+def say(browser: WebDriver, text: str) -> None:
+    use(browser, lambda element: element.send_keys(text), "[data-testid=stChatInput] textarea")
+
+
+def shows(browser: WebDriver, selector: str, text: str) -> str:
+    """What stands in the first element that has `text` in it."""
+    return waiting(browser).until(lambda driver: find(driver, selector, text).text)
 
 
 def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
@@ -111,14 +137,9 @@ def find(browser: WebDriver, selector: str, text: str = "") -> WebElement:
 
 
 def begin(browser: WebDriver, text: str) -> None:
-    """Types the beginning of a text, in a box that may be drawn anew meanwhile."""
-
-    def typed(driver: WebDriver) -> bool:
-        find(driver, "textarea[aria-label='Begin a text']").send_keys(text)
-        return True
-
+    """Types the beginning of a text."""
     idle(browser)
-    waiting(browser).until(typed)
+    use(browser, lambda element: element.send_keys(text), "textarea[aria-label='Begin a text']")
 
 
 def write_on(browser: WebDriver) -> None:
@@ -154,7 +175,7 @@ def messages(browser: WebDriver) -> list[str]:
 def ask(browser: WebDriver, text: str) -> str:
     """The whole answer."""
     before = len(messages(browser))
-    find(browser, "[data-testid=stChatInput] textarea").send_keys(text + Keys.ENTER)
+    say(browser, text + Keys.ENTER)
     waiting(browser).until(lambda _: len(messages(browser)) == before + 2)
     idle(browser)
     assert messages(browser)[before] == text
@@ -162,7 +183,7 @@ def ask(browser: WebDriver, text: str) -> str:
 
 
 def new_chat(browser: WebDriver) -> None:
-    find(browser, "button", "New chat").click()
+    click(browser, "button", "New chat")
     waiting(browser).until(lambda _: not messages(browser))
     idle(browser)
 
@@ -191,16 +212,18 @@ def choose(browser: WebDriver, run: str) -> None:
             time.sleep(0.1)
         return f"run={run}" in driver.current_url
 
-    moved = [ElementNotInteractableException, ElementClickInterceptedException, StopIteration]
-    ignored = [StaleElementReferenceException, NoSuchElementException, *moved]
-    WebDriverWait(browser, PATIENCE_S, ignored_exceptions=ignored).until(picked)
+    waiting(browser).until(picked)
 
 
 def press(browser: WebDriver, label: str) -> None:
     """Clicks the button that is called exactly so."""
-    find(browser, "button", label)
-    buttons = browser.find_elements(By.CSS_SELECTOR, "button")
-    next(button for button in buttons if button.text.rpartition("\n")[2] == label).click()
+
+    def pressed(driver: WebDriver) -> bool:
+        buttons = driver.find_elements(By.CSS_SELECTOR, "button")
+        next(button for button in buttons if button.text.rpartition("\n")[2] == label).click()
+        return True
+
+    waiting(browser).until(pressed)
 
 
 def test_an_answer_appears_piece_by_piece(browser: WebDriver) -> None:
@@ -235,14 +258,13 @@ def test_at_temperature_zero_equal_questions_in_new_chats_get_equal_answers(brow
 
 
 def test_lines_that_are_all_indented_stand_as_they_were_typed(browser: WebDriver) -> None:
-    field = find(browser, "[data-testid=stChatInput] textarea")
-    for line in ("  if x < 1:", "    y &amp; z"):
-        field.send_keys(line)
-        field.send_keys(Keys.SHIFT + Keys.ENTER)
-    field.send_keys("  *end*" + Keys.ENTER)
-    waiting(browser).until(lambda _: len(messages(browser)) == 2)
-    assert messages(browser)[0] == "  if x < 1:\n    y &amp; z\n  *end*"
+    find(browser, "[data-testid=stChatInput] textarea")
     idle(browser)
+    end_of_line = Keys.SHIFT + Keys.ENTER + Keys.SHIFT  # pressed again, it is let go
+    say(browser, f"  if x < 1:{end_of_line}    y &amp; z{end_of_line}  *end*{Keys.ENTER}")
+    waiting(browser).until(lambda _: len(messages(browser)) == 2 and messages(browser)[0])
+    idle(browser)
+    assert messages(browser)[0] == "  if x < 1:\n    y &amp; z\n  *end*"
 
 
 def test_another_run_can_be_picked(browser: WebDriver) -> None:
@@ -298,9 +320,8 @@ def handshake(port: str, host: str) -> int:
 
 
 def test_a_suggestion_is_clicked_and_answered(browser: WebDriver) -> None:
-    suggestion = find(browser, "button", "Hello!")
-    suggestion.click()
-    waiting(browser).until(lambda _: len(messages(browser)) == 2)
+    click(browser, "button", "Hello!")
+    waiting(browser).until(lambda _: len(messages(browser)) == 2 and messages(browser)[0])
     idle(browser)
     assert messages(browser)[0] == "Hello!"
     assert not [button for button in browser.find_elements(By.CSS_SELECTOR, "button") if button.text == "Hello!"]
@@ -308,7 +329,7 @@ def test_a_suggestion_is_clicked_and_answered(browser: WebDriver) -> None:
 
 def test_an_error_with_markup_in_it_is_plain_text(browser: WebDriver) -> None:
     choose(browser, "marked")
-    assert "marked *up* :red[x] $y$ _z_" in find(browser, "[data-testid=stAlert]", "no checkpoint").text
+    assert "marked *up* :red[x] $y$ _z_" in shows(browser, "[data-testid=stAlert]", "no checkpoint")
 
 
 def test_what_a_training_does_is_shown_while_it_trains_and_disturbs_no_typing(
@@ -367,7 +388,7 @@ def test_reloading_keeps_run_chat_text_and_settings(browser: WebDriver) -> None:
     idle(browser)
     press(browser, "Continue a text")
     write_on(browser)
-    written = find(browser, "[data-testid=stHtml]").text
+    written = shows(browser, "[data-testid=stHtml]", "Once upon")
     browser.refresh()
     waiting(browser).until(lambda _: find(browser, "[data-testid=stHtml]").text == written)
     assert written.startswith("Once upon")
@@ -383,10 +404,9 @@ def test_an_answer_is_stopped_drawn_again_and_copied(browser: WebDriver) -> None
     browser.execute_cdp_cmd(
         "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     )
-    find(browser, "[data-testid=stChatInput] textarea").send_keys("Hello!" + Keys.ENTER)
+    say(browser, "Hello!" + Keys.ENTER)
     waiting(browser).until(lambda _: len(messages(browser)) == 2 and messages(browser)[1])
-    for button in browser.find_elements(By.CSS_SELECTOR, "[data-testid=stChatInput] button"):
-        button.click()
+    click(browser, "[data-testid=stChatInput] button")
     idle(browser)
     first = messages(browser)[1]
 
@@ -401,9 +421,15 @@ def test_an_answer_is_stopped_drawn_again_and_copied(browser: WebDriver) -> None
     waiting(browser).until(drawn_again)
     idle(browser)
     answer = messages(browser)[1] or ""
-    copy = find(browser, "[data-testid=stBidiComponentIsolated]").shadow_root.find_element(By.CSS_SELECTOR, "button")
-    copy.click()
-    waiting(browser).until(lambda _: copy.text == "Copied")
+
+    def copied_it(driver: WebDriver) -> bool:
+        inside = find(driver, "[data-testid=stBidiComponentIsolated]").shadow_root
+        button = inside.find_element(By.CSS_SELECTOR, "button")
+        if button.text != "Copied":
+            button.click()
+        return button.text == "Copied"
+
+    waiting(browser).until(copied_it)
     copied = browser.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
     assert copied == answer
 

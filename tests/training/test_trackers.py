@@ -32,7 +32,7 @@ Shown = dict[str, list[tuple[int, float]]]
 """by the name of a metric: its steps and values, in order"""
 
 KILLED_AND_CONTINUED = """
-import dataclasses, json, os, sys
+import dataclasses, json, os, sys, time
 from pathlib import Path
 from linnet.settings import from_dict
 from linnet.training.recipe import Config
@@ -47,7 +47,11 @@ class PowerCut(Stop):
     @property
     def asked(self):
         self.steps -= 1
-        return self.steps == 0 and os._exit(9)
+        if self.steps == 0:
+            while not (Path(run) / "checkpoints" / "step-000004").is_dir():
+                time.sleep(0.01)  # it is written in the background
+            os._exit(9)
+        return False
 
 if sys.argv[4] == "killed":
     Training(config, Path(data), Path(run)).train(PowerCut(), Display())
