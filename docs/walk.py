@@ -94,7 +94,8 @@ BESIDE = {
     "machine, memory and time": """runtime.py training/compilation.py training/budget.py training/timing.py
         training/pace.py training/micro_batch.py training/memory.py training/ranks.py training/stop.py
         training/finished.py training/parallel.py training/mishaps.py training/orthogonal.py""",
-    "what is said, shown and looked at": """console.py training/trackers.py training/display.py training/preflight.py
+    "what is said, shown and looked at": """console.py streams.py training/trackers.py training/display.py
+        training/preflight.py
         training/watch.py training/looks.py training/coach.py training/sample.py evaluation.py generate/notes.py
         tokenizers/pieces.py tokenizers/template.py""",
     "what is made for later": """training/pretrain.py training/stretch.py training/state.py tokenizers/base.py lm.py

@@ -12,6 +12,7 @@ from linnet import __version__, runtime
 from linnet.console import replace_what_cannot_be_shown
 from linnet.errors import UserError
 from linnet.settings import shown
+from linnet.streams import open_what_is_closed, outlast_readers
 from linnet.training.stop import Interrupted
 
 VERBS = {
@@ -37,6 +38,9 @@ VERBS = {
 SHARED = ("train", "tune")
 """verbs that several processes do together, which a launcher such as torchrun has started"""
 
+LASTING = ("train", "tune", "prepare", "demo", "sweep", "import")
+"""verbs whose work lies on disk in the end: they go on where nobody reads what they say"""
+
 MODULES = {"import": "import_model"}
 """verbs whose modules have other names: `import` is a word of Python's own"""
 
@@ -57,6 +61,7 @@ Verbs (each has --help with an example):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code: 0, 2 for an error the user can mend, 130 or 143 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    open_what_is_closed()
     try:
         code = _answer(argv)
         sys.stdout.flush()  # a reader that has gone is noticed here: at the program's end it would be a complaint
@@ -114,6 +119,8 @@ def run_verb(verb: str, argv: list[str]) -> int:
         hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
         raise UserError(f"unknown verb {shown(verb)!r}; {hint}")
     warnings.showwarning = _plain_warning
+    if verb in LASTING:
+        outlast_readers()
     replace_what_cannot_be_shown()
     runtime.share_cores()
     module = importlib.import_module(f"linnet.verbs.{MODULES.get(verb, verb)}")

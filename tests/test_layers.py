@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "linnet"
 
 LAYERS = [
     ["errors", "version"],
-    ["files", "settings", "runtime", "console"],
+    ["files", "settings", "runtime", "console", "streams"],
     ["tokenizers", "corpus"],
     ["data", "model"],
     ["run"],
