@@ -30,8 +30,6 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     "output",
     [
         "2>&1 | head -n 1",
-        ">&-",
-        "2>&-",
         "<&- >&- 2>&-",
         pytest.param(">/dev/full", marks=NO_DISK),
         pytest.param("2>/dev/full", marks=NO_DISK),
