@@ -24,6 +24,15 @@ def _one_thread_one_seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _pictures_where_they_are_looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends with pictures and a page, which take longer than the small trainings of most tests: those that
+    look at them are marked `pictures`."""
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr("linnet.plots.draw_run", lambda run: [])
+        monkeypatch.setattr("linnet.report.write_report", lambda run, *more: run.path / "report.html")
+
+
 @pytest.fixture(scope="session")
 def story_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 stories of the built-in world, prepared with 400 ids."""
