@@ -7,7 +7,6 @@ it has done is not done again.
 import contextlib
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from linnet.console import progress, say
 from linnet.data.engines import Ray, processors
 from linnet.data.options import DataConfig
 from linnet.data.parts import FACTS, PLAN, Job, encode, join, make_plan, read
+from linnet.data.parts_folder import JOB, check_parts_folder, parts_folder, remove_parts_folder
 from linnet.data.preparation import check_target
 from linnet.data.prepared import Prepared
 from linnet.data.sources import STDIN
@@ -25,13 +25,7 @@ from linnet.errors import UserError
 from linnet.files import making_folder, passing_folder, read_object, write_text
 from linnet.settings import from_dict, shown
 
-_JOB = "job.json"
 MOST_PARTS = 100_000
-
-
-def parts_folder(out: Path) -> Path:
-    """Where the parts of the prepared data `out` lie until it is whole."""
-    return out.with_name(f"{out.name}.parts")
 
 
 def numbered(text: str) -> tuple[int, int]:
@@ -79,7 +73,8 @@ def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *,
         UserError: a source cannot be used, there is no Ray, or machines were lost too often.
     """
     check_target(out, config.sources, overwrite)
-    engine, noted = Ray(workers or processors()), parts_folder(out) / _JOB
+    check_parts_folder(parts_folder(out), config.sources)
+    engine, noted = Ray(workers or processors()), parts_folder(out) / JOB
     count = workers or engine.processors
     if workers is None and noted.is_file():
         count = read_object(noted, "job")["job"]["parts"]
@@ -89,7 +84,7 @@ def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *,
     except KeyboardInterrupt:
         say(f"stopped; what is whole stays in {parts_folder(out)}, and the same command goes on with the rest")
         raise
-    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    remove_parts_folder(parts_folder(out))
     return Prepared.open(out)
 
 
@@ -103,7 +98,8 @@ def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = Fals
     Raises:
         UserError: parts are missing; they are named.
     """
-    noted = parts_folder(out) / _JOB
+    noted = parts_folder(out) / JOB
+    check_parts_folder(noted.parent, config.sources if config else ())
     if not noted.is_file():
         raise UserError(
             f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part 1/4` is the first of four"
@@ -120,7 +116,7 @@ def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = Fals
         _complete(job, job.encoded_folder, "encoded", again)
         with making_folder(out) as folder:
             join(job, steps, folder)
-    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    remove_parts_folder(parts_folder(out))
     return Prepared.open(out)
 
 
@@ -150,15 +146,16 @@ def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps
     """The job that all parts share, with the sources found by this process.
 
     Raises:
-        UserError: parts of another preparation lie there.
+        UserError: parts of another preparation lie there, or something else.
     """
     if STDIN in config.sources:
         raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
     folder = parts_folder(out)
+    check_parts_folder(folder, config.sources)
     with passing_folder(folder) as spool:
         steps = Steps(config, spool)
         job = Job(config, steps.identity, steps.sources, count, folder)
-        noted = folder / _JOB
+        noted = folder / JOB
         if not noted.is_file():
             # in ASCII: names of files need not be UTF-8
             write_text(noted, json.dumps({"config": asdict(config), "job": job.record()}))
