@@ -5,7 +5,6 @@ it has done is not done again.
 """
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -15,14 +14,15 @@ from typing import Any
 from linnet.console import progress, say
 from linnet.data.engines import Ray, processors
 from linnet.data.options import DataConfig
-from linnet.data.parts import FACTS, PLAN, Job, encode, join, make_plan, read
+from linnet.data.parts import Job, encode, join, make_plan, read, said_again
 from linnet.data.parts_folder import JOB, check_parts_folder, parts_folder, remove_parts_folder
 from linnet.data.preparation import check_target
 from linnet.data.prepared import Prepared
+from linnet.data.sealed import SUM, read_sealed, write_sealed
 from linnet.data.sources import STDIN
 from linnet.data.steps import Steps
 from linnet.errors import UserError
-from linnet.files import making_folder, passing_folder, read_object, write_text
+from linnet.files import making_folder, passing_folder
 from linnet.settings import from_dict, shown
 
 MOST_PARTS = 100_000
@@ -52,16 +52,19 @@ def prepare_part(config: DataConfig, out: Path, part: int, count: int, *, overwr
     check_target(out, config.sources, overwrite)
     with _job(config, out, count) as (job, _):
         this, merge = f"part {part} of {count}", f"`linnet prepare --out {shown(out)} --merge`"
-        if not job.has(job.folder / PLAN):
-            if not job.has(job.read_folder(part)):
-                with progress("reading", sum(source.size for source in job.sources_of(part)), "bytes") as bar:
-                    read(job, part, bar.advance)
+        try:
+            plan = job.left(job.plan_folder, whole=True)
+        except UserError as error:
+            raise UserError(f"{error}; {merge} makes the plan again") from error
+        if not job.has(job.read_folder(part), whole=True):
+            with progress("reading", sum(source.size for source in job.sources_of(part)), "bytes") as bar:
+                read(job, part, bar.advance)
+        if plan is None:
             return _state(job, job.read_folder, f"{this}: read", merge)
-        if not job.has(job.encoded_folder(part)):
-            characters = read_object(job.folder / PLAN / FACTS, "characters")["characters"] // count
-            with progress("encoding", characters, "characters") as bar:
+        if not job.has(job.encoded_folder(part), plan[SUM], whole=True):
+            with progress("encoding", plan["characters"] // count, "characters") as bar:
                 encode(job, part, bar.advance)
-        return _state(job, job.encoded_folder, f"{this}: encoded", merge)
+        return _state(job, job.encoded_folder, f"{this}: encoded", merge, plan[SUM])
 
 
 def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *, overwrite: bool = False) -> Prepared:
@@ -77,7 +80,7 @@ def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *,
     engine, noted = Ray(workers or processors()), parts_folder(out) / JOB
     count = workers or engine.processors
     if workers is None and noted.is_file():
-        count = read_object(noted, "job")["job"]["parts"]
+        count = _noted(noted)["job"]["parts"]
     try:
         with _job(config, out, count) as (job, steps), making_folder(out) as folder:
             job.run(engine, steps, folder)
@@ -104,31 +107,47 @@ def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = Fals
         raise UserError(
             f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part 1/4` is the first of four"
         )
-    facts = read_object(noted, "config", "job")
+    facts = _noted(noted)
     config, count = config or from_dict(DataConfig, facts["config"]), facts["job"]["parts"]
     check_target(out, config.sources, overwrite)
     with _job(config, out, count) as (job, steps):
         again = f"`linnet prepare SOURCES --out {shown(out)} --part K/{count}`"
-        if not job.has(job.folder / PLAN):
+        if not job.has(job.plan_folder, whole=True, heard=said_again):
             _complete(job, job.read_folder, "read", again)
             make_plan(job, steps)
             return f"the plan and the vocabulary are there; next: each part once more, {again}"
-        _complete(job, job.encoded_folder, "encoded", again)
+        plan = job.left(job.plan_folder)
+        assert plan is not None
+        _complete(job, job.encoded_folder, "encoded", again, plan[SUM])
         with making_folder(out) as folder:
             join(job, steps, folder)
     remove_parts_folder(parts_folder(out))
     return Prepared.open(out)
 
 
-def _state(job: Job, folder_of: Callable[[int], Path], done: str, merge: str) -> str:
-    if missing := job.missing(folder_of):
+def _state(job: Job, folder_of: Callable[[int], Path], done: str, merge: str, plan: str | None = None) -> str:
+    if missing := job.missing(folder_of, plan):
         return f"{done}; not yet: {_named(missing, job.count)}; after that {merge}"
     return f"{done}, as are all others; next: {merge}"
 
 
-def _complete(job: Job, folder_of: Callable[[int], Path], done: str, again: str) -> None:
-    if missing := job.missing(folder_of):
-        raise UserError(f"not {done} yet: {_named(missing, job.count)}; run {again} for each")
+def _complete(job: Job, folder_of: Callable[[int], Path], done: str, again: str, plan: str | None = None) -> None:
+    damaged: list[str] = []
+    if missing := job.missing(folder_of, plan, damaged.append):
+        first = f"{damaged[0]}; " if damaged else ""
+        raise UserError(f"{first}not {done} yet: {_named(missing, job.count)}; run {again} for each")
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What the first part has noted for all.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return read_sealed(path)
+    except UserError as error:
+        raise UserError(f"{error}; delete it, and run any of the parts again, which writes it anew") from error
 
 
 def _named(parts: Sequence[int], count: int) -> str:
@@ -154,12 +173,11 @@ def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps
     check_parts_folder(folder, config.sources)
     with passing_folder(folder) as spool:
         steps = Steps(config, spool)
-        job = Job(config, steps.identity, steps.sources, count, folder)
+        job = Job(config, steps.identity, steps.sources, count, folder, stays=True)
         noted = folder / JOB
         if not noted.is_file():
-            # in ASCII: names of files need not be UTF-8
-            write_text(noted, json.dumps({"config": asdict(config), "job": job.record()}))
-        before = read_object(noted, "job")["job"]
+            write_sealed(noted, {"config": asdict(config), "job": job.record()})
+        before = _noted(noted)["job"]
         if changed := _differences(before, job.record()):
             raise UserError(
                 f"{folder} holds parts of another preparation: {changed}; use the same command for all parts, or "
