@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from linnet.console import progress, say
+from linnet.data.done import differences, is_done
 from linnet.data.engines import Ray, processors
 from linnet.data.options import DataConfig
-from linnet.data.parts import Job, encode, join, make_plan, read, said_again
+from linnet.data.parts import Job, encode, join, make_plan, read, said_again, share_of
 from linnet.data.parts_folder import JOB, check_parts_folder, parts_folder, remove_parts_folder
 from linnet.data.preparation import check_target
 from linnet.data.prepared import Prepared
@@ -49,7 +50,9 @@ def prepare_part(config: DataConfig, out: Path, part: int, count: int, *, overwr
     Raises:
         UserError: a source cannot be used, or parts of another preparation lie there.
     """
-    check_target(out, config.sources, overwrite)
+    _check(config.sources, out)
+    if not overwrite and is_done(config, out, lambda sources: share_of(sources, part, count)):
+        return f"{out} is done already, from the same sources with the same settings; nothing is left to do"
     with _job(config, out, count) as (job, _):
         this, merge = f"part {part} of {count}", f"`linnet prepare --out {shown(out)} --merge`"
         try:
@@ -75,8 +78,8 @@ def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *,
     Raises:
         UserError: a source cannot be used, there is no Ray, or machines were lost too often.
     """
+    _check(config.sources, out)
     check_target(out, config.sources, overwrite)
-    check_parts_folder(parts_folder(out), config.sources)
     engine, noted = Ray(workers or processors()), parts_folder(out) / JOB
     count = workers or engine.processors
     if workers is None and noted.is_file():
@@ -102,14 +105,20 @@ def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = Fals
         UserError: parts are missing; they are named.
     """
     noted = parts_folder(out) / JOB
-    check_parts_folder(noted.parent, config.sources if config else ())
-    if not noted.is_file():
+    _check(config.sources if config else (), out)
+    facts = _noted(noted) if noted.is_file() else None
+    if config is None and facts is not None:
+        config = from_dict(DataConfig, facts["config"])
+    if not overwrite and is_done(config, out):
+        if facts is None or facts["job"]["options"] == Prepared.open(out).manifest["options"]:
+            remove_parts_folder(noted.parent)  # a merge was stopped before it had
+        return f"{out} is done already; nothing is left to be merged"
+    if config is None or facts is None:
         raise UserError(
-            f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part 1/4` is the first of four"
+            f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part K/N` begins part K of N"
         )
-    facts = _noted(noted)
-    config, count = config or from_dict(DataConfig, facts["config"]), facts["job"]["parts"]
-    check_target(out, config.sources, overwrite)
+    _check(config.sources, out)
+    count = facts["job"]["parts"]
     with _job(config, out, count) as (job, steps):
         again = f"`linnet prepare SOURCES --out {shown(out)} --part K/{count}`"
         if not job.has(job.plan_folder, whole=True, heard=said_again):
@@ -160,17 +169,26 @@ def _named(parts: Sequence[int], count: int) -> str:
     return f"parts {listed} of {count}"
 
 
+def _check(sources: Sequence[str], out: Path) -> None:
+    """Refuses sources that parts cannot read, and folders with what is neither data nor left by parts.
+
+    Raises:
+        UserError: says which, and why.
+    """
+    if STDIN in sources:
+        raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
+    check_target(out, sources, overwrite=True)
+    check_parts_folder(parts_folder(out), sources)
+
+
 @contextlib.contextmanager
 def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps]]:
     """The job that all parts share, with the sources found by this process.
 
     Raises:
-        UserError: parts of another preparation lie there, or something else.
+        UserError: parts of another preparation lie there.
     """
-    if STDIN in config.sources:
-        raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
     folder = parts_folder(out)
-    check_parts_folder(folder, config.sources)
     with passing_folder(folder) as spool:
         steps = Steps(config, spool)
         job = Job(config, steps.identity, steps.sources, count, folder, stays=True)
@@ -178,24 +196,9 @@ def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps
         if not noted.is_file():
             write_sealed(noted, {"config": asdict(config), "job": job.record()})
         before = _noted(noted)["job"]
-        if changed := _differences(before, job.record()):
+        if changed := differences(before, job.record()):
             raise UserError(
                 f"{folder} holds parts of another preparation: {changed}; use the same command for all parts, or "
                 f"delete {folder} to begin anew"
             )
         yield job, steps
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What makes two jobs differ, in a few words; empty if nothing does."""
-    found = []
-    for key in before["options"]:
-        if before["options"][key] != now["options"].get(key):
-            found.append(f"{key} was {before['options'][key]!r} and is {now['options'].get(key)!r}")
-    if before["parts"] != now["parts"]:
-        found.append(f"there were {before['parts']} parts and are {now['parts']}")
-    if before["sources"] != now["sources"]:
-        found.append("the files of the sources differ in name, kind or size")
-    if before["linnet"] != now["linnet"]:
-        found.append(f"Linnet was {before['linnet']} and is {now['linnet']}")
-    return shown("; ".join(found))

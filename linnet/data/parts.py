@@ -138,14 +138,8 @@ class Job:
         return facts
 
     def sources_of(self, part: int) -> list[Source]:
-        """The sources that a part reads: those whose middle lies in its share of all bytes."""
-        total, before, found = max(sum(source.size for source in self.sources), 1), 0, []
-        for source in self.sources:
-            middle = min((2 * before + source.size) * self.count // (2 * total), self.count - 1)
-            if middle == part - 1:
-                found.append(source)
-            before += source.size
-        return found
+        """The sources that a part reads."""
+        return share_of(self.sources, part, self.count)
 
     def run(self, engine: Engine, steps: Steps, folder: Path) -> None:
         """All of it: the prepared data in the empty folder `folder`."""
@@ -159,6 +153,17 @@ class Job:
         with progress("encoding", facts["characters"], "characters") as bar:
             engine.run(encode, self, bar.advance)
         join(self, steps, folder)
+
+
+def share_of(sources: list[Source], part: int, count: int) -> list[Source]:
+    """The sources that part `part` of `count` reads: those whose middle lies in its share of all bytes."""
+    total, before, found = max(sum(source.size for source in sources), 1), 0, []
+    for source in sources:
+        middle = min((2 * before + source.size) * count // (2 * total), count - 1)
+        if middle == part - 1:
+            found.append(source)
+        before += source.size
+    return found
 
 
 Task = Callable[[Job, int, Advance], None]
