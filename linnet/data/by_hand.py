@@ -5,33 +5,28 @@ it has done is not done again.
 """
 
 import contextlib
-import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from linnet.console import progress, say
+from linnet.data.done import differences, is_done
 from linnet.data.engines import Ray, processors
 from linnet.data.options import DataConfig
-from linnet.data.parts import FACTS, PLAN, Job, encode, join, make_plan, read
+from linnet.data.parts import Job, encode, join, make_plan, read, said_again, share_of
+from linnet.data.parts_folder import JOB, check_parts_folder, parts_folder, remove_parts_folder
 from linnet.data.preparation import check_target
 from linnet.data.prepared import Prepared
+from linnet.data.sealed import SUM, read_sealed, write_sealed
 from linnet.data.sources import STDIN
 from linnet.data.steps import Steps
 from linnet.errors import UserError
-from linnet.files import making_folder, passing_folder, read_object, write_text
+from linnet.files import making_folder, passing_folder
 from linnet.settings import from_dict, shown
 
-_JOB = "job.json"
 MOST_PARTS = 100_000
-
-
-def parts_folder(out: Path) -> Path:
-    """Where the parts of the prepared data `out` lie until it is whole."""
-    return out.with_name(f"{out.name}.parts")
 
 
 def numbered(text: str) -> tuple[int, int]:
@@ -55,19 +50,24 @@ def prepare_part(config: DataConfig, out: Path, part: int, count: int, *, overwr
     Raises:
         UserError: a source cannot be used, or parts of another preparation lie there.
     """
-    check_target(out, config.sources, overwrite)
+    _check(config.sources, out)
+    if not overwrite and is_done(config, out, lambda sources: share_of(sources, part, count)):
+        return f"{out} is done already, from the same sources with the same settings; nothing is left to do"
     with _job(config, out, count) as (job, _):
         this, merge = f"part {part} of {count}", f"`linnet prepare --out {shown(out)} --merge`"
-        if not job.has(job.folder / PLAN):
-            if not job.has(job.read_folder(part)):
-                with progress("reading", sum(source.size for source in job.sources_of(part)), "bytes") as bar:
-                    read(job, part, bar.advance)
+        try:
+            plan = job.left(job.plan_folder, whole=True)
+        except UserError as error:
+            raise UserError(f"{error}; {merge} makes the plan again") from error
+        if not job.has(job.read_folder(part), whole=True):
+            with progress("reading", sum(source.size for source in job.sources_of(part)), "bytes") as bar:
+                read(job, part, bar.advance)
+        if plan is None:
             return _state(job, job.read_folder, f"{this}: read", merge)
-        if not job.has(job.encoded_folder(part)):
-            characters = read_object(job.folder / PLAN / FACTS, "characters")["characters"] // count
-            with progress("encoding", characters, "characters") as bar:
+        if not job.has(job.encoded_folder(part), plan[SUM], whole=True):
+            with progress("encoding", plan["characters"] // count, "characters") as bar:
                 encode(job, part, bar.advance)
-        return _state(job, job.encoded_folder, f"{this}: encoded", merge)
+        return _state(job, job.encoded_folder, f"{this}: encoded", merge, plan[SUM])
 
 
 def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *, overwrite: bool = False) -> Prepared:
@@ -78,18 +78,19 @@ def prepare_by_ray(config: DataConfig, out: Path, workers: int | None = None, *,
     Raises:
         UserError: a source cannot be used, there is no Ray, or machines were lost too often.
     """
+    _check(config.sources, out)
     check_target(out, config.sources, overwrite)
-    engine, noted = Ray(workers or processors()), parts_folder(out) / _JOB
+    engine, noted = Ray(workers or processors()), parts_folder(out) / JOB
     count = workers or engine.processors
     if workers is None and noted.is_file():
-        count = read_object(noted, "job")["job"]["parts"]
+        count = _noted(noted)["job"]["parts"]
     try:
         with _job(config, out, count) as (job, steps), making_folder(out) as folder:
             job.run(engine, steps, folder)
     except KeyboardInterrupt:
         say(f"stopped; what is whole stays in {parts_folder(out)}, and the same command goes on with the rest")
         raise
-    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    remove_parts_folder(parts_folder(out))
     return Prepared.open(out)
 
 
@@ -103,36 +104,59 @@ def merge(out: Path, config: DataConfig | None = None, *, overwrite: bool = Fals
     Raises:
         UserError: parts are missing; they are named.
     """
-    noted = parts_folder(out) / _JOB
-    if not noted.is_file():
+    noted = parts_folder(out) / JOB
+    _check(config.sources if config else (), out)
+    facts = _noted(noted) if noted.is_file() else None
+    if config is None and facts is not None:
+        config = from_dict(DataConfig, facts["config"])
+    if not overwrite and is_done(config, out):
+        if facts is None or facts["job"]["options"] == Prepared.open(out).manifest["options"]:
+            remove_parts_folder(noted.parent)  # a merge was stopped before it had
+        return f"{out} is done already; nothing is left to be merged"
+    if config is None or facts is None:
         raise UserError(
-            f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part 1/4` is the first of four"
+            f"no part of {out} has begun; `linnet prepare SOURCES --out {shown(out)} --part K/N` begins part K of N"
         )
-    facts = read_object(noted, "config", "job")
-    config, count = config or from_dict(DataConfig, facts["config"]), facts["job"]["parts"]
-    check_target(out, config.sources, overwrite)
+    _check(config.sources, out)
+    count = facts["job"]["parts"]
     with _job(config, out, count) as (job, steps):
         again = f"`linnet prepare SOURCES --out {shown(out)} --part K/{count}`"
-        if not job.has(job.folder / PLAN):
+        if not job.has(job.plan_folder, whole=True, heard=said_again):
             _complete(job, job.read_folder, "read", again)
             make_plan(job, steps)
             return f"the plan and the vocabulary are there; next: each part once more, {again}"
-        _complete(job, job.encoded_folder, "encoded", again)
+        plan = job.left(job.plan_folder)
+        assert plan is not None
+        _complete(job, job.encoded_folder, "encoded", again, plan[SUM])
         with making_folder(out) as folder:
             join(job, steps, folder)
-    shutil.rmtree(parts_folder(out), ignore_errors=True)
+    remove_parts_folder(parts_folder(out))
     return Prepared.open(out)
 
 
-def _state(job: Job, folder_of: Callable[[int], Path], done: str, merge: str) -> str:
-    if missing := job.missing(folder_of):
+def _state(job: Job, folder_of: Callable[[int], Path], done: str, merge: str, plan: str | None = None) -> str:
+    if missing := job.missing(folder_of, plan):
         return f"{done}; not yet: {_named(missing, job.count)}; after that {merge}"
     return f"{done}, as are all others; next: {merge}"
 
 
-def _complete(job: Job, folder_of: Callable[[int], Path], done: str, again: str) -> None:
-    if missing := job.missing(folder_of):
-        raise UserError(f"not {done} yet: {_named(missing, job.count)}; run {again} for each")
+def _complete(job: Job, folder_of: Callable[[int], Path], done: str, again: str, plan: str | None = None) -> None:
+    damaged: list[str] = []
+    if missing := job.missing(folder_of, plan, damaged.append):
+        first = f"{damaged[0]}; " if damaged else ""
+        raise UserError(f"{first}not {done} yet: {_named(missing, job.count)}; run {again} for each")
+
+
+def _noted(path: Path) -> dict[str, Any]:
+    """What the first part has noted for all.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return read_sealed(path)
+    except UserError as error:
+        raise UserError(f"{error}; delete it, and run any of the parts again, which writes it anew") from error
 
 
 def _named(parts: Sequence[int], count: int) -> str:
@@ -145,6 +169,18 @@ def _named(parts: Sequence[int], count: int) -> str:
     return f"parts {listed} of {count}"
 
 
+def _check(sources: Sequence[str], out: Path) -> None:
+    """Refuses sources that parts cannot read, and folders with what is neither data nor left by parts.
+
+    Raises:
+        UserError: says which, and why.
+    """
+    if STDIN in sources:
+        raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
+    check_target(out, sources, overwrite=True)
+    check_parts_folder(parts_folder(out), sources)
+
+
 @contextlib.contextmanager
 def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps]]:
     """The job that all parts share, with the sources found by this process.
@@ -152,35 +188,17 @@ def _job(config: DataConfig, out: Path, count: int) -> Iterator[tuple[Job, Steps
     Raises:
         UserError: parts of another preparation lie there.
     """
-    if STDIN in config.sources:
-        raise UserError("`-` (standard input) cannot be read in parts; write it to a file, which all parts can read")
     folder = parts_folder(out)
     with passing_folder(folder) as spool:
         steps = Steps(config, spool)
-        job = Job(config, steps.identity, steps.sources, count, folder)
-        noted = folder / _JOB
+        job = Job(config, steps.identity, steps.sources, count, folder, stays=True)
+        noted = folder / JOB
         if not noted.is_file():
-            # in ASCII: names of files need not be UTF-8
-            write_text(noted, json.dumps({"config": asdict(config), "job": job.record()}))
-        before = read_object(noted, "job")["job"]
-        if changed := _differences(before, job.record()):
+            write_sealed(noted, {"config": asdict(config), "job": job.record()})
+        before = _noted(noted)["job"]
+        if changed := differences(before, job.record()):
             raise UserError(
                 f"{folder} holds parts of another preparation: {changed}; use the same command for all parts, or "
                 f"delete {folder} to begin anew"
             )
         yield job, steps
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What makes two jobs differ, in a few words; empty if nothing does."""
-    found = []
-    for key in before["options"]:
-        if before["options"][key] != now["options"].get(key):
-            found.append(f"{key} was {before['options'][key]!r} and is {now['options'].get(key)!r}")
-    if before["parts"] != now["parts"]:
-        found.append(f"there were {before['parts']} parts and are {now['parts']}")
-    if before["sources"] != now["sources"]:
-        found.append("the files of the sources differ in name, kind or size")
-    if before["linnet"] != now["linnet"]:
-        found.append(f"Linnet was {before['linnet']} and is {now['linnet']}")
-    return shown("; ".join(found))

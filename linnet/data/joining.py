@@ -55,7 +55,6 @@ class JoiningWriter(SplitWriter):
         documents = facts["documents"]
         count = {"idx": documents + 1, SIZES: 2 * documents}.get(kind, facts["tokens"])
         path, dtype = folder / f"{self.name}.{kind}", self.dtypes.get(kind, OFFSET_DTYPE)
-        found = open_shard(path, dtype, count, self.fingerprint, self.tokenizer.vocab_size)
         if sha256(path) != facts["files"][path.name]:
-            raise UserError(f"{path} has changed since it was written; delete its folder and run that part again")
-        return found
+            raise UserError(f"{path} has changed since it was written; run that part again")
+        return open_shard(path, dtype, count, self.fingerprint, self.tokenizer.vocab_size)

@@ -12,7 +12,7 @@ that come before its own. Each folder is whole or not there, so what was stopped
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,9 +25,11 @@ from linnet.console import progress, say
 from linnet.data.account import Account, options_record
 from linnet.data.joining import JoiningWriter
 from linnet.data.options import DataConfig
-from linnet.data.plan import CUT, SPLITS, Plan
-from linnet.data.readers import Document, Reader
+from linnet.data.plan import CUT, Plan
+from linnet.data.planned import FATES, RECORDS, Planned, pin
+from linnet.data.readers import Reader
 from linnet.data.records import Records
+from linnet.data.sealed import seal, sealed
 from linnet.data.shards import TEMPLATE, TOKENIZER
 from linnet.data.source import Source
 from linnet.data.split_writer import SplitWriter
@@ -35,18 +37,14 @@ from linnet.data.splitting import Survey
 from linnet.data.steps import Steps, write_documents
 from linnet.data.tally import Tally
 from linnet.errors import UserError
-from linnet.files import making_folder, read_object, write_json
-from linnet.tokenizers import ChatTemplate, Tokenizer
+from linnet.files import making_folder
 from linnet.version import __version__
-
-FACTS = "facts.json"
-PLAN = "plan"
-_RECORDS, _FATES = "records", "fates.npy"
 
 _EACH_DOCUMENT = 16
 """characters that a document counts besides its own where work is divided: what it takes to read past it"""
 
 Advance = Callable[[int], None]
+Heard = Callable[[str], None]
 
 
 class Engine(Protocol):
@@ -63,6 +61,7 @@ class Job:
     Attributes:
         identity: all questions and answers about the assistant itself.
         folder: where parts leave what they made; the same for all of them.
+        stays: whether users know that folder: it is still there when one command has failed.
     """
 
     config: DataConfig
@@ -70,6 +69,7 @@ class Job:
     sources: list[Source]
     count: int
     folder: Path
+    stays: bool = False
 
     @cached_property
     def fingerprint(self) -> str:
@@ -93,35 +93,77 @@ class Job:
     def encoded_folder(self, part: int) -> Path:
         return self.folder / f"encoded-{part}-of-{self.count}"
 
-    def has(self, folder: Path) -> bool:
-        """Whether a folder of the job is whole and its own."""
-        return (folder / FACTS).is_file() and read_object(folder / FACTS, "job")["job"] == self.fingerprint
+    @property
+    def plan_folder(self) -> Path:
+        return self.folder / "plan"
 
-    def missing(self, folder_of: Callable[[int], Path]) -> list[int]:
-        """The parts whose folder is not whole yet."""
-        return [part for part in range(1, self.count + 1) if not self.has(folder_of(part))]
+    def left(self, folder: Path, *, whole: bool = False) -> dict[str, Any] | None:
+        """The facts of a folder of the job; None where it is not there. If `whole`, all that lies in it is looked at.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        facts = sealed(folder, whole=whole)
+        return facts if facts and facts.get("job") == self.fingerprint else None
+
+    def has(self, folder: Path, plan: str | None = None, *, whole: bool = False, heard: Heard | None = None) -> bool:
+        """Whether a folder of the job is there, not damaged, and made by this `plan`; `heard` hears of damage."""
+        try:
+            facts = self.left(folder, whole=whole)
+        except UserError as error:
+            if heard:
+                heard(str(error))
+            return False
+        return facts is not None and facts.get("plan") == plan
+
+    def missing(
+        self, folder_of: Callable[[int], Path], plan: str | None = None, heard: Heard | None = None
+    ) -> list[int]:
+        """The parts whose folder is not whole yet, or no more; `heard` hears of those that are damaged."""
+        return [part for part in range(1, self.count + 1) if not self.has(folder_of(part), plan, heard=heard)]
+
+    def reading(self, part: int, *, whole: bool = False) -> dict[str, Any]:
+        """The facts of a part that has read.
+
+        Raises:
+            UserError: it has not, or what it left is damaged.
+        """
+        again = f"`--part {part}/{self.count}` reads it again" if self.stays else "begin again"
+        try:
+            facts = self.left(self.read_folder(part), whole=whole)
+        except UserError as error:
+            raise UserError(f"{error}; {again}") from error
+        if facts is None:
+            raise UserError(f"{self.read_folder(part)} is missing; {again}")
+        return facts
 
     def sources_of(self, part: int) -> list[Source]:
-        """The sources that a part reads: those whose middle lies in its share of all bytes."""
-        total, before, found = max(sum(source.size for source in self.sources), 1), 0, []
-        for source in self.sources:
-            middle = min((2 * before + source.size) * self.count // (2 * total), self.count - 1)
-            if middle == part - 1:
-                found.append(source)
-            before += source.size
-        return found
+        """The sources that a part reads."""
+        return share_of(self.sources, part, self.count)
 
     def run(self, engine: Engine, steps: Steps, folder: Path) -> None:
         """All of it: the prepared data in the empty folder `folder`."""
         self.folder.mkdir(exist_ok=True)
         with progress("reading", steps.bytes, "bytes") as bar:
             engine.run(read, self, bar.advance)
-        if not self.has(self.folder / PLAN):
+        if not self.has(self.plan_folder, whole=True, heard=said_again):
             make_plan(self, steps)
-        facts = read_object(self.folder / PLAN / FACTS, "characters")
+        facts = self.left(self.plan_folder)
+        assert facts is not None
         with progress("encoding", facts["characters"], "characters") as bar:
             engine.run(encode, self, bar.advance)
         join(self, steps, folder)
+
+
+def share_of(sources: list[Source], part: int, count: int) -> list[Source]:
+    """The sources that part `part` of `count` reads: those whose middle lies in its share of all bytes."""
+    total, before, found = max(sum(source.size for source in sources), 1), 0, []
+    for source in sources:
+        middle = min((2 * before + source.size) * count // (2 * total), count - 1)
+        if middle == part - 1:
+            found.append(source)
+        before += source.size
+    return found
 
 
 Task = Callable[[Job, int, Advance], None]
@@ -130,12 +172,12 @@ Task = Callable[[Job, int, Advance], None]
 
 def read(job: Job, part: int, advance: Advance) -> None:
     """Reads the texts of a part; leaves the records of their documents, and what was met."""
-    if job.has(job.read_folder(part)):
+    if job.has(job.read_folder(part), whole=True, heard=said_again):
         return
     said: list[str] = []
     reader = Reader(job.sources, job.config, job.identity, said.append)
     with making_folder(job.read_folder(part)) as folder:
-        records, counts, sources = Records(folder / _RECORDS, job.config.seed), [], job.sources_of(part)
+        records, counts, sources = Records(folder / RECORDS, job.config.seed), [], job.sources_of(part)
         records.write(iter(()))
         for source in sources:
             before = records.count
@@ -150,16 +192,25 @@ def read(job: Job, part: int, advance: Advance) -> None:
             "personal": reader.personal,
             "said": said,
         }
-        write_json(folder / FACTS, facts)
+        seal(folder, job.read_folder(part).name, facts)
+
+
+def said_again(damage: str) -> None:
+    """Says that what is damaged is made again."""
+    say(f"{damage}; it is made again")
 
 
 def _silent(line: str) -> None:
     """Says nothing: the first reading has said it."""
 
 
-def _met(job: Job, reader: Reader) -> list[dict[str, Any]]:
-    """The facts of all parts that read, in order; `reader` then knows all that they met, as if it had read it."""
-    found = [read_object(job.read_folder(part) / FACTS, "documents") for part in range(1, job.count + 1)]
+def _met(job: Job, reader: Reader, *, whole: bool = False) -> list[dict[str, Any]]:
+    """The facts of all parts that read, in order; `reader` then knows all that they met, as if it had read it.
+
+    Raises:
+        UserError: those of a part are missing or damaged, or its records if `whole`.
+    """
+    found = [job.reading(part, whole=whole) for part in range(1, job.count + 1)]
     reader.tally, reader.personal, reader.say = Tally(), {}, _silent
     for facts in found:
         counts, fields = (
@@ -176,11 +227,11 @@ def _met(job: Job, reader: Reader) -> list[dict[str, Any]]:
 def make_plan(job: Job, steps: Steps) -> None:
     """Decides what becomes of each document, now that all parts have read, and learns the vocabulary."""
     reader = steps.reader
-    with making_folder(job.folder / PLAN) as folder:
-        survey, firsts = Survey(folder / _RECORDS, job.config), [0]
-        found = _met(job, reader)
+    found = _met(job, reader, whole=True)
+    with making_folder(job.plan_folder) as folder:
+        survey, firsts = Survey(folder / RECORDS, job.config), [0]
         for part, facts in enumerate(found, 1):
-            survey.records.take(job.read_folder(part) / _RECORDS, facts["dialogues"])
+            survey.records.take(job.read_folder(part) / RECORDS, facts["dialogues"])
             for documents in facts["documents"]:
                 firsts.append(firsts[-1] + documents)
         for line in dict.fromkeys(line for facts in found for line in facts["said"]):
@@ -192,7 +243,7 @@ def make_plan(job: Job, steps: Steps) -> None:
         tokenizer.save(folder / TOKENIZER)
         if survey.dialogues:
             steps.template.save(folder / TEMPLATE)
-        np.save(folder / _FATES, plan.fates, allow_pickle=False)
+        np.save(folder / FATES, plan.fates, allow_pickle=False)
         borders, characters = _borders(survey.records, plan, job.count)
         facts = {
             "job": job.fingerprint,
@@ -205,9 +256,10 @@ def make_plan(job: Job, steps: Steps) -> None:
             "firsts": firsts,
             "borders": borders,
             "characters": characters,
+            "pins": [pin(of_part) for of_part in found],
         }
-        (folder / _RECORDS).unlink()
-        write_json(folder / FACTS, facts)
+        (folder / RECORDS).unlink()
+        seal(folder, job.plan_folder.name, facts)
 
 
 def _borders(records: Records, plan: Plan, count: int) -> tuple[list[int], int]:
@@ -228,77 +280,11 @@ def _borders(records: Records, plan: Plan, count: int) -> tuple[list[int], int]:
     return [*borders, records.count], total - _EACH_DOCUMENT * records.count
 
 
-@dataclass(frozen=True)
-class _Planned:
-    """What `make_plan` left.
-
-    Attributes:
-        firsts: the number of the first document of each source, and the number behind the last.
-        borders: the number of the first document of each part, and the number behind the last.
-    """
-
-    plan: Plan
-    tokenizer: Tokenizer
-    template: ChatTemplate | None
-    learned_from: int | None
-    firsts: list[int]
-    borders: list[int]
-
-    @classmethod
-    def open(cls, job: Job) -> "_Planned":
-        folder = job.folder / PLAN
-        facts = read_object(folder / FACTS, "borders")
-        cuts = {index: (train, val, test) for index, train, val, test in facts["cuts"]}
-        figures = (facts[name] for name in ("common", "shared_questions", "dialogues_held_out"))
-        plan = Plan(np.load(folder / _FATES, allow_pickle=False), facts["split"], cuts, *figures)
-        template = folder / TEMPLATE
-        return cls(
-            plan,
-            Tokenizer.load(folder / TOKENIZER),
-            ChatTemplate.load(template) if template.is_file() else None,
-            facts["learned_from"],
-            facts["firsts"],
-            facts["borders"],
-        )
-
-    @property
-    def splits(self) -> list[str]:
-        """The names of those that are not empty."""
-        return [name for place, name in enumerate(SPLITS) if self.plan.holds(place)]
-
-    def documents(self, reader: Reader, first: int, end: int) -> Iterator[tuple[int, Document]]:
-        """The documents number `first` to `end` - 1, numbered.
-
-        Raises:
-            UserError: a source has other documents than it had.
-        """
-        for source, begin, after in zip(reader.sources, self.firsts, self.firsts[1:], strict=False):
-            if begin >= end or after <= first:
-                continue
-            index = begin - 1
-            for index, document in enumerate(reader.documents_of(source), begin):
-                if index >= end:
-                    break
-                if index >= after:
-                    raise _changed(source)
-                if index >= first:
-                    yield index, document
-            if index < min(end, after) - 1:
-                raise _changed(source)
-        for index, document in enumerate(reader.last_documents(self.firsts[-1]), self.firsts[-1]):
-            if first <= index < end:
-                yield index, document
-
-
-def _changed(source: Source) -> UserError:
-    return UserError(f"{source.name} has changed since it was read; begin again when it is complete")
-
-
 def encode(job: Job, part: int, advance: Advance) -> None:
     """Encodes the documents of a part, each into the shard of its split."""
-    if job.has(job.encoded_folder(part)):
+    planned = Planned.open(job)
+    if job.has(job.encoded_folder(part), planned.mark, whole=True, heard=said_again):
         return
-    planned = _Planned.open(job)
     reader = Reader(job.sources, job.config, job.identity, _silent)
     with making_folder(job.encoded_folder(part)) as folder:
         with ExitStack() as stack:
@@ -310,17 +296,21 @@ def encode(job: Job, part: int, advance: Advance) -> None:
             name: writer.facts() | {"nats": None if writer.nats is None else str(writer.nats)}
             for name, writer in writers.items()
         }
-        write_json(folder / FACTS, {"job": job.fingerprint, "splits": splits})
+        facts = {"job": job.fingerprint, "plan": planned.mark, "splits": splits}
+        known = {file: digest for of_split in splits.values() for file, digest in of_split["files"].items()}
+        seal(folder, job.encoded_folder(part).name, facts, known)
 
 
 def join(job: Job, steps: Steps, folder: Path) -> None:
     """The prepared data in the empty folder `folder`, out of what all parts have encoded.
 
     Raises:
-        UserError: a part's file is damaged.
+        UserError: a part's file is missing or damaged.
     """
-    planned = _Planned.open(job)
+    planned = Planned.open(job)
     found = _met(job, steps.reader)
+    for part, facts in enumerate(found, 1):
+        planned.check_reading(part, facts)
     for _ in steps.reader.last_documents(planned.firsts[-1]):
         pass  # it counts them
     account = Account(job.config, steps.reader, steps.unread, planned.plan)
@@ -329,9 +319,11 @@ def join(job: Job, steps: Steps, folder: Path) -> None:
         writers = {name: JoiningWriter(folder, name, *written) for name in planned.splits}
         for part in range(1, job.count + 1):
             encoded = job.encoded_folder(part)
-            splits = read_object(encoded / FACTS, "splits")["splits"]
+            encoded_facts = job.left(encoded)
+            if encoded_facts is None or encoded_facts["plan"] != planned.mark:
+                raise UserError(f"{encoded} is missing; run that part again")
             for name, writer in writers.items():
-                writer.add(encoded, splits[name])
-    facts = {name: writer.facts() for name, writer in writers.items()}
+                writer.add(encoded, encoded_facts["splits"][name])
+    splits = {name: writer.facts() for name, writer in writers.items()}
     records = [record for of_part in found for record in of_part["sources"]]
-    steps.complete(folder, account, (planned.tokenizer, planned.learned_from), planned.template, facts, records)
+    steps.complete(folder, account, (planned.tokenizer, planned.learned_from), planned.template, splits, records)

@@ -7,6 +7,7 @@ import shutil
 import string
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 
@@ -33,6 +34,30 @@ _SPACING = (string.punctuation + string.whitespace).encode()
 
 Chosen = Callable[[int, np.ndarray], np.ndarray]
 """(number of the first document of a portion, its records) -> which of them take part"""
+
+
+def passing(document: Document, digest: blake2b) -> Document:
+    """The document; when it has been read, `digest` has taken in what makes it a duplicate, as for its record."""
+    if document.messages is not None:
+        digest.update(keys(document.messages)[0].encode())
+        return document
+    assert document.chunks is not None
+
+    def heard(chunks: Iterator[str]) -> Iterator[str]:
+        for chunk in chunks:
+            digest.update(chunk.encode())
+            yield chunk
+
+    return replace(document, chunks=heard(document.chunks))
+
+
+def digests_in(path: Path, start: int, stop: int) -> Iterator[bytes]:
+    """The digests of contents, of the records number `start` to `stop` - 1 in a file."""
+    while start < stop:
+        records = np.fromfile(path, RECORD, min(stop - start, _PORTION), offset=start * RECORD.itemsize)
+        contents = records["content"].tobytes()
+        yield from (contents[at : at + 16] for at in range(0, len(contents), 16))
+        start += len(records)
 
 
 class Records:
