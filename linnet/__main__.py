@@ -119,7 +119,7 @@ def run_verb(verb: str, argv: list[str]) -> int:
         hint = f"did you mean `linnet {near[0]}`?" if near else "`linnet --help` lists all verbs"
         raise UserError(f"unknown verb {shown(verb)!r}; {hint}")
     warnings.showwarning = _plain_warning
-    if verb in LASTING:
+    if verb in LASTING and not {"-h", "--help"} & set(argv):
         outlast_readers()
     replace_what_cannot_be_shown()
     runtime.share_cores()

@@ -64,6 +64,7 @@ def test_it_is_continued(run: Path) -> None:
     assert [row["step"] for row in rows if row["kind"] == "eval"][:2] == [3, 6]
 
 
+@pytest.mark.pictures
 def test_it_stands_in_the_table_and_in_a_report(run: Path) -> None:
     assert [row["name"] for row in json.loads(said("runs", str(run.parent), "--json"))["runs"]] == ["run"]
     said("report", str(run))

@@ -86,6 +86,7 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_nothing_from_outside")
+@pytest.mark.pictures
 def test_every_command_of_ours(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     assert len(commands()) == 21

@@ -13,6 +13,8 @@ from linnet.data import Prepared
 from linnet.run import Run
 from linnet.training.sample import GREETING, opening_turns
 
+pytestmark = pytest.mark.pictures
+
 QUICK = (
     "--train.steps 4 --train.compile off --train.sample-tokens 3 --model.n-layer 1 --model.n-embd 32 "
     "--model.n-head 2 --model.block-size 64"

@@ -83,6 +83,7 @@ def test_a_stop_while_the_base_is_made_is_a_sentence_and_keeps_nothing_of_it(
     assert base.find_base(small_base) is None
 
 
+@pytest.mark.pictures
 def test_the_base_is_made_once_and_the_run_says_that_it_began_with_it(
     small_base: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
