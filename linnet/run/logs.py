@@ -28,6 +28,8 @@ def logs(run: Run) -> Iterator[Finding]:
     if run.metrics_file.exists():
         yield from _beginning(run, step)
     yield from _table(run, step)
+    if step and not (run.path / "report.html").exists():
+        yield Finding(f"there is no report.html, which not every run has; `linnet report {run.path}` writes it")
 
 
 def _rows(run: Run, file: Path) -> Finding:

@@ -64,6 +64,7 @@ def test_a_whole_run_has_nothing_bad_and_examining_changes_nothing(run: Run) -> 
     assert "the checkpoint of step 2 is whole" in said
     assert "the checkpoint of step 4 is whole" in said
     assert "the data of the run is there, and as it was prepared" in said
+    assert f"there is no report.html, which not every run has; `linnet report {run.path}` writes it" in said
     assert tree(run.path) == before
 
 
