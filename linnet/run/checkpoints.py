@@ -84,19 +84,24 @@ class Checkpoint:
         """The SHA-256 of each file as it was written.
 
         Raises:
-            UserError: the checkpoint's manifest is missing, damaged or of a newer Linnet, or has no hash of what every
-                checkpoint holds.
+            UserError: the checkpoint's manifest is missing, damaged or of a newer Linnet, or has no hash of weights.
         """
         hashes = check_format(read_object(self.manifest_file, "sha256"), self.manifest_file)["sha256"]
         if not isinstance(hashes, dict):
             raise UserError(f"{self.manifest_file} is damaged: it has no hashes")
-        for names in ((WEIGHTS, ADAPTER), (OPTIMIZER,), ("state.json",)):
-            if not any(name in hashes for name in names):
-                raise UserError(f"{self.manifest_file} is damaged: it has no hash of {names[0]}")
+        self._demand(hashes, WEIGHTS, ADAPTER)
         for name in hashes:
             if Path(name).name != name:
                 raise UserError(f"{self.manifest_file} is damaged: it names {shown(name)}, which is no file beside it")
         return hashes
+
+    def _demand(self, hashes: dict[str, str], *names: str) -> None:
+        """
+        Raises:
+            UserError: none of these files has a hash, so that none was written, or the manifest is not what it was.
+        """
+        if not any(name in hashes for name in names):
+            raise UserError(f"{self.manifest_file} is damaged: it has no hash of {names[0]}")
 
     @property
     def weights_sha256(self) -> str:
@@ -105,12 +110,14 @@ class Checkpoint:
         return hashes[WEIGHTS] if WEIGHTS in hashes else hashes[ADAPTER]
 
     def verify(self, *names: str) -> None:
-        """Compares files with the hashes in the checkpoint's manifest; without names, all of them.
+        """Compares files with the hashes in the checkpoint's manifest; without names, all that training goes on from.
 
         Raises:
             UserError: a file is missing or differs from what was written.
         """
         hashes = self.hashes()
+        for needed in () if names else (OPTIMIZER, "state.json"):
+            self._demand(hashes, needed)
         for name in names or hashes:
             file = self.path / name
             try:
