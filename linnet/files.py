@@ -10,9 +10,10 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from linnet.errors import UserError
 
@@ -51,7 +52,7 @@ def writing(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        name = path.with_name(f".{path.name}.{_mark()}")
         opened = open(name, "xb")  # noqa: SIM115 (closed below; here a folder that cannot be written is found)
     except OSError as error:
         raise cannot("write", path, error) from error
@@ -79,6 +80,29 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_text(path: str | Path, text: str) -> None:
     """Writes `text` as UTF-8 to `path`, whole or not at all."""
     write_bytes(path, text.encode("utf-8"))
+
+
+def write_over(path: str | Path, text: str, place: Path) -> Path | None:
+    """Writes `text` to `path`, and keeps what stood there in the folder `place`; returns where, None for nothing.
+
+    The new file is on disk before the old one is moved, so that a disk that is full leaves everything as it was.
+
+    Raises:
+        UserError: it cannot be written, or what stands there cannot be moved.
+    """
+    path, kept = Path(path), None
+    try:
+        with writing(path) as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+            kept = set_aside(path, place) if os.path.lexists(path) else None
+    except BaseException:
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                os.rename(kept, path)
+        raise
+    return kept
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -185,11 +209,12 @@ def making_folder(path: str | Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep_abandoned(path.parent)
-        building = path.with_name(f".making-{path.name}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
+        mark = _mark()
+        building = path.with_name(f".making-{path.name}-{mark}")
         building.mkdir()
     except OSError as error:
         raise cannot("write", path, error) from error
-    old = path.with_name(f".old-{path.name}-{building.name[-8:]}")
+    old = path.with_name(f".old-{path.name}-{mark}")
     try:
         yield building
         for file in building.rglob("*"):
@@ -220,7 +245,7 @@ def passing_folder(parent: Path) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         sweep_abandoned(parent)
-        folder = parent / f".making-{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
+        folder = parent / f".making-{_mark()}"
         folder.mkdir()
     except OSError as error:
         raise cannot("write", parent, error) from error
@@ -232,8 +257,8 @@ def passing_folder(parent: Path) -> Iterator[Path]:
 
 def restored(old: Path) -> Path | None:
     """The folder `.old-NAME-...` under its own name again, where no newer one has taken that; None where one has."""
-    named = re.fullmatch(r"\.old-(.+)-[^-]+", old.name)
-    if named is None or os.path.lexists(path := old.with_name(named[1])):
+    named = _NAMES["replaced"].fullmatch(old.name)
+    if named is None or os.path.lexists(path := old.with_name(named["name"])):
         return None
     os.rename(old, path)
     return path
@@ -252,7 +277,11 @@ def set_aside(path: Path, place: Path) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True)
         os.rename(path, target)
-        sync_folder(place)
+        try:
+            sync_folder(place)
+        except OSError:
+            os.rename(target, path)
+            raise
     except OSError as error:
         raise cannot("move", path, error) from error
     return target
@@ -260,7 +289,7 @@ def set_aside(path: Path, place: Path) -> Path:
 
 def remove_folder(path: Path) -> None:
     """Deletes a folder: under its own name it is whole until it is gone."""
-    gone = path.with_name(f".gone-{path.name}-{os.getpid()}")
+    gone = path.with_name(f".gone-{path.name}-{_mark()}")
     try:
         os.replace(path, gone)
     except OSError:
@@ -270,19 +299,63 @@ def remove_folder(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Deletes everything in `folder` that a killed process left half made, half deleted or replaced. What it was about
-    to replace gets its name back."""
-    for pattern in (".making-*", ".gone-*", ".old-*"):
-        for path in folder.glob(pattern):
-            if pattern != ".old-*" or not restored(path):
-                shutil.rmtree(path, ignore_errors=True)
+    to replace gets its name back. Nobody else may be at work there."""
+    for path in sorted(folder.glob(".*")):
+        left = leftover(path)
+        if left is not None and left.kind != "written" and (left.kind != "replaced" or not restored(path)):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep_abandoned(folder: Path) -> None:
     """Deletes what processes of this machine that no longer run left half made in `folder`; others may be at work."""
     for path in folder.glob(".making-*"):
-        maker = re.search(rf"-{_host()}-([0-9]+)-[^-]*$", path.name)
-        if maker and not _runs(int(maker[1])):
+        left = leftover(path)
+        if left is not None and left.at_work is False:
             shutil.rmtree(path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file or folder under a passing name, which only a process that was killed leaves behind."""
+
+    kind: Literal["made", "deleted", "replaced", "written"]
+    """what its process was doing with it"""
+    process: int | None
+    """the number of that process, where the name tells it"""
+    here: bool
+    """whether it is one of this machine"""
+
+    @property
+    def at_work(self) -> bool | None:
+        """Whether that process still runs; None where that cannot be known from here."""
+        return _runs(self.process) if self.process is not None and self.here else None
+
+
+_MARK = "(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9a-f]{8}"
+
+_NAMES: Mapping[Literal["made", "deleted", "replaced", "written"], re.Pattern[str]] = {
+    "made": re.compile(rf"\.making-(?:.+-)?{_MARK}"),
+    "deleted": re.compile(rf"\.gone-(?:step-[0-9]+-[0-9]+|.+-{_MARK})"),
+    "replaced": re.compile(rf"\.old-(?P<name>.+?)-(?:{_MARK}|[0-9a-f]{{8}})"),
+    "written": re.compile(rf"\..+\.(?:{_MARK}|[0-9a-f]{{8}})"),
+}
+"""the passing names that are given here, and those that were before they told the process"""
+
+
+def leftover(path: Path) -> Leftover | None:
+    """What a killed process was doing with `path`, by its name; None for every name that is not given here."""
+    for kind, pattern in _NAMES.items():
+        named = pattern.fullmatch(path.name)
+        if named is not None and not path.is_symlink() and (path.is_file() if kind == "written" else path.is_dir()):
+            told = named.groupdict()
+            process = told.get("process")
+            return Leftover(kind, None if process is None else int(process), told.get("host") == _host())
+    return None
+
+
+def _mark() -> str:
+    """The end of a passing name: which machine and process gave it, and which of its names it is."""
+    return f"{_host()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _host() -> str:
@@ -301,6 +374,10 @@ def _runs(process: int) -> bool:
 
 
 def sha256(path: str | Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal; the file is read in pieces."""
-    with open(path, "rb") as file:
+    """The SHA-256 of a file's bytes, in hexadecimal; the file is read in pieces.
+
+    Raises:
+        UserError: it is a device or a pipe, which may have no end.
+    """
+    with open(regular(path), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

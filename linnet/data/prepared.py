@@ -1,6 +1,6 @@
 """A folder of prepared data: its manifest, its tokenizer, and its splits, each of one shard or several."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,7 @@ class Prepared:
                 found.append(_opened(self.folder, self.manifest, name, shard, whole))
             except UserError as error:
                 if not self.skip_bad:
-                    others = "" if len(shards) == 1 else ", or leave the shard out with --skip-bad-shards"
-                    raise UserError(f"{error}{others}") from error
+                    raise UserError(f"{error}{_or_without(shards)}") from error
                 counts = shard["documents"], shard["tokens"]
                 bad.append(LeftOut(str(self.folder), name, shard["name"], *counts, str(error).removesuffix(AGAIN)))
         if not found:
@@ -183,13 +182,18 @@ class Prepared:
 
     def faults(self) -> list[str]:
         """What is damaged, a sentence for each shard; reads everything, and compares the SHA-256 of each file."""
-        found = []
+        return list(self.damage().values())
+
+    def damage(self) -> dict[tuple[str, str], str]:
+        """The same by the names of split and shard."""
+        found = {}
         for name in self.splits:
-            for shard in _shards(self.manifest, name):
+            shards = _shards(self.manifest, name)
+            for shard in shards:
                 try:
                     _opened(self.folder, self.manifest, name, shard, whole=True)
                 except UserError as error:
-                    found.append(str(error))
+                    found[name, shard["name"]] = f"{error}{_or_without(shards)}"
         return found
 
     def verify(self) -> None:
@@ -206,6 +210,11 @@ def _shards(manifest: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """What the manifest says of each shard of a split."""
     facts = manifest["splits"][name]
     return facts.get("shards") or [{**facts, "name": name}]
+
+
+def _or_without(shards: Sequence[Mapping[str, Any]]) -> str:
+    """What else can be done where one of these shards is damaged: nothing where it is the only one."""
+    return "" if len(shards) == 1 else ", or leave the shard out with --skip-bad-shards"
 
 
 def _opened(folder: Path, manifest: Mapping[str, Any], split: str, shard: Mapping[str, Any], whole: bool) -> _Open:

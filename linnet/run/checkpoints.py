@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from linnet.console import say
 from linnet.errors import UserError
-from linnet.files import read_object, sha256
+from linnet.files import cannot, read_object, sha256
 from linnet.run.adapter import ADAPTER
-from linnet.run.model_folder import WEIGHTS, read_tensors
+from linnet.run.model_folder import WEIGHTS, cut_off, read_tensors
+from linnet.settings import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,9 +26,6 @@ DAMAGED = "damaged"
 
 NAMES = "best", "last"
 """what checkpoints are called besides their steps; another one may take their place, where that one is damaged"""
-
-OTHER = "; use another --checkpoint"
-"""what is said of one that is damaged"""
 
 FORMAT = 1
 """version of the layout of run folders and checkpoints; a newer one is refused, an older one is read"""
@@ -86,12 +84,24 @@ class Checkpoint:
         """The SHA-256 of each file as it was written.
 
         Raises:
-            UserError: the checkpoint's manifest is missing, damaged or of a newer Linnet.
+            UserError: the checkpoint's manifest is missing, damaged or of a newer Linnet, or has no hash of weights.
         """
         hashes = check_format(read_object(self.manifest_file, "sha256"), self.manifest_file)["sha256"]
         if not isinstance(hashes, dict):
-            raise UserError(f"{self.manifest_file} is damaged{OTHER}")
+            raise UserError(f"{self.manifest_file} is damaged: it has no hashes")
+        self._demand(hashes, WEIGHTS, ADAPTER)
+        for name in hashes:
+            if Path(name).name != name:
+                raise UserError(f"{self.manifest_file} is damaged: it names {shown(name)}, which is no file beside it")
         return hashes
+
+    def _demand(self, hashes: dict[str, str], *names: str) -> None:
+        """
+        Raises:
+            UserError: none of these files has a hash, so that none was written, or the manifest is not what it was.
+        """
+        if not any(name in hashes for name in names):
+            raise UserError(f"{self.manifest_file} is damaged: it has no hash of {names[0]}")
 
     @property
     def weights_sha256(self) -> str:
@@ -100,18 +110,24 @@ class Checkpoint:
         return hashes[WEIGHTS] if WEIGHTS in hashes else hashes[ADAPTER]
 
     def verify(self, *names: str) -> None:
-        """Compares files with the hashes in the checkpoint's manifest; without names, all of them.
+        """Compares files with the hashes in the checkpoint's manifest; without names, all that training goes on from.
 
         Raises:
             UserError: a file is missing or differs from what was written.
         """
         hashes = self.hashes()
+        for needed in () if names else (OPTIMIZER, "state.json"):
+            self._demand(hashes, needed)
         for name in names or hashes:
             file = self.path / name
-            if not file.exists():
-                raise UserError(f"{file} is missing{OTHER}")
-            if sha256(file) != hashes.get(name):
-                raise UserError(f"{file} is damaged: its hash is not the manifest's{OTHER}")
+            try:
+                same = sha256(file) == hashes.get(name)
+            except FileNotFoundError:
+                raise UserError(f"{file} is missing") from None
+            except OSError as error:
+                raise cannot("read", file, error) from error
+            if not same:
+                raise UserError(f"{file} is damaged: {cut_off(file) or 'its hash is not the one in the manifest'}")
 
     def verify_use(self) -> None:
         """`verify` of what is needed to use the model: its weights, or those of its adapters, and its losses.
@@ -183,14 +199,17 @@ def whole_one_called(
     """
     first = the_one_called(which, found, run)
     if which not in NAMES:
-        first.verify_use()
+        try:
+            first.verify_use()
+        except UserError as error:
+            raise UserError(f"{error}; use another --checkpoint") from error
         return first
     reasons: list[str] = []
     for checkpoint in ranked(which, found):
         try:
             checkpoint.verify_use()
         except UserError as error:
-            reasons.append(str(error).removesuffix(OTHER))
+            reasons.append(str(error))
             continue
         if reasons:
             tell(f"{'; '.join(reasons)}; step {checkpoint.step} takes its place as {which!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -23,6 +25,9 @@ WEIGHTS = "model.safetensors"
 
 PICKLED = ("*.bin", "*.ckpt", "*.pickle", "*.pkl", "*.pt", "*.pth")
 """names of files in which other programs keep pickled weights"""
+
+HEADER_LENGTH = 8
+"""bytes at the beginning of a .safetensors file that say how long its header is"""
 
 SIZES = (
     ("token_embedding.weight", 0, "vocab_size", "the ids of its tokenizer"),
@@ -179,3 +184,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file ({error})") from error
+
+
+def cut_off(path: Path) -> str:
+    """How a .safetensors file is shorter or longer than its own header says; empty where it is not, or has none."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(HEADER_LENGTH), "little")
+            header = json.loads(file.read(length)) if length < size else {}
+        ends = [facts["data_offsets"][1] for name, facts in header.items() if name != "__metadata__"]
+        whole = HEADER_LENGTH + length + max(ends)
+        if path.suffix == ".safetensors" and size != whole:
+            return f"it has {size:,} bytes, and {whole:,} were written"
+    return ""

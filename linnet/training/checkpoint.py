@@ -169,5 +169,5 @@ def latest_good(run: Run) -> Checkpoint | None:
             checkpoint.verify()
             return checkpoint
         except UserError as error:
-            say(f"passing over a checkpoint: {error}")
+            say(f"passing over the checkpoint of step {checkpoint.step:,}: {error}")
     return None

@@ -7,41 +7,20 @@ says so in `val_share` and `val_tokens`.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linnet.console import count_of, say
-from linnet.files import DiskFullError, append_text, set_aside, write_text
+from linnet.files import DiskFullError, append_text, write_over, write_text
 from linnet.run import Run
 from linnet.run.checkpoints import DAMAGED
-from linnet.run.rows import read_rows
+from linnet.run.rows import begins_late, read_lines, read_rows, table, table_line
 from linnet.training.trackers import Guarded, History
 
 if TYPE_CHECKING:
     from linnet.evaluate.loss import Evaluation
-
-COLUMNS = (
-    "step",
-    "tokens",
-    "train_loss",
-    "train_perplexity",
-    "val_loss",
-    "val_standard_error",
-    "val_perplexity",
-    "val_bits_per_byte",
-    "val_bits_per_char",
-    "val_accuracy",
-    "lr",
-    "grad_norm",
-    "tokens_per_s",
-    "memory_bytes",
-    "elapsed_s",
-)
-"""of training_log.csv; metrics.jsonl has the same names, without those that a line has no value for"""
 
 
 class MetricsLog:
@@ -61,24 +40,31 @@ class MetricsLog:
         self.rows = self._kept(run.metrics_file, step)
         """what was logged before this session"""
         samples = self._kept(run.samples_file, step)
-        write_text(run.metrics_file, "".join(_line(row) for row in self.rows))
-        write_text(self.csv_file, ",".join(COLUMNS) + "\r\n" + "".join(_csv_line(row) for row in self.rows))
-        write_text(run.samples_file, "".join(_line(row) for row in samples))
+        write_text(self.csv_file, table(self.rows))
         self.history = History(step, sorted([*self.rows, *samples], key=lambda row: int(row["step"])))
+        if late := begins_late(self.rows, step, int(run.config().get("train", {}).get("log_interval", 1))):
+            say(f"{run.metrics_file} {late}; curves and the report of this run are without them")
 
     def _kept(self, file: Path, step: int) -> list[dict[str, Any]]:
-        """The rows of a log up to `step`; where lines of it cannot be read, that is said, and the file set aside."""
-        found = read_rows(file)
-        rows = [row for row in found if isinstance(row, dict) and isinstance(row.get("step"), int)]
-        lost = file.read_bytes().count(b"\n") - len(rows) if file.exists() else 0
+        """The rows of a log up to `step`, which alone stand in it now.
+
+        Where lines of it cannot be read, that is said, and the file as it was is set aside.
+        """
+        rows = [row for row in read_rows(file) if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        lost = len(read_lines(file)) - 1 - len(rows)
+        kept = [row for row in rows if row["step"] <= step]
+        text = "".join(map(_line, kept))
         if lost:
-            kept = set_aside(file, self.run.path / DAMAGED)
-            say(f"{count_of(lost, 'line')} of {file} cannot be read, and the others are kept; as it was it is {kept}")
-        return [row for row in rows if row["step"] <= step]
+            before = write_over(file, text, self.run.path / DAMAGED)
+            lines = count_of(lost, "line")
+            say(f"{lines} of {file} cannot be read, and the others are kept; as it was it is {before}")
+        else:
+            write_text(file, text)
+        return kept
 
     def write(self, row: dict[str, Any]) -> None:
         """Appends a row of metrics, or of advice."""
-        self._append((self.run.metrics_file, _line(row)), (self.csv_file, _csv_line(row)))
+        self._append((self.run.metrics_file, _line(row)), (self.csv_file, table_line(row)))
         self._track(row)
 
     def write_sample(self, row: dict[str, Any]) -> None:
@@ -144,12 +130,3 @@ def perplexity(loss: float) -> float:
 
 def _line(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _csv_line(row: dict[str, Any]) -> str:
-    """A line of the table; nothing for advice, which has no numbers, nor for early looks, whose losses are others."""
-    if row.get("kind") in ("coach", "probe"):
-        return ""
-    buffer = io.StringIO()
-    csv.writer(buffer).writerow([row.get(column, "") for column in COLUMNS])
-    return buffer.getvalue()

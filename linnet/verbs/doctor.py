@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from linnet.doctor.checkup import Check
     from linnet.doctor.checkup import Finding as OfMachine
     from linnet.doctor.ways import Machine
-    from linnet.run.mending import Finding as OfFolder
+    from linnet.run.finding import Finding as OfFolder
 
 COMPILING = 40
 """how many times as long as another check one takes that has to compile its models"""
+
+NOT = "not mended"
+"""how the sentence begins that says why mending failed"""
 
 DEVICES = {"cpu": "on the CPU", "cuda": "on the CUDA GPU", "mps": "on the Apple GPU"}
 
@@ -210,7 +213,7 @@ def folder(path: Path, *, mend: bool, as_json: bool) -> int:
         tell(f"{'BAD' if finding.bad else 'ok '}  {finding.what}")
         if number in mended:
             tell(f"     {mended[number]}")
-    tell(_conclusion(path, left, tried=mend))
+    tell(_conclusion(path, left, tried=mend, failed=any(said.startswith(NOT) for said in mended.values())))
     return int(bool(left))
 
 
@@ -219,21 +222,27 @@ def _mended(mend: Callable[[], str]) -> str:
     try:
         return f"mended: {mend()}"
     except (UserError, OSError) as error:
-        return f"not mended: {error}"
+        return f"{NOT}: {error}"
 
 
 def _told(finding: OfFolder, mended: str | None) -> dict[str, Any]:
     return {"what": finding.what, "bad": finding.bad, "can_be_mended": finding.mend is not None, "mended": mended}
 
 
-def _conclusion(path: Path, left: Sequence[OfFolder], *, tried: bool) -> str:
-    """How the folder is now, and what can still be done."""
+def _conclusion(path: Path, left: Sequence[OfFolder], *, tried: bool, failed: bool) -> str:
+    """How the folder is now, and what can still be done.
+
+    Args:
+        tried, failed: whether things were to be mended, and whether one was not, which may be another time.
+    """
     if not left:
         return f"{path} is as it should be."
     can = sum(finding.mend is not None for finding in left)
     are = "is not as it should be" if len(left) == 1 else "are not as they should be"
     told = f"{count_of(len(left), 'thing')} in {path} {are}"
-    if tried:
+    if tried and failed:
+        return f"{told}; what was not mended is said above."
+    if tried and not can:
         return f"{told}, and cannot be mended here."
     return (
         f"{told}; `linnet doctor {path} --mend` can mend {can} of {len(left)}."

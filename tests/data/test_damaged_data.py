@@ -192,6 +192,15 @@ def test_bad_shards_are_left_out_counted_and_recorded_and_decide_the_order(
     assert f"2 damaged shards left out, with {documents} documents of {tokens:,} tokens" in said
     recorded = json.loads((run / "manifest.json").read_text())["data"]["left_out"]
     assert [(one["split"], one["shard"]) for one in recorded] == [("train", "train-00001"), ("train", "train-00002")]
+    # the doctor knows which the run was trained without, and says of the others what can be done
+    capsys.readouterr()
+    assert main(["doctor", str(run)]) == 0
+    assert capsys.readouterr().out.count("the run was trained without this shard, by --skip-bad-shards") == 2
+    assert main(["doctor", str(data)]) == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("BAD")]
+    assert [line.rpartition("; ")[2] for line in told] == [
+        "prepare the data again, or leave the shard out with --skip-bad-shards"
+    ] * 2
     # what is left is what data without these documents is
     split, whole = Prepared.open(data, skip_bad=True).split("train"), Prepared.open(several[1]).split("train")
     first = shards[0]["tokens"]

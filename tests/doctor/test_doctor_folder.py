@@ -9,7 +9,7 @@ import pytest
 
 from linnet.__main__ import main
 from linnet.run import mending
-from linnet.run.mending import Finding
+from linnet.run.finding import Finding
 
 
 @pytest.fixture
@@ -84,6 +84,8 @@ def test_one_thing_that_resists_does_not_keep_the_others_from_being_mended(
     assert main(["doctor", str(run), "--mend"]) == 1
     out = capsys.readouterr().out
     assert "     not mended: [Errno 13] Permission denied: 'config.toml'" in out
+    assert "2 things in" in out
+    assert out.endswith("are not as they should be; what was not mended is said above.\n")
     assert "     mended: the torn line is set aside" in out
 
 

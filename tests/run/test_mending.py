@@ -1,18 +1,27 @@
 """What `linnet doctor RUN` finds in a folder, and what mending makes of it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from disks import Disk
 
+from linnet import files
 from linnet.errors import UserError
+from linnet.files import write_text
 from linnet.model.config import ModelConfig
-from linnet.run import Run
+from linnet.run import Checkpoint, Run
+from linnet.run.finding import Finding
 from linnet.run.lock import Lock, LockedError
-from linnet.run.mending import Finding, examined
+from linnet.run.mending import examined
 from linnet.run.rows import read_rows
+from linnet.training.checkpoint import Snapshot, write
 from linnet.training.pretrain import train
 from linnet.training.recipe import Config, TrainConfig
 
@@ -55,6 +64,7 @@ def test_a_whole_run_has_nothing_bad_and_examining_changes_nothing(run: Run) -> 
     assert "the checkpoint of step 2 is whole" in said
     assert "the checkpoint of step 4 is whole" in said
     assert "the data of the run is there, and as it was prepared" in said
+    assert f"there is no report.html, which not every run has; `linnet report {run.path}` writes it" in said
     assert tree(run.path) == before
 
 
@@ -62,21 +72,43 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-7])
 
 
+def pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def forget_hashes(checkpoint: Checkpoint) -> None:
+    checkpoint.manifest_file.write_text('{"version": 1, "step": 4, "sha256": {}}')
+
+
 DAMAGES: dict[str, tuple[Callable[[Run], object], str]] = {
-    "weights": (lambda run: cut(run.checkpoint("4").path / "model.safetensors"), "step 4 is damaged"),
-    "optimizer": (lambda run: cut(run.checkpoint("2").path / "optimizer.safetensors"), "step 2 is damaged"),
-    "no manifest": (lambda run: (run.checkpoint("2").path / "manifest.json").unlink(), "step 2 is damaged"),
-    "state": (lambda run: (run.checkpoint("2").path / "state.json").write_text("{}"), "step 2 is damaged"),
+    "weights": (lambda run: cut(run.checkpoint("4").path / "model.safetensors"), "step 4 is not whole"),
+    "optimizer": (lambda run: cut(run.checkpoint("2").path / "optimizer.safetensors"), "step 2 is not whole"),
+    "no manifest": (lambda run: (run.checkpoint("2").path / "manifest.json").unlink(), "step 2 is not whole"),
+    "state": (lambda run: (run.checkpoint("2").path / "state.json").write_text("{}"), "step 2 is not whole"),
     "tokenizer": (lambda run: run.tokenizer_file.write_bytes(b"\xff{"), "tokenizer.json"),
     "no tokenizer": (lambda run: run.tokenizer_file.unlink(), "tokenizer.json"),
     "torn log": (lambda run: cut(run.metrics_file), "metrics.jsonl: its last line is cut off"),
     "samples": (lambda run: run.samples_file.write_bytes(b"\xff\n" + run.samples_file.read_bytes()), "1 of its lines"),
     "calibration": (lambda run: run.calibration_file.write_text('{"step": 1, "temperature": 1.5}'), "is of step 1"),
     "evaluation": (lambda run: run.evaluation_file.write_text("[]"), "evaluation.json is damaged"),
-    "half made": (lambda run: (run.path / "checkpoints" / ".making-step-000006-a-1-b").mkdir(), "being made"),
-    "half gone": (lambda run: (run.path / "checkpoints" / ".gone-step-000001-1").mkdir(), "being deleted"),
+    "half made": (
+        lambda run: (run.path / "checkpoints" / ".making-step-000006-0badf00d-1-89abcdef").mkdir(),
+        "being made",
+    ),
+    "half gone": (
+        lambda run: (run.path / "checkpoints" / ".gone-step-000001-0badf00d-1-89abcdef").mkdir(),
+        "being deleted",
+    ),
     "half written": (lambda run: (run.path / ".manifest.json.0123abcd").touch(), "being written"),
-    "replaced": (lambda run: run.checkpoint("2").path.rename(run.path / "checkpoints" / ".old-step-000002-ab"), "copy"),
+    "replaced": (
+        lambda run: run.checkpoint("2").path.rename(run.path / "checkpoints" / ".old-step-000002-89abcdef"),
+        "copy",
+    ),
+    "no table": (lambda run: (run.path / "training_log.csv").unlink(), "training_log.csv is missing"),
+    "a table that is none": (lambda run: pipe(run.path / "training_log.csv"), "training_log.csv is a device or a pipe"),
+    "weights that never come": (lambda run: pipe(run.checkpoint("4").path / "model.safetensors"), "or a pipe"),
+    "nobody's hashes": (lambda run: forget_hashes(run.checkpoint("4")), "it has no hash of model.safetensors"),
     "pickle": (lambda run: (run.path / "optimizer.pt").write_bytes(b"cos\nsystem\n"), "looks like a pickle"),
 }
 
@@ -111,6 +143,193 @@ def test_what_is_mended_keeps_all_that_was_there(run: Run) -> None:
     assert (run.path / "damaged" / "metrics.jsonl-2").read_text() == torn + "again"
 
 
+def refusal(mend: Callable[[], object]) -> str:
+    """Why something is not mended; empty where it is."""
+    try:
+        mend()
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl", "tokenizer.json"])
+def test_a_disk_that_is_full_leaves_everything_as_it_was(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, renamed = run.path / name, os.rename
+    file.write_bytes(b"{damaged\n" + file.read_bytes())
+    damaged = file.read_bytes()
+    (finding,) = bad(run.path)
+    assert finding.mend is not None
+    before, full_at, why = tree(run.path), 0, "not tried"
+    while why:
+        full_at += 1
+        with monkeypatch.context() as patch:
+            Disk(patch, full_at)
+            patch.setattr(os, "rename", renamed)  # which needs no space
+            why = refusal(finding.mend)
+        if why:
+            assert why.endswith("No space left on device")
+            assert file.read_bytes() == damaged
+            assert tree(run.path) - {"damaged"} == before
+    assert full_at > 5
+    assert (run.path / "damaged" / name).read_bytes() == damaged
+    assert bad(run.path) == []
+
+
+def test_logs_that_are_not_there_are_missed(run: Run) -> None:
+    for file in (run.metrics_file, run.samples_file):
+        kept = file.read_bytes()
+        file.unlink()
+        (finding,) = bad(run.path)
+        assert finding.what.startswith(f"{file} is missing: the run has come to step 4")
+        assert finding.mend is None
+        file.write_bytes(kept)
+    rows = read_rows(run.metrics_file)
+    write_text(run.metrics_file, "".join(json.dumps(row | {"step": row["step"] + 40}) + "\n" for row in rows))
+    (finding,) = bad(run.path)
+    assert finding.what.startswith(f"{run.metrics_file} begins at step 41: the lines before are lost")
+    for checkpoint in run.checkpoints():
+        shutil.rmtree(checkpoint.path)
+    run.metrics_file.unlink()
+    assert not [finding for finding in bad(run.path) if "metrics.jsonl" in finding.what]  # it has not come to a step
+
+
+def test_the_table_of_the_log_is_made_anew(run: Run) -> None:
+    table = run.path / "training_log.csv"
+    before = table.read_bytes()
+    table.unlink()
+    (said,) = mended(run.path)
+    assert said == f"{table} is made anew from metrics.jsonl"
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize("other", ["pipe", "folder"])
+def test_a_log_that_is_no_file_is_one_bad_thing_among_others(run: Run, other: str) -> None:
+    run.metrics_file.unlink()
+    os.mkfifo(run.metrics_file) if other == "pipe" else run.metrics_file.mkdir()
+    cut(run.samples_file)
+    found = [finding.what for finding in bad(run.path)]
+    assert len(found) == 2
+    assert "a device or a pipe" in found[0] if other == "pipe" else "Is a directory" in found[0]
+    mended(run.path)
+    assert not os.path.lexists(run.metrics_file)
+    assert [finding.what.partition(":")[0] for finding in bad(run.path)] == [f"{run.metrics_file} is missing"]
+
+
+def test_what_several_things_need_is_missed_once(run: Run) -> None:
+    run.manifest_file.write_text("{")
+    (finding,) = bad(run.path)
+    assert "manifest.json is damaged: not valid JSON" in finding.what
+    run.manifest_file.unlink()
+    assert [finding.what for finding in bad(run.path)] == [f"no file {run.manifest_file}"]
+
+
+def test_a_cut_file_is_told_with_its_size(run: Run) -> None:
+    file = run.checkpoint("4").path / "model.safetensors"
+    size = file.stat().st_size
+    cut(file)
+    sizes = f"it has {size - 7:,} bytes, and {size:,} were written"
+    assert f"the checkpoint of step 4 is not whole: {file} is damaged: {sizes}" in [f.what for f in bad(run.path)]
+
+
+def test_folders_of_users_are_left_alone(run: Run) -> None:
+    names = (".gone-fishing", ".gone-fishing-2024", ".making-of", ".old-photos", ".old-photos-1999", ".tmp-step-000130")
+    for folder in (run.path, run.path / "checkpoints", run.path / "plots"):
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / "file").touch()
+    (run.path / "notes").mkdir()
+    (run.path / "notes" / ".draft.0123abcd").touch()
+    (run.path / ".draft.txt").touch()
+    before = tree(run.path)
+    assert bad(run.path) == []
+    files.sweep(run.path / "checkpoints")
+    assert tree(run.path) == before
+
+
+def test_what_is_set_aside_is_not_deleted(run: Run) -> None:
+    half = run.path / "checkpoints" / ".gone-step-000001-0badf00d-1-89abcdef"
+    half.mkdir()
+    (half / "model.safetensors").write_text("x")
+    mended(run.path)
+    assert (run.path / "damaged" / half.name[1:] / "model.safetensors").read_text() == "x"
+
+
+def test_what_a_living_process_makes_is_left_alone(run: Run) -> None:
+    with files.making_folder(run.path / "data2") as folder, files.writing(run.path / "report.html") as file:
+        file.write(b"half")
+        before = tree(run.path)
+        said = [finding.what for finding in examined(run.path)]
+        assert bad(run.path) == []
+        assert f"{folder} is being made by process {os.getpid()}, which is at work" in said
+        assert sum("is being written by process" in what for what in said) == 1
+        assert tree(run.path) == before
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = folder.name.split("-")[-3]
+    mine, other = (run.path / f".making-data-{name}-{ended.pid}-89abcdef" for name in (host, "0badf00d"))
+    mine.mkdir()
+    other.mkdir()
+    (finding,) = bad(run.path)
+    assert finding.what == f"{mine} was being made when its process was killed, and is not whole"
+    said = [finding.what for finding in examined(run.path)]
+    assert (
+        f"{other} was begun by process {ended.pid} of another machine, which may be at work: it is left alone" in said
+    )
+
+
+class Killed(BaseException):
+    """What ends a process without its tidying up."""
+
+
+def die_at(moment: int, patch: pytest.MonkeyPatch) -> None:
+    """Ends the writing of files before whatever is the `moment`-th thing that is done; nothing is done any more."""
+    done = 0
+
+    def until_then(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done >= moment:
+                raise Killed
+            return real(*args, **options)
+
+        return call
+
+    patch.setattr(files, "open", until_then(open), raising=False)
+    patch.setattr(shutil, "rmtree", until_then(shutil.rmtree))
+    for name in ("fsync", "replace", "rename", "mkdir", "unlink"):
+        patch.setattr(os, name, until_then(getattr(os, name)))
+
+
+def test_whatever_a_kill_leaves_of_a_save_is_mended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file, folder and name that a save makes is the last one once."""
+    last = run.checkpoint("4")
+    tensors = {name: last.tensors(name) for name in ("model.safetensors", "optimizer.safetensors")}
+    again = Snapshot(tensors, last.state() | {"val_loss": 0.1})  # the best, so that the other is deleted
+    kept, moment, over = tree(run.path), 0, False
+    seen: set[str] = set()
+    while not over:
+        moment += 1
+        copy = Run(Path(shutil.copytree(run.path, run.path.with_name(f"killed-{moment}"))))
+        with monkeypatch.context() as patch:
+            die_at(moment, patch)
+            try:
+                write(copy, again)
+                over = True
+            except Killed:
+                pass
+        hidden = {Path(path).name for path in tree(copy.path) - kept if Path(path).name.startswith(".")}
+        inside = {name for name in hidden if name.count(".") > 1}
+        seen |= {name.split("-")[0] for name in hidden - inside}
+        mended(copy.path)
+        left = [name for name in tree(copy.path) if Path(name).name.startswith(".") and "damaged/" not in name]
+        assert left == [], (moment, left)
+        mended(copy.path)
+        assert bad(copy.path) == [], (moment, bad(copy.path))
+        shutil.rmtree(copy.path)
+    assert seen == {".making", ".old", ".gone"}
+
+
 def test_what_cannot_be_mended_says_so(run: Run) -> None:
     for checkpoint in run.checkpoints():
         cut(checkpoint.path / "model.safetensors")
@@ -142,7 +361,7 @@ def test_the_data_is_compared_with_what_the_run_was_trained_on(run: Run) -> None
 def test_a_run_that_is_trained_is_not_mended(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from linnet.run import lock
 
-    (run.path / "checkpoints" / ".making-step-000006-a-1-b").mkdir()
+    (run.path / "checkpoints" / ".making-step-000006-0badf00d-1-89abcdef").mkdir()
     (finding,) = bad(run.path)
     assert finding.mend is not None
     taken = Lock(run.path)

@@ -90,8 +90,19 @@ def test_a_checkpoint_without_its_manifest_is_not_whole(tmp_path: Path) -> None:
 def test_hashes_that_are_none_are_damage(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path)
     checkpoint.manifest_file.write_text('{"sha256": ["of what?"]}')
-    with pytest.raises(UserError, match=r"manifest\.json is damaged; use another --checkpoint"):
+    with pytest.raises(UserError, match=r"manifest\.json is damaged: it has no hashes$"):
         checkpoint.hashes()
+    whole = {"model.safetensors": "a", "optimizer.safetensors": "b", "state.json": "c"}
+    for missing in whole:
+        write_json(checkpoint.manifest_file, {"sha256": {name: whole[name] for name in whole if name != missing}})
+        with pytest.raises(UserError, match=rf"manifest\.json is damaged: it has no hash of {missing}$"):
+            checkpoint.verify()
+    write_json(checkpoint.manifest_file, {"sha256": {"state.json": "c"}})
+    with pytest.raises(UserError, match=r"it has no hash of model\.safetensors$"):
+        checkpoint.verify_use()
+    write_json(checkpoint.manifest_file, {"sha256": whole | {"../../elsewhere": "d"}})
+    with pytest.raises(UserError, match="which is no file beside it"):
+        checkpoint.verify()
     checkpoint.manifest_file.write_text('{"sha256": {}, "version": 2}')
     with pytest.raises(UserError, match="which a newer Linnet wrote"):
         checkpoint.verify()

@@ -7,9 +7,8 @@ import pytest
 
 from linnet.data import DataConfig, prepare
 from linnet.model.config import ModelConfig
-from linnet.run.rows import read_rows
+from linnet.run.rows import COLUMNS, read_rows
 from linnet.training.coach import Advice, Coach, Point
-from linnet.training.log import COLUMNS
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, ScheduleConfig, TrainConfig
 

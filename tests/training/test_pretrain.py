@@ -22,10 +22,9 @@ from linnet.errors import UserError
 from linnet.files import read_json, sha256, write_json
 from linnet.model.config import ModelConfig
 from linnet.run import Run
-from linnet.run.rows import read_rows
+from linnet.run.rows import COLUMNS, read_rows
 from linnet.training.checkpoint import latest_good
 from linnet.training.display import sparkline
-from linnet.training.log import COLUMNS
 from linnet.training.pretrain import Training, train
 from linnet.training.recipe import Config, OptimConfig, ScheduleConfig, TrainConfig
 from linnet.training.stop import Interrupted
@@ -263,7 +262,15 @@ def test_damaged_checkpoints_are_named_and_passed_over(
     good = latest_good(run)
     assert good is not None
     assert good.step == 4
-    assert "passing over" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "passing over the checkpoint of step 8: " in said
+    assert "--checkpoint" not in said  # which training has not
+    last.manifest_file.write_text('{"version": 1, "step": 8, "sha256": {}}')
+    good = latest_good(run)
+    assert good is not None
+    assert good.step == 4
+    with pytest.raises(UserError, match=r"has no hash of model\.safetensors; use another --checkpoint$"):
+        run.load_model("8")
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing(
