@@ -15,7 +15,7 @@ from linnet.errors import UserError
 from linnet.files import read_object, restored, set_aside, sha256, write_text
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
 from linnet.run.checkpoints import DAMAGED, OTHER, Checkpoint, whole_checkpoints
-from linnet.run.folder import Run
+from linnet.run.folder import Run, changed_split
 from linnet.run.lock import FILE, Lock, LockedError
 from linnet.run.model_folder import PICKLED, WEIGHTS, ModelFolder, read_tensors
 from linnet.run.opened import holds_model_alone
@@ -281,8 +281,11 @@ def _data_of(run: Run) -> Finding:
 
     def look() -> None:
         prepared = run.data()
-        if prepared.manifest["splits"]["train"]["files"] != run.manifest()["data"]["train_files"]:
+        changed = changed_split(run, prepared)
+        if changed == "train":
             raise UserError(f"{prepared.folder} holds other data than the run was trained on")
+        if changed:
+            raise UserError(f"{prepared.folder} holds another validation text than the run was scored on")
         prepared.verify()
 
     return _checked("the data of the run is there, and as it was prepared", look)
