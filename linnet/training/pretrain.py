@@ -27,7 +27,7 @@ from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
 from linnet.training.finished import begin_again, is_finished, why_finished
 from linnet.training.lesson import Lesson
-from linnet.training.memory import learned_of, precision_of, recompute_blocks
+from linnet.training.memory import learned_of, precision_of, recompute_blocks, share_of
 from linnet.training.methods import objective_of
 from linnet.training.micro_batch import windows
 from linnet.training.mishaps import MOST_RETURNS, GoBack
@@ -263,6 +263,7 @@ class Training:
                 epochs_per_step=self.lesson.epochs_per_step,
                 few_is_meant=self.lesson.by_document,
                 learned=learned_of(self.config, self.state.device, learning),
+                share=share_of(train),
             )
             estimate.announce()
             self._say_ranks()

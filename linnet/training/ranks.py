@@ -4,6 +4,7 @@ model is spread over them; nobody else does."""
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -31,6 +32,8 @@ class Ranks:
     """processes"""
     rank = 0
     """which of them this one is; the first one is 0"""
+    beside = 1
+    """of them on this machine, which share its memory"""
     sharded = False
     """whether each holds a part of the weights only"""
 
@@ -112,6 +115,8 @@ class Processes(Ranks):
         self.group = distributed.new_group(backend="gloo", timeout=PATIENCE)
         self.told: BaseException | None = None
         """what was raised here and on the first rank, which says it"""
+        machines = self.all(socket.gethostname())
+        self.beside = machines.count(machines[self.rank])
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks; every rank names the same ones in the same order."""
