@@ -97,8 +97,8 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
     train, size = fitting_somehow(replace(config, model=model), runtime.available_memory(device), device)
     count = here().count
-    each = "" if count == 1 else f" of each of {count:,} processes"
-    say(f"{size} of {config.train.batch_size // count} windows{each} at a time fit into memory; {same_result(model)}")
+    each = "" if count == 1 else f" in each of {count:,} processes"
+    say(f"{size} of {config.train.batch_size // count} windows at a time fit into memory{each}; {same_result(model)}")
     if train.recompute and not config.train.recompute:
         say("activations are computed twice, because memory does not hold them; that takes a third more time")
     return replace(config, train=replace(train, micro_batch_size=size))

@@ -7,6 +7,7 @@ from test_verify_resume import base_to_tune
 
 from linnet.__main__ import main
 from linnet.errors import UserError
+from linnet.run import Run
 from linnet.training import ranks
 from linnet.verbs import train, tune
 
@@ -66,3 +67,16 @@ def test_resuming_is_tried_by_one_process(
         with pytest.raises(UserError, match="--verify-resume tries one process"):
             verb()
     assert "document" not in capsys.readouterr().err
+
+
+def test_a_tuning_that_chooses_its_batch_chooses_one_that_can_be_shared_out(
+    dialogue_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = base_to_tune(dialogue_data, tmp_path)
+    monkeypatch.setattr(ranks, "_here", Three())
+    words = ["tune", str(base.path), "--data", str(tmp_path / "faq.csv"), "--run", str(tmp_path / "new")]
+    fast = ["--mix", "none", "--train.steps", "1", "--train.sample-tokens", "0", "--train.compile", "off", "--fit"]
+    assert main([*words, *fast]) == 0
+    run = Run.open(tmp_path / "new")
+    assert run.config()["train"]["batch_size"] == 3 * run.config()["train"]["micro_batch_size"]
+    assert run.manifest()["choices"]["shared"] == "3 processes (ddp)"
