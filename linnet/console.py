@@ -37,15 +37,24 @@ class _PlainBar:
 
     def __init__(self, label: str, total: float | None, unit: str) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done = 0.0
+        self.done = self.said = 0.0
         self.last = time.monotonic()
 
     def advance(self, amount: float = 1) -> None:
         self.done += amount
         if time.monotonic() - self.last >= PLAIN_INTERVAL_S:
             self.last = time.monotonic()
-            share = f" ({self.done / self.total:.0%})" if self.total else ""
-            say(f"{self.label}: {amount_text(self.done, self.unit)}{share}")
+            self._say()
+
+    def end(self) -> None:
+        """The last line, where there were others: all is done."""
+        if self.said and self.said != self.done:
+            self._say()
+
+    def _say(self) -> None:
+        self.said = self.done
+        share = f" ({self.done / self.total:.0%})" if self.total else ""
+        say(f"{self.label}: {amount_text(self.done, self.unit)}{share}")
 
 
 class _RichBar:
@@ -84,7 +93,9 @@ def progress(label: str, total: float | None, unit: str = "") -> Iterator[Bar]:
         unit: what `advance` counts: "bytes", "documents", "tokens", "steps", ...
     """
     if not sys.stderr.isatty():
-        yield _PlainBar(label, total, unit)
+        bar = _PlainBar(label, total, unit)
+        yield bar
+        bar.end()
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Column

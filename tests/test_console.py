@@ -73,6 +73,19 @@ def test_progress_says_what_it_counts_at_every_width(width: int, monkeypatch: py
         assert "left" not in shown  # nobody can know it yet
 
 
+def test_plain_progress_that_was_said_ends_with_all(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stderr", said := io.StringIO())
+    with progress("asking", 8, "questions") as bar:
+        bar.advance(8)
+    assert said.getvalue() == ""  # soon done
+    with progress("asking", 8, "questions") as bar:
+        with monkeypatch.context() as patch:
+            patch.setattr("linnet.console.PLAIN_INTERVAL_S", 0.0)
+            bar.advance(5)
+        bar.advance(3)
+    assert said.getvalue() == "asking: 5 questions (62%)\nasking: 8 questions (100%)\n"
+
+
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["recipes", "show", "linnet-tiny"], ["train", "--help"]])
 def test_a_reader_that_has_gone_is_no_error(words: list[str]):
     code = (

@@ -32,6 +32,7 @@ def test_two_processes_speak_and_write_as_one(story_data: Path, tmp_path: Path) 
     done = subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("2 processes (ddp), each with 2 windows of a batch of 4") == 1
+    assert done.stderr.count("with 2 windows at a time in each of 2 processes, and") == 1
     assert done.stderr.count("trained 4 steps") == 1
     assert done.stdout.count("next: linnet eval") == 1
     rows = [(row["kind"], row["step"]) for row in read_rows(Run.open(tmp_path / "run").metrics_file)]

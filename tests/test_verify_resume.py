@@ -156,6 +156,7 @@ def test_time_is_no_end_of_what_is_tried_and_compiling_is_as_the_whole_run_would
     assert [trial.config.train.max_minutes for trial in trials] == [None, None]
     assert [trial.config.train.compile for trial in trials] == ["off", "on"]
     said = capsys.readouterr().err
+    assert said.startswith("only a trial: ")
     assert said.count("steps end it, not time") == 2
     assert said.count("its step is compiled, as that of the whole run would be") == 1
 
@@ -179,6 +180,9 @@ def test_a_tuning_is_tried_with_its_base(
     assert main([*words, "--verify-resume", "--lora", "2"]) == 0
     (trial,) = trials
     assert trial.ancestor == (base.path, "2")
+    said = capsys.readouterr().err
+    assert "rewordings of the questions, and" in said
+    assert ".verify-" not in said  # which is gone
     assert (trial.config.adapter.rank, trial.config.train.method) == (2, "sft")
     assert sorted(os.listdir(tmp_path)) == ["base", "faq.csv"]
 

@@ -24,6 +24,7 @@ from linnet.data.shards import (
     open_shard,
     token_dtype,
 )
+from linnet.data.streaming import far_url
 from linnet.errors import UserError
 from linnet.files import read_json
 from linnet.tokenizers import Tokenizer
@@ -81,6 +82,11 @@ class Prepared:
         file = folder / MANIFEST
         if not file.is_file():
             raise UserError(f"{folder} is no prepared data; `linnet prepare SOURCE --out {folder}` makes it")
+        if skip_bad and (url := far_url(folder)):
+            raise UserError(
+                f"--skip-bad-shards has to read all of the data, and {url} is read as it is needed; leave it out, or "
+                "copy the data to this machine"
+            )
         manifest = read_json(file)
         if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
             raise UserError(f"{file} is not the manifest of prepared data; `linnet prepare` makes one")

@@ -2,14 +2,19 @@
 
 import contextlib
 import re
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 from linnet.data.extras import library
 from linnet.errors import UserError
 from linnet.settings import shown
+
+FORBIDDEN, MISSING = (401, 403), (404, 410)
+"""how web servers answer where a file may not be read, and where there is none"""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 
@@ -59,10 +64,52 @@ def _told(url: str) -> Iterator[None]:
         yield
     except (UserError, KeyboardInterrupt, GeneratorExit):
         raise
-    except FileNotFoundError:
-        raise UserError(f"there is nothing at {said(url)}") from None
     except Exception as error:
+        if fault := _fault(url, error):
+            raise UserError(fault) from error
+        if isinstance(error, FileNotFoundError):
+            raise UserError(f"there is nothing at {said(url)}") from None
         raise UserError(f"cannot read {said(url)}: {shown(error) or type(error).__name__}") from error
+
+
+def _fault(url: str, error: BaseException) -> str:
+    """What is wrong with the way to a file, in a sentence; empty where there is none, or nobody knows what.
+
+    A web server's files are called missing whatever has gone wrong; what it was stands behind that.
+    """
+    host = urlsplit(said(url)).netloc
+    for cause in _causes(error):
+        status = _status(cause)
+        if status in FORBIDDEN:
+            return f"{host} does not let {said(url)} be read (status {status}); it may want credentials, or a key"
+        if status in MISSING:
+            return ""
+        if status is not None:
+            return f"{host} cannot deliver {said(url)} (status {status}); try again later"
+        if isinstance(cause, ConnectionRefusedError):
+            return f"cannot read {said(url)}: {host} refuses the connection; is the server running, and the port right?"
+        if isinstance(cause, socket.gaierror):
+            return f"cannot read {said(url)}: the name {host} is not known; is it right, and is this machine online?"
+        if isinstance(cause, TimeoutError):
+            return f"cannot read {said(url)}: {host} did not answer in time"
+    behind = error.__cause__ if isinstance(error, FileNotFoundError) else None
+    return "" if behind is None else f"cannot read {said(url)}: {shown(behind) or type(behind).__name__}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came of."""
+    found: BaseException | None = error
+    seen: list[BaseException] = []
+    while found is not None and found not in seen:
+        yield found
+        seen.append(found)
+        found = found.__cause__ or found.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    """What a web server has answered with, where an error says that."""
+    status = getattr(error, "status", None)
+    return status if isinstance(status, int) else None
 
 
 def listed(url: str) -> list[Remote]:
@@ -85,6 +132,7 @@ def listed(url: str) -> list[Remote]:
             start = len(path.rstrip("/")) + 1
             files = [(name, name[start:], info) for name, info in sorted(found.items())]
         if not files:
+            system.info(path)  # which says why, where that is known
             raise FileNotFoundError
         return [
             Remote(system.unstrip_protocol(name), PurePosixPath(inside), int(info["size"] or 0), alone)
@@ -120,13 +168,19 @@ def opened(url: str, size: int) -> Iterator[IO[bytes]]:
 
 
 def size_of(url: str) -> int | None:
-    """The bytes of a file; None where there is none."""
+    """The bytes of a file; None where there is none, or only a forbidden one: some stores say so of what is not there.
+
+    Raises:
+        UserError: the store does not answer.
+    """
     system, path = _system(url)
     with _told(url):
         system.invalidate_cache()
         try:
             return _size(system, path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if _fault(url, error) and not any(_status(cause) in FORBIDDEN for cause in _causes(error)):
+                raise
             return None
 
 

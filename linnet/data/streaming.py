@@ -58,12 +58,26 @@ def folder_of(url: str) -> Path | None:
                 write_bytes(folder / name, remote.read(f"{url}/{name}"))
         write_json(folder / FAR, {"url": url, "version": version})
         write_bytes(folder / MANIFEST, data)
-    say(f"{remote.said(url)} is read as it is needed; up to {size_text(cache_limit())} are kept in {_streamed()}")
+    limit = cache_limit()
+    if folder not in _said:
+        _said.add(folder)
+        say(f"{remote.said(url)} is read as it is needed; up to {size_text(limit)} are kept in {_streamed()}")
     return folder
+
+
+_said: set[Path] = set()
+"""folders that were told of: a command asks for its data several times"""
 
 
 def _streamed() -> Path:
     return cache_folder() / "streamed"
+
+
+def far_url(folder: Path) -> str:
+    """Where the data lies that `folder` stands for, as messages may say it; empty for a folder with data of its own."""
+    if not (folder / FAR).is_file():
+        return ""
+    return remote.said(str(read_object(folder / FAR, "url", "version")["url"]))
 
 
 def far_file(path: Path) -> "FarFile | None":
@@ -208,5 +222,6 @@ def _make_room(limit: int) -> int:
 
 def forget() -> None:
     """Empties the cache."""
+    _said.clear()
     shutil.rmtree(_streamed(), ignore_errors=True)
     _cache.bytes = None

@@ -80,6 +80,20 @@ class Learned:
 
 ALL = Learned()
 
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which part of a training each of several processes holds; by itself: all of it, in one process."""
+
+    processes: int = 1
+    spread: bool = False
+    """whether each holds a part of weights, gradients and states only"""
+    beside: int = 1
+    """processes of one machine, which share its memory"""
+
+
+WHOLE = Share()
+
 HALF_BYTES = 2.6
 """of an activation, where most but not all are in bfloat16"""
 
@@ -92,8 +106,10 @@ def adapter_parameters(config: ModelConfig, rank: int) -> int:
     return rank * config.n_layer * ((C + q + 2 * kv) + (q + C) + (ups + 1) * (C + H))
 
 
-def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool = False, learned: Learned = ALL) -> int:
-    """An estimate of the memory that training needs at its peak, in bytes.
+def training_bytes(
+    config: ModelConfig, micro_batch_size: int, *, on_gpu: bool = False, learned: Learned = ALL, share: Share = WHOLE
+) -> int:
+    """An estimate of the memory that training needs at its peak, in bytes; of several processes, that of each.
 
     Weights, gradients and two optimiser states in float32, and the larger of what comes and goes: the activations that
     the backward pass keeps with the logits at work, or another copy of the weights while the optimiser steps. A block
@@ -101,7 +117,9 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     comes out of the head about 6 together. Attention that is written out keeps its weights twice, and four times with
     dropout, for which a CPU has no fused attention. Frozen weights have neither gradients nor states; activations that
     are computed twice are those of one block at a time, and its input for each of the others. While a checkpoint is
-    written, a copy of what learns and of its states lies in the machine's memory, which is not a GPU's.
+    written, a copy of what learns and of its states lies in the machine's memory, which is not a GPU's; of several
+    processes the first one makes it (`saving_bytes`). Each of them keeps gradients once more, in the buckets that it
+    sends; where all is spread out, each holds its part, and while a block is at work that block and what is in none.
     """
     C, T, tokens = config.n_embd, config.block_size, micro_batch_size * config.block_size
     dropping = config.dropout > 0
@@ -117,10 +135,25 @@ def training_bytes(config: ModelConfig, micro_batch_size: int, *, on_gpu: bool =
     if learned.recompute:
         kept = config.n_layer * C + per_token
     learning = weights if learned.parameters is None else learned.parameters
-    copy = 0 if on_gpu else 3 * learning
+    copy = 3 * learning if share.processes == 1 and not on_gpu else 0
+    sent = learning if share.processes > 1 else 0
+    if learned.parameters is None and share.spread:
+        table = parameter_table(config)
+        blocks = table["attention"] + table["mlp"]
+        gathered = 2 * (blocks // max(config.n_layer, 1) + weights - blocks)
+        part = -(-weights // share.processes)
+        return 4 * (4 * part + gathered + max(tokens * (kept + 6 * C) + at_work, part))
     if learned.parameters is None:
-        return 4 * (4 * weights + copy + max(tokens * (kept + 6 * C) + at_work, weights))
+        return 4 * (4 * weights + copy + sent + max(tokens * (kept + 6 * C) + at_work, weights))
     at_work = 3 * min(tokens, rows) * V
     activations = (HALF_BYTES if learned.half else 4) * tokens * (kept + 6 * C) + 4 * at_work
     frozen = (2 if learned.half else 4) * weights
-    return round(frozen + 4 * (4 * learning + copy) + max(activations, 4 * learning))
+    return round(frozen + 4 * (4 * learning + copy + sent) + max(activations, 4 * learning))
+
+
+def saving_bytes(config: ModelConfig, *, on_gpu: bool = False, learned: Learned = ALL, share: Share = WHOLE) -> int:
+    """What the first of several processes takes besides: a copy of what learns and of its states while a checkpoint is
+    written, which is not in a GPU's memory; and where all is spread out, the whole model for looks."""
+    weights = parameter_count(config)
+    copy = 3 * (weights if learned.parameters is None else learned.parameters)
+    return 4 * ((0 if on_gpu else copy) + (weights if share.spread else 0))

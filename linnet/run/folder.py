@@ -172,3 +172,16 @@ class Run(ModelFolder):
         if (temperature := self.temperature(checkpoint)) is not None:
             calibrated(model, temperature)
         return ready(model, device)
+
+
+def changed_split(run: Run, prepared: Prepared) -> str:
+    """Which text of prepared data is not what the run was trained with: "train", or "val", by which its weights were
+    chosen; empty where both are the same."""
+    found, begun = prepared.manifest["splits"], run.manifest()["data"]
+    if found["train"]["files"] != begun["train_files"]:
+        return "train"
+    scored = run.data_manifest().get("splits")
+    if scored is None:  # nobody knows
+        return ""
+    now, then = (splits.get("val", {}).get("files") for splits in (found, scored))
+    return "" if now == then else "val"

@@ -14,7 +14,7 @@ from linnet.files import read_object, sha256, write_over
 from linnet.run.adapter import ADAPTER, FACTS, AdapterFacts
 from linnet.run.checkpoints import DAMAGED, Checkpoint, whole_checkpoints
 from linnet.run.finding import UNFORESEEN, Finding, aside, checked
-from linnet.run.folder import Run
+from linnet.run.folder import Run, changed_split
 from linnet.run.leftovers import foreign, leftovers
 from linnet.run.lock import Lock, LockedError
 from linnet.run.logs import logs
@@ -220,8 +220,11 @@ def _data_of(run: Run) -> Iterator[Finding]:
     """Whether the data is there, and of the same bytes as when the run began."""
     try:
         prepared, began = run.data(), run.manifest()["data"]
-        if prepared.manifest["splits"]["train"]["files"] != began["train_files"]:
+        changed = changed_split(run, prepared)
+        if changed == "train":
             raise UserError(f"{prepared.folder} holds other data than the run was trained on")
+        if changed:
+            raise UserError(f"{prepared.folder} holds another validation text than the run was scored on")
         left_out = began.get("left_out", [])
         known = {(shard["split"], shard["shard"]) for shard in left_out if shard["folder"] is None}
         yield from _shards(prepared, "the data of the run is there, and as it was prepared", known)

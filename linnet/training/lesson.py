@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +40,8 @@ class Lesson:
     source: Source
     left_out: tuple[LeftOut, ...] = ()
     """damaged shards, of corpora that are mixed in too"""
+    digest: str = ""
+    """of the checksums of all files that are read: other data has another one"""
 
     @classmethod
     def open(cls, config: Config, data: Path, least_ids: int = 0) -> Lesson:
@@ -69,7 +73,7 @@ class Lesson:
             )
         source, others = mixed(source, config, prepared)
         left_out = tuple(shard for read in (prepared, *others) for shard in read.left_out)
-        return cls(config, prepared, tokenizer, train, val, source, left_out)
+        return cls(config, prepared, tokenizer, train, val, source, left_out, digest_of((prepared, *others)))
 
     @property
     def val_tokens(self) -> int:
@@ -108,6 +112,13 @@ class Lesson:
                 f"{longer} longer than a row: read in several, each with as much of what was said before as half a row "
                 "holds; nothing is left out"
             )
+
+
+def digest_of(corpora: Sequence[Prepared]) -> str:
+    """By which what is read of some prepared data is known, as their manifests have it."""
+    splits = [corpus.manifest["splits"] for corpus in corpora]
+    files = [[found.get(name, {}).get("files") for name in ("train", "val")] for found in splits]
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def mixed(source: Source, config: Config, prepared: Prepared) -> tuple[Source, list[Prepared]]:

@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from linnet import runtime
 from linnet.errors import UserError
-from linnet.model.costs import ALL, Learned, adapter_parameters, parameter_count
+from linnet.model.costs import ALL, Learned, Share, adapter_parameters, parameter_count
 from linnet.training.micro_batch import fitting
+from linnet.training.ranks import here
 
 if TYPE_CHECKING:
     from linnet.model.transformer import Transformer
@@ -45,6 +46,12 @@ def learned_of(config: Config, device: torch.device, parameters: int | None = No
     return Learned(parameters or adapter_parameters(config.model, config.adapter.rank), half, config.train.recompute)
 
 
+def share_of(train: TrainConfig) -> Share:
+    """What each of the processes that train together holds of it."""
+    ranks = here()
+    return Share(ranks.count, ranks.count > 1 and train.parallel == "fsdp", ranks.beside)
+
+
 def fitting_somehow(config: Config, available_bytes: int | None, device: torch.device) -> tuple[TrainConfig, int]:
     """The settings with which a run fits into memory, and the most rows at a time: all activations are kept where that
     is possible, else they are computed twice.
@@ -53,11 +60,12 @@ def fitting_somehow(config: Config, available_bytes: int | None, device: torch.d
         UserError: not even one row fits.
     """
     ways = [config.train] if config.train.recompute else [config.train, replace(config.train, recompute=True)]
+    share = share_of(config.train)
     for train in ways:
         learned = learned_of(replace(config, train=train), device)
         on_gpu = device.type == "cuda"
         try:
-            return train, fitting(config.model, train, available_bytes, on_gpu=on_gpu, learned=learned)
+            return train, fitting(config.model, train, available_bytes, on_gpu=on_gpu, learned=learned, share=share)
         except UserError:
             if train is ways[-1]:
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from linnet.console import say, size_text
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
-from linnet.model.costs import ALL, Learned, training_bytes
+from linnet.model.costs import ALL, WHOLE, Learned, Share, saving_bytes, training_bytes
 from linnet.training.recipe import Config, TrainConfig
 
 USABLE_SHARE = 0.8
@@ -31,6 +31,17 @@ def same_result(model: ModelConfig) -> str:
     return "because of dropout the result differs, as it would with another seed"
 
 
+def needed_bytes(
+    model: ModelConfig, size: int, *, on_gpu: bool = False, learned: Learned = ALL, share: Share = WHOLE
+) -> int:
+    """What has to fit into memory for `size` windows at a time. Processes beside each other on one machine need that of
+    each; a GPU has to hold that of the first one, which is the most."""
+    each = training_bytes(model, size, on_gpu=on_gpu, learned=learned, share=share)
+    if share.processes == 1:
+        return each
+    return (1 if on_gpu else share.beside) * each + saving_bytes(model, on_gpu=on_gpu, learned=learned, share=share)
+
+
 def fitting(
     model: ModelConfig,
     train: TrainConfig,
@@ -38,8 +49,9 @@ def fitting(
     *,
     on_gpu: bool = False,
     learned: Learned = ALL,
+    share: Share = WHOLE,
 ) -> int:
-    """The most windows at a time that fit into memory: the largest such divisor of the batch.
+    """The most windows at a time that fit into memory: the largest such divisor of the batch, or of a process's part.
 
     For runs that do not name a micro-batch themselves.
 
@@ -47,21 +59,22 @@ def fitting(
         available_bytes: what can still be taken (`runtime.available_memory`); None, where nobody knows, fits all.
         on_gpu: whether it is a GPU's memory.
         learned: what of the model learns, where that is not all.
+        share: what each of several processes holds.
 
     Raises:
         UserError: not even one window fits.
     """
+    size = whole = max(1, train.batch_size // share.processes)
     if available_bytes is None:
-        return train.batch_size
+        return size
     usable = USABLE_SHARE * available_bytes
-    size = train.batch_size
-    while (needed := training_bytes(model, size, on_gpu=on_gpu, learned=learned)) > usable:
+    while (needed := needed_bytes(model, size, on_gpu=on_gpu, learned=learned, share=share)) > usable:
         if size == 1:
             raise UserError(
                 f"training this model takes about {size_text(needed)} with one window at a time, "
                 f"and {size_text(available_bytes)} of memory are available; {WAY_OUT}"
             )
-        size = next_smaller(size, train.batch_size)
+        size = next_smaller(size, whole)
     return size
 
 

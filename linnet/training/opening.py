@@ -17,6 +17,7 @@ from linnet.files import sha256, write_json, write_text
 from linnet.model.costs import flops_per_token
 from linnet.run import Run
 from linnet.run.adapter import FACTS
+from linnet.run.folder import changed_split
 from linnet.run.weights import BASE
 from linnet.settings import differences, dumps, from_dict, to_dict
 from linnet.training.compilation import will_compile
@@ -33,6 +34,9 @@ CORPUS = "mix-"
 """with a number the folder of a run in which a corpus was prepared that is mixed in"""
 
 
+ALONE = "one process"
+
+
 @dataclass
 class Opened:
     """The folder of a run, and what was chosen for it by itself: threads, compiling, what time asks for."""
@@ -44,6 +48,19 @@ class Opened:
         """Adds to the choices, also in the run's manifest, so that they are kept when it goes on."""
         self.choices = {**self.choices, **choices}
         write_json(self.run.manifest_file, {**self.run.manifest(), "choices": self.choices})
+
+    def shared(self, processes: int, way: str, step: int) -> None:
+        """Notes how many processes train from `step` on, and in which way; says where it were others before."""
+        before, now = self.choices.get("shared", ALONE), f"{processes:,} processes ({way})"
+        now = ALONE if processes == 1 else now
+        if before == now:
+            return
+        if step:
+            say(
+                f"{now} now, and {before} before: sums are added up in another order, so from here on the result is no "
+                "longer bit for bit that of a run that goes on unchanged; last digits may differ"
+            )
+        self.choose(shared=now)
 
 
 @dataclass(frozen=True)
@@ -85,8 +102,14 @@ class Opening:
                 )
         if self.ancestor is not None:
             self.ancestor.check_begun(run)
-        if manifest["data"]["train_files"] != self.prepared.manifest["splits"]["train"]["files"]:
+        other = changed_split(run, self.prepared)
+        if other == "train":
             raise UserError(f"{path} was trained on other data than {self.prepared.folder}; take another --run")
+        if other == "val":
+            raise UserError(
+                f"{path} was scored on another validation text than {self.prepared.folder} holds now, so its best loss "
+                "and its patience would compare two texts; put the data back, or take another --run"
+            )
         self._check_left_out(run, manifest["data"].get("left_out", []))
         if changed:
             write_text(run.config_file, dumps(self.config))

@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from linnet.console import count_of, count_text, say, size_text
 from linnet.errors import UserError
 from linnet.model.config import ModelConfig
-from linnet.model.costs import ALL, Learned, flops_per_token, parameter_count, training_bytes
-from linnet.training.micro_batch import WAY_OUT, fitting, same_result, windows
+from linnet.model.costs import (
+    ALL,
+    WHOLE,
+    Learned,
+    Share,
+    flops_per_token,
+    parameter_count,
+    saving_bytes,
+    training_bytes,
+)
+from linnet.training.micro_batch import WAY_OUT, fitting, needed_bytes, same_result, windows
 from linnet.training.recipe import TrainConfig
 
 
@@ -21,7 +30,7 @@ class Preflight:
     flops_per_token: int
     """floating-point operations to train on one token"""
     memory_bytes: int
-    """an estimate of what the model's numbers take in training; Python and PyTorch come on top"""
+    """an estimate of what the model's numbers take in training, in each process; Python and PyTorch come on top"""
     micro_batch: int
     """windows in one forward pass"""
     tokens_per_step: int
@@ -37,14 +46,17 @@ class Preflight:
     """parameters that learn, where not all do"""
     too_much: str = ""
     """a sentence where the memory does not suffice"""
+    processes: int = 1
+    """that train together"""
+    saving_bytes: int = 0
+    """what the first of several processes takes besides"""
 
     def lines(self) -> list[str]:
         """The counts as sentences, with advice where model and data do not fit."""
         some = "" if self.learned is None else f", of which {self.learned:,} learn"
         found = [
             f"model: {self.parameters:,} parameters{some}, {count_text(self.flops_per_token)}FLOP for each token; "
-            f"memory to train: about {size_text(self.memory_bytes)} with {windows(self.micro_batch)} at a time, "
-            "Python and PyTorch not counted",
+            f"memory to train: about {self._memory()}, Python and PyTorch not counted",
             f"data: {self.tokens_per_step:,} tokens a step; {self._reading()}",
         ]
         if self.too_much:
@@ -55,6 +67,18 @@ class Preflight:
                 f"{self.epochs:,.0f} times; {self._against_rote()}"
             )
         return found
+
+    def _memory(self) -> str:
+        """The memory, and with how many windows at a time; of several processes, that of each."""
+        found = f"{size_text(self.memory_bytes)} with {windows(self.micro_batch)} at a time"
+        if self.processes == 1:
+            return found
+        more = (
+            f", and {size_text(self.saving_bytes)} more in the first, which looks and saves"
+            if self.saving_bytes
+            else ""
+        )
+        return f"{found} in each of {self.processes:,} processes{more}"
 
     def _against_rote(self) -> str:
         """What keeps the model from learning its text by heart, or that nothing does."""
@@ -103,6 +127,7 @@ def preflight(
     epochs_per_step: float | None = None,
     few_is_meant: bool = False,
     learned: Learned = ALL,
+    share: Share = WHOLE,
 ) -> Preflight:
     """The counts of a run on `train_tokens` tokens of training text.
 
@@ -112,38 +137,53 @@ def preflight(
         epochs_per_step: the share of the text that a step reads, where that is not all tokens of its batch.
         few_is_meant: whether a large model is to learn from little text: tuning teaches, and need not be warned of.
         learned: what of the model learns, where that is not all.
+        share: what each of several processes holds; each has its part of a batch.
     """
     against = {"dropout": model.dropout, "noise": train.noise, "counting as a teacher": train.counted}
     if weight_decay >= STRONG_DECAY:
         against["weight decay"] = weight_decay
     tokens_per_step = train.batch_size * model.block_size
-    parameters = parameter_count(model)
+    parameters, micro_batch = parameter_count(model), micro_batch_of(train, share)
     return Preflight(
         parameters=parameters,
         flops_per_token=flops_per_token(model),
-        memory_bytes=training_bytes(model, train.micro_batch, on_gpu=on_gpu, learned=learned),
+        memory_bytes=training_bytes(model, micro_batch, on_gpu=on_gpu, learned=learned, share=share),
         learned=learned.parameters,
-        micro_batch=train.micro_batch,
+        micro_batch=micro_batch,
         tokens_per_step=tokens_per_step,
         steps=train.steps,
         max_minutes=train.max_minutes,
         epochs=min(train.steps, fitting_steps) * (epochs_per_step or tokens_per_step / max(train_tokens, 1)),
         tokens_per_parameter=math.inf if few_is_meant else train_tokens / parameters,
         held_back=tuple(f"{name} {value:g}" for name, value in against.items() if value),
-        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu, learned=learned),
+        too_much=memory_warning(model, train, available_bytes, on_gpu=on_gpu, learned=learned, share=share),
+        processes=share.processes,
+        saving_bytes=0 if share.processes == 1 else saving_bytes(model, on_gpu=on_gpu, learned=learned, share=share),
     )
 
 
+def micro_batch_of(train: TrainConfig, share: Share) -> int:
+    """How many windows go through the model of each process at a time."""
+    return min(train.micro_batch, max(1, train.batch_size // share.processes))
+
+
 def memory_warning(
-    model: ModelConfig, train: TrainConfig, available_bytes: int | None, *, on_gpu: bool, learned: Learned = ALL
+    model: ModelConfig,
+    train: TrainConfig,
+    available_bytes: int | None,
+    *,
+    on_gpu: bool,
+    learned: Learned = ALL,
+    share: Share = WHOLE,
 ) -> str:
     """What is said where training needs more memory than there is, with what fits; empty where there is enough."""
-    needed = training_bytes(model, train.micro_batch, on_gpu=on_gpu, learned=learned)
+    needed = needed_bytes(model, micro_batch_of(train, share), on_gpu=on_gpu, learned=learned, share=share)
     if available_bytes is None or needed <= available_bytes:
         return ""
-    found = f"warning: that is more than the {size_text(available_bytes)} of memory that are available; "
+    together = "" if share.beside == 1 or on_gpu else f" to {share.beside:,} processes together"
+    found = f"warning: that is more than the {size_text(available_bytes)} of memory that are available{together}; "
     try:
-        size = fitting(model, train, available_bytes, on_gpu=on_gpu, learned=learned)
+        size = fitting(model, train, available_bytes, on_gpu=on_gpu, learned=learned, share=share)
     except UserError:
         return found + f"not even one window at a time fits: {WAY_OUT}"
     return found + (

@@ -27,7 +27,7 @@ from linnet.training.display import Display, make_display
 from linnet.training.ending import calibrate, endings
 from linnet.training.finished import begin_again, is_finished, why_finished
 from linnet.training.lesson import Lesson
-from linnet.training.memory import learned_of, precision_of, recompute_blocks
+from linnet.training.memory import learned_of, precision_of, recompute_blocks, share_of
 from linnet.training.methods import objective_of
 from linnet.training.micro_batch import windows
 from linnet.training.mishaps import MOST_RETURNS, GoBack
@@ -44,7 +44,7 @@ from linnet.training.traffic import step_bytes
 from linnet.training.watch import Watch
 
 if TYPE_CHECKING:
-    from linnet.run import Run
+    from linnet.run import Checkpoint, Run
     from linnet.training.ancestor import Ancestor
     from linnet.training.recipe import Config
 
@@ -104,22 +104,50 @@ def train(
     return training.run
 
 
-def opened_lesson(config: Config, data: Path, ancestor: Ancestor | None, ranks: int) -> Lesson:
+def opened_lesson(config: Config, data: Path, ancestor: Ancestor | None, ranks: Ranks) -> Lesson:
     """What is learned, which fits the settings, the run that it begins with, and the number of processes.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not, or is not the same on all ranks.
     """
-    parallel.check(config, ranks)
-    lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
-    if ancestor is not None:
+
+    def opened() -> tuple[Lesson, str | None]:
+        parallel.check(config, ranks.count)
+        lesson = Lesson.open(config, data, 0 if ancestor is None else ancestor.shape.vocab_size)
+        if ancestor is None:
+            return lesson, None
         ancestor.check(lesson.config)
         ancestor.check_data(lesson.prepared)
+        return lesson, None if ancestor.checkpoint is None else ancestor.weights_sha256
+
+    lesson, begins_with = ranks.after_first(opened)
+    ranks.check_same(lesson.left_out, "other shards of its data are damaged, so that the data would differ")
+    ranks.check_same(lesson.digest, f"the data that it finds in {data} is other data; all have to read the same")
+    if ancestor is not None:
+        ranks.check_same(begins_with, f"{ancestor.run.path} has other weights there; all have to begin with the same")
     return lesson
 
 
-def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ancestor | None) -> State:
-    """A model with fresh weights, or with an ancestor's; as its last good checkpoint has it if there is one.
+def found_checkpoint(run: Run, ranks: Ranks) -> Checkpoint | None:
+    """What the run goes on from: its last good checkpoint if there is one.
+
+    Raises:
+        UserError: not all ranks find the same.
+    """
+    found = ranks.after_first(lambda: latest_good(run))
+    first = "begins anew" if found is None else f"goes on from step {found.step:,}"
+    ranks.check_same(
+        None if found is None else (found.step, found.hashes()),
+        f"in {run.path} it does not find what the first one finds, which {ranks.agree(first)}; the run folder has to "
+        "lie where all processes see it, under the same path",
+    )
+    return found
+
+
+def opened_state(
+    lesson: Lesson, run: Run, device: torch.device, ancestor: Ancestor | None, checkpoint: Checkpoint | None
+) -> State:
+    """A model with fresh weights, or with an ancestor's; as `checkpoint` has it if there is one.
 
     With adapters, only these learn beside weights that stay, and are kept in bfloat16 where products are in it.
     """
@@ -137,7 +165,6 @@ def opened_state(lesson: Lesson, run: Run, device: torch.device, ancestor: Ances
         recompute_blocks(model)
     objective = objective_of(model.to(device), config, precision)
     state = State.new(objective, config.optim, scaled=precision == torch.float16)
-    checkpoint = latest_good(run)
     if checkpoint is not None:
         restore(checkpoint, state)
         say(f"continuing {run.path} from step {state.position.step:,}")
@@ -165,8 +192,7 @@ class Training:
         began = clock() if began is None else began
         check_installed(config.train.track)
         self.spoken, self.compiling, self.after_s, self.ranks = True, False, after_s, ranks
-        self.lesson = lesson = ranks.after_first(lambda: opened_lesson(config, data, ancestor, ranks.count))
-        ranks.check_same(lesson.left_out, "other shards of its data are damaged, so that the data would differ")
+        self.lesson = lesson = opened_lesson(config, data, ancestor, ranks)
         self.config = config = lesson.config
         device = runtime.pick_device(config.train.device)
         self.memory = runtime.available_memory(device)
@@ -175,7 +201,8 @@ class Training:
         self.run = self.opened.run
         if ranks.count == 1 or config.train.threads is not None:  # else they share the machine's cores
             runtime.set_threads(self.opened.choices["threads"])
-        self.state = ranks.after_first(lambda: opened_state(lesson, self.run, device, ancestor))
+        found = found_checkpoint(self.run, ranks)
+        self.state = ranks.after_first(lambda: opened_state(lesson, self.run, device, ancestor, found))
         self.budget = Budget(config, self.state.position, clock, began)
         if back is not None:  # its time has gone on, and so has its data
             self.budget.start, self.state.position.samples = back.start, back.samples
@@ -221,6 +248,7 @@ class Training:
             say(f"{self.run.path} is finished: {why_finished(position, train)}")
             return
         begin_again(position)
+        self.ranks.first(lambda: self.opened.shared(self.ranks.count, train.parallel, position.step))
         if self.spoken:
             self.lesson.say()
             learning = sum(map(torch.numel, self.state.optimizer.parameters.values()))
@@ -235,6 +263,7 @@ class Training:
                 epochs_per_step=self.lesson.epochs_per_step,
                 few_is_meant=self.lesson.by_document,
                 learned=learned_of(self.config, self.state.device, learning),
+                share=share_of(train),
             )
             estimate.announce()
             self._say_ranks()

@@ -4,12 +4,14 @@ model is spread over them; nobody else does."""
 from __future__ import annotations
 
 import datetime
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from linnet import runtime
 from linnet.errors import UserError
+from linnet.settings import shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,6 +32,8 @@ class Ranks:
     """processes"""
     rank = 0
     """which of them this one is; the first one is 0"""
+    beside = 1
+    """of them on this machine, which share its memory"""
     sharded = False
     """whether each holds a part of the weights only"""
 
@@ -49,14 +53,28 @@ class Ranks:
         """What the first rank says, on every rank: clocks and requests to stop differ, and a step is taken by all."""
         return value
 
+    def all(self, value: T) -> list[T]:
+        """What each rank says, in their order."""
+        return [value]
+
     def check_same(self, value: object, otherwise: str) -> None:
-        """Ends the training on a rank that has another value than the first one.
+        """Ends the training on all ranks where one of them has another value than the first one.
 
         Raises:
             UserError: it has; `otherwise` says what that means.
         """
-        if self.agree(value) != value:
-            raise UserError(f"rank {self.rank} of {self.count} differs from the first one: {otherwise}")
+        first, *others = self.all(value)
+        for rank, other in enumerate(others, 1):
+            if other != first:
+                self.end(UserError(f"rank {rank} of {self.count} differs from the first one: {otherwise}"))
+
+    def end(self, error: UserError) -> NoReturn:
+        """Raises an error that every rank has come to; the first one says it.
+
+        Raises:
+            UserError: the error.
+        """
+        raise error
 
     def first(self, work: Callable[[], T]) -> T:
         """What `work` returns on the first rank, which alone does it; the others wait for it.
@@ -67,7 +85,11 @@ class Ranks:
         return work()
 
     def after_first(self, work: Callable[[], T]) -> T:
-        """What `work` returns on each rank; the others begin when the first is done, and find what it left on disk."""
+        """What `work` returns on each rank; the others begin when the first is done, and find what it left on disk.
+
+        Raises:
+            UserError: what `work` raised on one of them, on every rank.
+        """
         return work()
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,7 +114,9 @@ class Processes(Ranks):
         self.count, self.rank = distributed.get_world_size(), distributed.get_rank()
         self.group = distributed.new_group(backend="gloo", timeout=PATIENCE)
         self.told: BaseException | None = None
-        """what was raised here because the first rank raised it"""
+        """what was raised here and on the first rank, which says it"""
+        machines = self.all(socket.gethostname())
+        self.beside = machines.count(machines[self.rank])
 
     def sum(self, numbers: Mapping[str, int]) -> dict[str, int]:
         """Each number, added up over all ranks; every rank names the same ones in the same order."""
@@ -134,11 +158,31 @@ class Processes(Ranks):
         found: T = result
         return found
 
+    def all(self, value: T) -> list[T]:
+        """What each rank says."""
+        told: list[Any] = [None] * self.count
+        self.distributed.all_gather_object(told, value, group=self.group)
+        return told
+
+    def end(self, error: UserError) -> NoReturn:
+        """Raises an error that every rank has come to; the others need not say it."""
+        self.told = error
+        raise error
+
     def after_first(self, work: Callable[[], T]) -> T:
         """What `work` returns on each rank, on the first one before the others."""
         done: list[T] = []
         self.first(lambda: done.append(work()))
-        return done[0] if self.rank == 0 else work()
+        fault = ""
+        if self.rank > 0:
+            try:
+                done.append(work())
+            except UserError as error:
+                fault = str(error)
+        for rank, sentence in enumerate(self.all(fault)):
+            if sentence:
+                self.end(UserError(f"rank {rank} of {self.count}: {sentence}"))
+        return done[0]
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor from its parts; every rank names the same ones in the same order."""
@@ -171,7 +215,14 @@ def joined() -> Iterator[Ranks]:
     import torch.distributed as distributed
     from torch.distributed.rendezvous import rendezvous
 
-    store, rank, count = next(iter(rendezvous("env://", *launched, timeout=PATIENCE)))
+    try:
+        store, rank, count = next(iter(rendezvous("env://", *launched, timeout=PATIENCE)))
+    except ValueError as error:
+        why = shown(str(error).rpartition("rendezvous: ")[2])
+        raise UserError(
+            f"RANK and WORLD_SIZE say that this is rank {launched[0]} of {launched[1]}, but nothing says where "
+            f"the others are ({why}); start it with torchrun, or unset RANK and WORLD_SIZE to train in one process"
+        ) from None
     # a launcher keeps the addresses of processes that it has started before, which may be those of dead ones
     store = distributed.PrefixStore(f"attempt {runtime.attempt()}", store)
     distributed.init_process_group(runtime.backend(), store=store, rank=rank, world_size=count, timeout=PATIENCE)

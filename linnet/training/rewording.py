@@ -178,11 +178,12 @@ def prose() -> list[str]:
     return [word for word in found if word.replace("'", "").replace("’", "").isalpha()]
 
 
-def write_reworded(dialogues: Iterable[Dialogue], lm: LM | None, path: Path, seed: int) -> None:
+def write_reworded(dialogues: Iterable[Dialogue], lm: LM | None, path: Path, seed: int, passing: bool = False) -> None:
     """Writes the dialogues in other words, and those about something else, as JSON Lines.
 
     Args:
         lm: the base, which answers what is about something else; None leaves that out.
+        passing: whether the file will soon be gone, so that nobody need know of it.
     """
     known, random = list(dialogues), Random(f"rewording {seed}")
     questions = [message["content"] for dialogue in known for message in dialogue if message["role"] == "user"]
@@ -193,7 +194,8 @@ def write_reworded(dialogues: Iterable[Dialogue], lm: LM | None, path: Path, see
         count = round(OTHERS * ways)
         found += answered(lm, [rules.about_else(random.choice(questions), random) for _ in range(count)])
     write_text(path, "".join(json.dumps({"messages": messages}, ensure_ascii=False) + "\n" for messages in found))
-    say(f"{count_of(ways, 'rewording')} of the questions, and {len(found) - ways:,} about other things: {path}")
+    where = "" if passing else f": {path}"
+    say(f"{count_of(ways, 'rewording')} of the questions, and {len(found) - ways:,} about other things{where}")
 
 
 def reworded(dialogues: Sequence[Dialogue], rules: Rewording, random: Random) -> Iterator[list[dict[str, str]]]:

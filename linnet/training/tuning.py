@@ -21,6 +21,7 @@ from linnet.training.answers import Packed
 from linnet.training.data import is_prepared
 from linnet.training.lesson import mix_shares
 from linnet.training.opening import CORPUS
+from linnet.training.ranks import here
 from linnet.training.recipe import Config, OptimConfig
 from linnet.training.rewording import write_reworded
 
@@ -65,13 +66,20 @@ def unmeasured() -> Config:
 
 
 def prepared(
-    config: Config, data: str, folder: Path, ancestor: Ancestor, mix: Sequence[str], fraction_given: bool
+    config: Config,
+    data: str,
+    folder: Path,
+    ancestor: Ancestor,
+    mix: Sequence[str],
+    fraction_given: bool,
+    passing: bool = False,
 ) -> tuple[Config, Path]:
     """The config with its sources and corpora settled, and the prepared folder to tune with.
 
     Args:
         data: a prepared folder, or any SOURCE, which is prepared into `folder`/data with the base's vocabulary.
         fraction_given: whether the user has said how much is held out.
+        passing: whether `folder` will soon be gone.
     Raises:
         UserError: something cannot be prepared, or has no dialogues.
     """
@@ -87,7 +95,7 @@ def prepared(
     alike = replace(config, prepare=replace(options, tokenizer=str(Prepared.open(place).tokenizer_path)))
     for number, (name, _) in named(mix):
         if name == REWORDED:
-            reword(place, corpus(name, number, folder, ancestor), alike, ancestor)
+            reword(place, corpus(name, number, folder, ancestor), alike, ancestor, passing)
         else:
             prepare_corpus(name, number, folder, alike, ancestor)
     return replace(config, train=replace(config.train, mix=asked_for(mix, folder, ancestor))), place
@@ -113,8 +121,8 @@ def usual_mix(data: Path, ancestor: Ancestor, skip_bad: bool = False) -> tuple[s
     return chosen
 
 
-def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:
-    """Prepares the dialogues of `data` in other words; they can be read in a file beside `place`."""
+def reword(data: Path, place: Path, config: Config, ancestor: Ancestor, passing: bool = False) -> None:
+    """Prepares the dialogues of `data` in other words; they can be read in a file beside `place`, if that stays."""
     found, file = Prepared.open(data, skip_bad=config.train.skip_bad_shards), place.with_suffix(".jsonl")
     template = None if found.template_path is None else ChatTemplate.load(found.template_path)
     base = None
@@ -122,7 +130,7 @@ def reword(data: Path, place: Path, config: Config, ancestor: Ancestor) -> None:
         step = "best" if ancestor.checkpoint is None else str(ancestor.checkpoint.step)
         base = load(ancestor.run.path, checkpoint=step)
     dialogues = training_dialogues(found.split("train"), found.tokenizer(), template)
-    write_reworded(dialogues, base, file, config.train.seed)
+    write_reworded(dialogues, base, file, config.train.seed, passing)
     options = replace(config.prepare, sources=(str(file),), val_fraction=0.0, test_fraction=0.0)
     say("the questions in other words, which are mixed in:")
     prepare(options, place, overwrite=place.exists())
@@ -233,6 +241,7 @@ def measured(tuned: tuple[Config, Path], ancestor: Ancestor, lora: int, minutes:
     rows = len(Packed(train, shape.block_size, config.train.seed).rows)
     share = 1 - sum(share for _, share in mix_shares(config.train.mix))
     batch_size = min(ROWS, max(1, math.ceil(rows / share / 2)))
+    batch_size = math.ceil(batch_size / here().count) * here().count
     readings = LORA_READINGS if lora else READINGS
     if any(is_reworded(Path(corpus)) for corpus, _ in mix_shares(config.train.mix)):
         readings = REWORDED_READINGS

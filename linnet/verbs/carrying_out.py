@@ -87,6 +87,7 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     from linnet.data import Prepared
     from linnet.training.memory import fitting_somehow
     from linnet.training.micro_batch import same_result
+    from linnet.training.ranks import here
 
     if (folder / "config.toml").exists():
         kept = Run.open(folder).config()["train"]
@@ -95,7 +96,9 @@ def fitted(config: Config, data: Path, folder: Path) -> Config:
     device = runtime.pick_device(config.train.device)
     model = replace(config.model, vocab_size=Prepared.open(data).tokenizer().vocab_size)
     train, size = fitting_somehow(replace(config, model=model), runtime.available_memory(device), device)
-    say(f"{size} of {config.train.batch_size} windows at a time fit into memory; {same_result(model)}")
+    count = here().count
+    each = "" if count == 1 else f" in each of {count:,} processes"
+    say(f"{size} of {config.train.batch_size // count} windows at a time fit into memory{each}; {same_result(model)}")
     if train.recompute and not config.train.recompute:
         say("activations are computed twice, because memory does not hold them; that takes a third more time")
     return replace(config, train=replace(train, micro_batch_size=size))

@@ -9,6 +9,8 @@ from linnet.training.recipe import Config
 
 DEFAULT_RECIPE = "linnet-tiny"
 
+BATCH_FLAGS = "--train.batch-size", "--batch-size"
+
 
 class WithRecipe(Protocol):
     """Flags of a verb that inherits those of `Config` and names a recipe."""
@@ -60,6 +62,27 @@ def settings_of(first: F, argv: Sequence[str], prog: str, defaults: Config) -> C
         UserError: as `recipe_and_flags`.
     """
     return Config(**_fields(parse_flags(type(first), argv, prog, default=_with(first, defaults))))
+
+
+def check_shared(config: Config, argv: Sequence[str] | None = None) -> None:
+    """Refuses what the processes that train together cannot do, before anything is prepared.
+
+    Args:
+        argv: flags that `config` was made of; how much a batch holds is only known where one of them says it. None is
+            for settings that all are known.
+    Raises:
+        UserError: says what, and what to take.
+    """
+    from linnet.training.ranks import here
+
+    count = here().count
+    if argv is not None and not any(word.replace("_", "-").startswith(BATCH_FLAGS) for word in argv):
+        config = replace(config, train=replace(config.train, batch_size=count, micro_batch_size=None))
+    if count == 1 and config.train.parallel == "ddp":
+        return
+    from linnet.training.parallel import check
+
+    check(config, count)
 
 
 def _with(flags: F, config: Config) -> F:

@@ -24,7 +24,7 @@ from linnet.run.lock import Lock
 from linnet.settings import from_dict, parse_flags, recipe_names
 from linnet.training.recipe import Config
 from linnet.verbs.carrying_out import LAST_SECONDS, carry_out, fitted
-from linnet.verbs.recipe_flags import DEFAULT_RECIPE, recipe_and_flags, recipe_config, with_data_here
+from linnet.verbs.recipe_flags import DEFAULT_RECIPE, check_shared, recipe_and_flags, recipe_config, with_data_here
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
@@ -109,9 +109,10 @@ def folder_of(first: Train) -> Path:
 
 def verified(first: Train, argv: Sequence[str], began: float) -> int | None:
     """Tries a short version of what the flags ask for; a run that is there already lends its settings and its data."""
-    from linnet.verbs.verify_resume import beside, own_data, verify
+    from linnet.verbs.verify_resume import begin, beside, own_data, verify
 
     folder = folder_of(first)
+    begin()
     with beside(folder) as scratch:
         if not (folder / "config.toml").exists():
             return begun(replace(first, run=scratch / "run"), argv, began)
@@ -185,6 +186,7 @@ def chosen_in(folder: Path, data: str | None, first: Train, argv: Sequence[str],
     if ancestor is not None:
         base = ancestor.applied(base)
     args, config = recipe_and_flags(Train, argv, "linnet train", base)
+    check_shared(config, argv)
     config = with_all(args, config)
 
     counted = time.monotonic()
@@ -270,6 +272,7 @@ def run(
     from linnet.training.trackers import check_installed
 
     check_installed(config.train.track)
+    check_shared(config)
     command = ["linnet", "train", *argv]
     with Lock(folder):
         if data is None:

@@ -19,7 +19,7 @@ from linnet.run.lock import Lock
 from linnet.settings import from_dict, parse_flags, shown
 from linnet.training.recipe import Config, TrainConfig
 from linnet.verbs.carrying_out import carry_out, fitted
-from linnet.verbs.recipe_flags import settings_of, with_data_here
+from linnet.verbs.recipe_flags import check_shared, settings_of, with_data_here
 
 if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
@@ -87,8 +87,9 @@ def main(argv: Sequence[str]) -> int | None:
 
 def verified(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) -> int:
     """Tries a short version of what the flags ask for; a tuning that is there already lends its settings and data."""
-    from linnet.verbs.verify_resume import beside, verify
+    from linnet.verbs.verify_resume import begin, beside, verify
 
+    begin()
     with beside(folder) as scratch:
         there = (folder / "config.toml").exists()
         config, data = settled(first, folder if there else scratch / "run", ancestor, argv)
@@ -148,7 +149,9 @@ def settled(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) 
             raise UserError("tuning needs dialogues: name a table of questions and answers, or chats, with --data")
         check_new(folder)
         asked = settings_of(first, argv, "linnet tune", ancestor.applied(tuning.unmeasured()))
-        tuned = tuning.prepared(asked, first.data, folder, ancestor, first.mix, chosen_fraction(argv))
+        check_shared(replace(asked, adapter=replace(asked.adapter, rank=rank)), argv)
+        wanted = asked, first.data, folder, ancestor, first.mix, chosen_fraction(argv)
+        tuned = tuning.prepared(*wanted, passing=first.verify_resume)
         defaults, data = tuning.measured(tuned, ancestor, lora=rank, minutes=first.minutes)
     config = settings_of(first, argv, "linnet tune", defaults)
     config = replace(config, prepare=defaults.prepare)
@@ -156,6 +159,7 @@ def settled(first: Tune, folder: Path, ancestor: Ancestor, argv: Sequence[str]) 
         config = replace(config, train=replace(config.train, max_minutes=first.minutes))
     if first.lora is not None:
         config = replace(config, adapter=replace(config.adapter, rank=first.lora))
+    check_shared(config)
     return config, data
 
 

@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from linnet.training.ancestor import Ancestor
 
 
+def begin() -> None:
+    """Says first that nothing but a trial is made: what is chosen and prepared for it is said as for the whole run.
+
+    Raises:
+        UserError: there are several processes.
+    """
+    from linnet import runtime
+
+    if runtime.launched() is not None:
+        raise UserError("--verify-resume tries one process; start it without a launcher such as torchrun")
+    say("only a trial: what follows is chosen and prepared as for the whole run, of which a few steps are tried")
+
+
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """In which SIGTERM and Ctrl-C end what is tried, and it is tidied up.
@@ -99,9 +112,6 @@ def verify(config: Config, data: Path, scratch: Path, ancestor: Ancestor | None 
         UserError: it could not be trained.
     """
     from linnet import runtime
-
-    if runtime.launched() is not None:
-        raise UserError("--verify-resume tries one process; start it without a launcher such as torchrun")
     from linnet.model.costs import flops_per_token
     from linnet.training.compilation import will_compile
     from linnet.training.verify import Trial, short

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import re
+import socket
 import threading
 import zipfile
 from functools import partial
@@ -186,6 +188,16 @@ def test_data_that_was_prepared_anew_is_not_mixed_with_what_was_kept(far, tmp_pa
     assert Prepared.open(after).manifest["tokenizer"]["vocab_size"] == 280
 
 
+def test_what_is_said_of_far_data_is_said_once_and_bad_shards_are_not_skipped_there(far, tmp_path, capsys):
+    from linnet.__main__ import main
+
+    words = ["train", "--data", "memory://data", "--run", str(tmp_path / "run"), "--train.skip-bad-shards"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("memory://data is read as it is needed; up to") == 1
+    assert "--skip-bad-shards has to read all of the data, and memory://data is read as it is needed; leave" in said
+
+
 def test_data_is_a_prepared_folder_or_a_source(far):
     data = with_data_here(Train(data="memory://data")).data
     assert data == str(streaming.folder_of("memory://data"))
@@ -225,6 +237,59 @@ def test_a_text_of_a_web_server(tmp_path):
         with pytest.raises(UserError, match=f"there is nothing at {url}/b.txt"):
             prepare(DataConfig(sources=(f"{url}/b.txt",)), tmp_path / "none")
         server.shutdown()
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_server_that_refuses_and_one_that_is_not_there_are_told_apart(tmp_path, prepared):
+    pytest.importorskip("aiohttp")
+
+    def said(url):
+        with pytest.raises(UserError) as error:
+            if prepared:
+                data = with_data_here(Train(data=url)).data
+            prepare(DataConfig(sources=(data if prepared else url,)), tmp_path / "out")
+        return str(error.value)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        url = f"http://{host}"
+        assert said(f"{url}/404/a") == f"there is nothing at {url}/404/a"
+        assert said(f"{url}/403/a") == (
+            f"{host} does not let {url}/403/a be read (status 403); it may want credentials, or a key"
+        )
+        assert said(f"{url}/500/a").startswith(f"{host} cannot deliver {url}/500/a")
+        server.shutdown()
+    refused = f"cannot read {url}/a.*: {host} refuses the connection; is the server running, and the port right\\?"
+    assert re.fullmatch(refused, said(f"{url}/a"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the name box is not known; is it right, and is this"),
+        (TimeoutError(), "box did not answer in time"),
+        (OSError(113, "No route to host"), "No route to host"),
+    ],
+)
+def test_a_file_that_is_called_missing_because_nobody_answered(monkeypatch, cause, told):
+    def missing(*_, **__):
+        raise FileNotFoundError("memory://box/a") from cause
+
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.info", missing)
+    for ask in (remote.listed, remote.size_of):
+        with pytest.raises(UserError, match=f"cannot read memory://box/a: .*{told}"):
+            ask("memory://box/a")
+
+
+class Answering(SimpleHTTPRequestHandler):
+    """Answers with the status that stands first in the path."""
+
+    def send_head(self):
+        self.send_error(int(self.path.split("/")[1]))
+
+    def log_message(self, *_):
+        pass
 
 
 class SilentHandler(SimpleHTTPRequestHandler):

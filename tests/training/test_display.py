@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from linnet.console import size_text
 from linnet.evaluate.loss import Evaluation
 from linnet.model.config import ModelConfig
-from linnet.model.costs import training_bytes
+from linnet.model.costs import Share, saving_bytes, training_bytes
 from linnet.training.display import LiveDisplay
 from linnet.training.preflight import preflight, proportion
 from linnet.training.recipe import TrainConfig
@@ -169,3 +170,21 @@ def test_a_run_that_time_ends_soon_is_not_said_to_read_its_text_often() -> None:
     assert soon.epochs == pytest.approx(3 * 16 * 64 / 1000)
     assert not any("advice" in line for line in soon.lines())
     assert any("fit into a minute, or all 10,000" in line for line in soon.lines())
+
+
+def test_of_several_processes_the_memory_of_each_is_said() -> None:
+    model, train = ModelConfig(n_layer=2, n_embd=64), TrainConfig(batch_size=12)
+    alone, two, three = (preflight(model, train, 1000, share=Share(count, beside=count)) for count in (1, 2, 3))
+    assert "with 12 windows at a time, Python" in alone.lines()[0]
+    assert "with 6 windows at a time in each of 2 processes, and" in two.lines()[0]
+    assert "with 4 windows at a time in each of 3 processes, and" in three.lines()[0]
+    assert alone.memory_bytes > two.memory_bytes > three.memory_bytes
+    spread = Share(3, spread=True, beside=3)
+    assert preflight(model, train, 1000, share=spread).memory_bytes < three.memory_bytes
+    more = saving_bytes(model, share=Share(3))
+    together = 3 * three.memory_bytes + more
+    assert f"and {size_text(more)} more in the first" in three.lines()[0]
+    assert preflight(model, train, 1000, share=Share(3, beside=3), available_bytes=together).too_much == ""
+    less = preflight(model, train, 1000, share=Share(3, beside=3), available_bytes=together - 1).too_much
+    assert "available to 3 processes together; one window at a time fit: --train.micro" in less
+    assert preflight(model, train, 1000, share=Share(3), available_bytes=together // 2).too_much == ""

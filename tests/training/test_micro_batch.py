@@ -15,12 +15,12 @@ from loop_parts import MODEL, batch_of, run
 
 from linnet import runtime
 from linnet.errors import UserError
-from linnet.model.costs import parameter_count, training_bytes
+from linnet.model.costs import Share, parameter_count, saving_bytes, training_bytes
 from linnet.model.transformer import Transformer
 from linnet.training.budget import Budget
 from linnet.training.compilation import compiled
 from linnet.training.loop import Loop
-from linnet.training.micro_batch import fitting, next_smaller, out_of_memory
+from linnet.training.micro_batch import fitting, needed_bytes, next_smaller, out_of_memory
 from linnet.training.next_token import NextToken
 from linnet.training.objective import Batch, Objective, Sums
 from linnet.training.optim import Optimizer
@@ -82,6 +82,11 @@ def test_the_largest_divisor_that_fits_is_taken() -> None:
         assert fitting(MODEL, train, int(enough) - 1) == smaller
     assert fitting(MODEL, train, 1 << 50) == 12
     assert fitting(MODEL, train, None) == 12
+    assert fitting(MODEL, train, None, share=Share(2)) == fitting(MODEL, train, 1 << 50, share=Share(2)) == 6
+    shared = Share(2, beside=2)
+    both = needed_bytes(MODEL, 3, share=shared)
+    assert both == 2 * training_bytes(MODEL, 3, share=shared) + saving_bytes(MODEL, share=shared)
+    assert fitting(MODEL, train, int(both / 0.8) + 1, share=shared) == 3
 
 
 def test_where_one_window_does_not_fit_the_way_out_is_said() -> None:
