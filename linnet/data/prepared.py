@@ -82,11 +82,8 @@ class Prepared:
         file = folder / MANIFEST
         if not file.is_file():
             raise UserError(f"{folder} is no prepared data; `linnet prepare SOURCE --out {folder}` makes it")
-        if skip_bad and (url := far_url(folder)):
-            raise UserError(
-                f"--skip-bad-shards has to read all of the data, and {url} is read as it is needed; leave it out, or "
-                "copy the data to this machine"
-            )
+        if skip_bad:
+            _not_far(folder)
         manifest = read_json(file)
         if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
             raise UserError(f"{file} is not the manifest of prepared data; `linnet prepare` makes one")
@@ -210,6 +207,15 @@ class Prepared:
         """
         for fault in self.faults():
             raise UserError(fault)
+
+
+def _not_far(folder: Path) -> None:
+    """Refuses to look through data that is not on this machine."""
+    if url := far_url(folder):
+        raise UserError(
+            f"--skip-bad-shards has to read all of the data, and {url} is read as it is needed; leave it out, or "
+            "copy the data to this machine"
+        )
 
 
 def _shards(manifest: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
