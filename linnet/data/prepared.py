@@ -1,6 +1,6 @@
 """A folder of prepared data: its manifest, its tokenizer, and its splits, each of one shard or several."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,15 +189,7 @@ class Prepared:
 
     def damage(self) -> dict[tuple[str, str], str]:
         """The same by the names of split and shard."""
-        found = {}
-        for name in self.splits:
-            shards = _shards(self.manifest, name)
-            for shard in shards:
-                try:
-                    _opened(self.folder, self.manifest, name, shard, whole=True)
-                except UserError as error:
-                    found[name, shard["name"]] = f"{error}{_or_without(shards)}"
-        return found
+        return dict(_damage(self.folder, self.manifest))
 
     def verify(self) -> None:
         """Compares the SHA-256 of each file with the manifest, and looks at all ids, marks and offsets.
@@ -222,6 +214,17 @@ def _shards(manifest: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     """What the manifest says of each shard of a split."""
     facts = manifest["splits"][name]
     return facts.get("shards") or [{**facts, "name": name}]
+
+
+def _damage(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], str]]:
+    """Split and name of each damaged shard, and what is wrong with it."""
+    for name in manifest["splits"]:
+        shards = _shards(manifest, name)
+        for shard in shards:
+            try:
+                _opened(folder, manifest, name, shard, whole=True)
+            except UserError as error:
+                yield (name, shard["name"]), f"{error}{_or_without(shards)}"
 
 
 def _or_without(shards: Sequence[Mapping[str, Any]]) -> str:
