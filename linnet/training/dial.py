@@ -28,6 +28,7 @@ from linnet.settings import from_dict, read_toml, recipe_path
 from linnet.training.budget import Budget
 from linnet.training.compilation import COMPILE_SECONDS, COMPILED_GAIN, will_compile
 from linnet.training.loop import Loop
+from linnet.training.memory import share_of
 from linnet.training.methods import objective_of, windows_of
 from linnet.training.micro_batch import fitting
 from linnet.training.recipe import Config
@@ -321,7 +322,7 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
     split, vocab_size = prepared.split("train"), prepared.tokenizer().vocab_size
     device = runtime.pick_device(base.train.device)
     compiles = will_compile(base.train.compile, seconds / 60, math.inf, device)
-    memory = runtime.available_memory(device)
+    memory, share = runtime.available_memory(device), share_of(base.train)
     smallest = LADDER[0].applied(base, vocab_size)
     if measured.tokens_in(seconds, smallest, compiles=compiles) < LADDER[0].step_tokens:
         raise UserError(f"{max(seconds, 0):.0f} seconds are left, too few for a single step; give more --minutes")
@@ -333,14 +334,15 @@ def choose(base: Config, prepared: Prepared, seconds: float, measured: Measured,
         config = rung.applied(base, vocab_size)
         tokens = measured.tokens_in(seconds, config, compiles=compiles)
         most = MOST_READINGS * len(split.tokens)
-        windows = rung.windows(min(tokens, most))
+        each = math.ceil(rung.windows(min(tokens, most)) / share.processes)
+        windows = each * share.processes
         config = replace(config, train=replace(config.train, batch_size=windows))
         try:
-            fits = fitting(config.model, config.train, memory, on_gpu=device.type == "cuda")
+            fits = fitting(config.model, config.train, memory, on_gpu=device.type == "cuda", share=share)
         except UserError as error:
             problem = problem or error
             continue
-        if fits < windows:
+        if fits < each:
             config = replace(config, train=replace(config.train, micro_batch_size=fits))
         step_tokens = windows * rung.block_size
         if choices and (tokens < LEAST_STEPS * step_tokens or len(split.tokens) < LEAST_WINDOWS * rung.block_size):

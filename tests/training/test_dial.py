@@ -13,7 +13,7 @@ from linnet.errors import UserError
 from linnet.model.costs import flops_per_token
 from linnet.run import Run
 from linnet.settings import differences, from_dict, to_dict
-from linnet.training import dial, forecast, little
+from linnet.training import dial, forecast, little, ranks
 from linnet.training.dial import LADDER, LAW, Choice, Measured
 from linnet.training.recipe import Config
 
@@ -55,6 +55,22 @@ def test_more_time_and_a_faster_machine_take_a_larger_model_and_expect_less_loss
     losses = [choice.bits_per_byte for choice in by_time]
     assert losses == sorted(losses, reverse=True)
     assert size(chosen(240, tokens=10**9, measured=fast)) > size(chosen(240, tokens=10**9))
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_a_batch_can_be_shared_out_among_the_processes_that_train(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = chosen(10).config
+
+    class Several(ranks.Ranks):
+        pass
+
+    Several.count = count
+    monkeypatch.setattr(ranks, "_here", Several())
+    together = chosen(10).config
+    assert together.model == alone.model
+    assert alone.train.batch_size <= together.train.batch_size < alone.train.batch_size + count
+    assert together.train.batch_size % count == 0
+    assert (together.train.batch_size // count) % (together.train.micro_batch_size or 1) == 0
 
 
 def test_the_choice_is_the_best_of_the_ladder_by_the_rule() -> None:
