@@ -243,6 +243,8 @@ def answer(line: str, session: "Commanded", as_json: bool, interactive: bool) ->
         say("(cut short)")
     elif interactive and session.remark:
         say(session.remark)
+    elif not as_json and not "".join(said).strip():
+        say("(nothing was said: the model ended at once)")
 
 
 def colours() -> tuple[str, str]:

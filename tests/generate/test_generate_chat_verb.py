@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import torch
 from linnet.__main__ import main
 from linnet.lm import LM
 from linnet.tokenizers import BPETokenizer, CharTokenizer, ChatTemplate
+from linnet.verbs import chat as verb
 
 SETTINGS = ("chat", "runs/tiny", "--temperature", "0", "--max-new-tokens", "6")
 
@@ -198,3 +199,18 @@ def test_help_says_where_the_history_is(lm, monkeypatch, capsys, cache):
     type_on_a_terminal(monkeypatch, "/help", EOFError())
     assert main(SETTINGS) == 0
     assert f"kept in {cache / 'chat-history'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pieces", "said"), [([], 1), ([" ", "\n"], 1), (["Hello."], 0)])
+def test_an_answer_of_nothing_is_called_so(pieces: list[str], said: int, capsys: pytest.CaptureFixture[str]) -> None:
+    class Silent:
+        one_text, remark = False, ""
+
+        def notes(self, line: str) -> list[str]:
+            return []
+
+        def ask(self, line: str) -> Iterator[str]:
+            yield from pieces
+
+    verb.answer("Hello!", Silent(), as_json=False, interactive=False)  # type: ignore[arg-type]
+    assert capsys.readouterr().err.count("(nothing was said: the model ended at once)") == said
