@@ -9,6 +9,7 @@ from pathlib import Path
 
 from linnet.console import say
 from linnet.errors import UserError
+from linnet.files import leftover
 from linnet.settings import shown
 
 JOB = "job.json"
@@ -17,7 +18,6 @@ _FOLDER = re.compile(r"plan|(read|encoded)-[0-9]+-of-[0-9]+")
 _FILE = re.compile(
     r"facts\.json|records|fates\.npy|tokenizer\.json|template\.jinja|(train|val|test)\.(bin|idx|mask|sizes)"
 )
-_HALF_MADE = re.compile(r"\.making-(.+-)?[0-9a-f]{8}-[0-9]+-[0-9a-f]{8}|\.old-.+-[0-9a-f]{8}|\.job\.json\.[0-9a-f]{8}")
 _OF_THE_SYSTEM = re.compile(r"\.nfs[0-9a-f]+|\.DS_Store")
 """files that appear by themselves: they are no reason to refuse a folder, and stay where they are"""
 
@@ -52,7 +52,7 @@ def remove_parts_folder(folder: Path) -> None:
                     _unlink(file)
             with contextlib.suppress(OSError):
                 path.rmdir()
-        elif _HALF_MADE.fullmatch(path.name) and not path.is_symlink():
+        elif _is_half_made(path):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else _unlink(path)
     if (folder / JOB).is_file():
         _unlink(folder / JOB)  # last: until then it says what the others are
@@ -87,8 +87,13 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_passing(path: Path) -> bool:
-    half_made = _HALF_MADE.fullmatch(path.name) and not path.is_symlink()
-    return bool(half_made or _OF_THE_SYSTEM.fullmatch(path.name))
+    return _is_half_made(path) or bool(_OF_THE_SYSTEM.fullmatch(path.name))
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether a part is making it, or was when it was killed."""
+    left = leftover(path)
+    return left is not None and (left.kind != "written" or path.name.startswith(f".{JOB}."))
 
 
 def _unlink(path: Path) -> None:

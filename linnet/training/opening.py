@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 CORPUS = "mix-"
 """with a number the folder of a run in which a corpus was prepared that is mixed in"""
 
-
-ALONE = "one process"
+ONE_PROCESS = "one process"
+"""how a run that no launcher has started is noted"""
 
 
 @dataclass
@@ -51,8 +51,8 @@ class Opened:
 
     def shared(self, processes: int, way: str, step: int) -> None:
         """Notes how many processes train from `step` on, and in which way; says where it were others before."""
-        before, now = self.choices.get("shared", ALONE), f"{processes:,} processes ({way})"
-        now = ALONE if processes == 1 else now
+        before, now = self.choices.get("shared", ONE_PROCESS), f"{processes:,} processes ({way})"
+        now = ONE_PROCESS if processes == 1 else now
         if before == now:
             return
         if step:

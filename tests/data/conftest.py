@@ -24,6 +24,17 @@ def make(tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def lined_texts(tmp_path):
+    """A folder of three texts of 400 lines, no two of which are the same."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in "abc":
+        lines = (f"line {n} of a text {name}, and {n * n} more" for n in range(400))
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+    return folder
+
+
 def texts_of(prepared: Prepared, name: str) -> list[str]:
     """The documents of a split, decoded, each without its end token (which must be there)."""
     split = prepared.split(name)

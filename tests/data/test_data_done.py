@@ -7,23 +7,12 @@ import pytest
 from linnet.__main__ import main
 from linnet.data.by_hand import parts_folder
 
-LINES = "\n".join(f"line {n} of a text, and {n * n} more" for n in range(400))
-
 
 @pytest.fixture
-def texts(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for name in "ab":
-        (folder / f"{name}.txt").write_text(LINES.replace("text", f"text {name}"))
-    return folder
-
-
-@pytest.fixture
-def command(texts, tmp_path, capsys):
+def command(lined_texts, tmp_path, capsys):
     """A command of `linnet prepare`: its exit code and its last line."""
 
-    def given(*flags, sources=(str(texts), "--lines", "--vocab-size", "270")):
+    def given(*flags, sources=(str(lined_texts), "--lines", "--vocab-size", "270")):
         capsys.readouterr()
         code = main(["prepare", *(() if flags == ("--merge",) else sources), "--out", str(tmp_path / "out"), *flags])
         said = capsys.readouterr()
@@ -37,7 +26,7 @@ def submitted(command):
     return [command(*flags) for _ in range(2) for flags in (("--part", "1/2"), ("--part", "2/2"), ("--merge",))]
 
 
-def test_a_script_that_is_submitted_again_ends_well(command, texts, tmp_path):
+def test_a_script_that_is_submitted_again_ends_well(command, lined_texts, tmp_path):
     assert all(code == 0 for code, _ in submitted(command))
     out = tmp_path / "out"
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -48,7 +37,7 @@ def test_a_script_that_is_submitted_again_ends_well(command, texts, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "texts"]
 
 
-def test_other_data_is_refused_with_what_differs(command, texts, tmp_path):
+def test_other_data_is_refused_with_what_differs(command, lined_texts, tmp_path):
     submitted(command)
     out = tmp_path / "out"
     for flags, why in {
@@ -61,13 +50,13 @@ def test_other_data_is_refused_with_what_differs(command, texts, tmp_path):
             f"{out} holds prepared data already, of other sources or settings: {why}; `--overwrite` replaces it, or "
             "choose another folder"
         )
-    text = texts / "b.txt"
+    text = lined_texts / "b.txt"
     text.write_text(text.read_text().replace("line 7 ", "line 8 "))
     assert command("--part", "1/2")[0] == 0  # it looks at its share alone
     code, said = command("--part", "2/2")
     assert code == 2
     assert "of other sources or settings: texts/b.txt has changed; `--overwrite`" in said
-    text.write_text(LINES + "\n")
+    text.write_text(text.read_text() + "\n")
     assert "the files of the sources differ" in command("--part", "1/2")[1]
     (out / "train.bin").write_bytes(b"damaged")
     code, said = command("--merge")

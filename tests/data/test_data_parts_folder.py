@@ -4,6 +4,8 @@ import gzip
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,13 +17,26 @@ from linnet.errors import UserError
 LINES = "\n".join(f"line {n} of a text, and {n * n} more" for n in range(400))
 
 
+KILLED = """
+import os, sys
+from pathlib import Path
+from linnet import files
+folder = Path(sys.argv[1])
+(folder / "plan").mkdir()
+with files.writing(folder / "job.json") as file, files.making_folder(folder / "read-1-of-2"):
+    rename = os.rename
+    def killed(*names):
+        rename(*names)
+        os._exit(9)
+    os.rename = os.replace = killed
+    with files.making_folder(folder / "plan"):
+        pass
+"""
+
+
 @pytest.fixture
-def config(tmp_path):
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    for name in "abc":
-        (folder / f"{name}.txt").write_text(LINES.replace("text", f"text {name}"))
-    return DataConfig(sources=(str(folder),), lines=True, vocab_size=270)
+def config(lined_texts):
+    return DataConfig(sources=(str(lined_texts),), lines=True, vocab_size=270)
 
 
 @pytest.fixture
@@ -39,6 +54,20 @@ def contents(folder):
     manifest = json.loads(files.pop("manifest.json"))
     manifest.pop("created")
     return files, manifest
+
+
+def test_what_others_are_writing_or_have_left_half_made_is_of_the_parts(config, out):
+    """Whatever `linnet.files` calls it: a part that begins meanwhile is not refused, and all of it goes in the end."""
+    folder = parts_folder(out)
+    folder.mkdir()
+    left = subprocess.run([sys.executable, "-c", KILLED, str(folder)], check=False)
+    assert left.returncode == 9
+    assert {path.name.split("-")[0].split(".")[1] for path in folder.iterdir()} == {"job", "making", "old"}
+    each_part(config, out)
+    merge(out)
+    each_part(config, out)
+    merge(out)
+    assert not folder.exists()
 
 
 def test_sources_in_the_folder_of_the_parts_are_refused_and_stay(out):
@@ -133,6 +162,12 @@ def without_its_content(path):
 DAMAGES = [zeros, cut_short, emptied, one_bit, lost]
 
 
+def damages_of(*names):
+    """Each damage to each of these files and to the facts beside them, and facts that are emptied of what they say."""
+    files = [(name, damage) for name in ("facts.json", *names) for damage in DAMAGES]
+    return [*files, ("facts.json", without_its_content)]
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_records_are_named_and_read_again(config, out, damage):
     whole = contents(prepare(config, out.with_name("whole")).folder)
@@ -174,13 +209,7 @@ def test_records_of_another_part_are_noticed(config, out):
     assert "plan" in merge(out)
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        *((name, damage) for name in ["facts.json", "fates.npy", "tokenizer.json"] for damage in DAMAGES),
-        ("facts.json", without_its_content),
-    ],
-)
+@pytest.mark.parametrize(("name", "damage"), damages_of("fates.npy", "tokenizer.json"))
 def test_a_damaged_plan_is_named_and_made_again(config, out, name, damage):
     whole = contents(prepare(config, out.with_name("whole")).folder)
     each_part(config, out)
@@ -198,13 +227,7 @@ def test_a_damaged_plan_is_named_and_made_again(config, out, name, damage):
     assert contents(out) == whole
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"),
-    [
-        *((name, damage) for name in ["facts.json", "train.bin", "train.sizes"] for damage in DAMAGES),
-        ("facts.json", without_its_content),
-    ],
-)
+@pytest.mark.parametrize(("name", "damage"), damages_of("train.bin", "train.sizes"))
 def test_a_damaged_encoding_is_named_and_done_again(config, out, name, damage):
     whole = contents(prepare(config, out.with_name("whole")).folder)
     each_part(config, out)
