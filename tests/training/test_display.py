@@ -186,5 +186,5 @@ def test_of_several_processes_the_memory_of_each_is_said() -> None:
     assert f"and {size_text(more)} more in the first" in three.lines()[0]
     assert preflight(model, train, 1000, share=Share(3, beside=3), available_bytes=together).too_much == ""
     less = preflight(model, train, 1000, share=Share(3, beside=3), available_bytes=together - 1).too_much
-    assert "available to 3 processes together; one window at a time fit: --train.micro" in less
+    assert "available to 3 processes together; one window at a time fits: --train.micro" in less
     assert preflight(model, train, 1000, share=Share(3), available_bytes=together // 2).too_much == ""
