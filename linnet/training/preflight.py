@@ -187,6 +187,6 @@ def memory_warning(
     except UserError:
         return found + f"not even one window at a time fits: {WAY_OUT}"
     return found + (
-        f"{windows(size)} at a time {'fits' if size == 1 else 'fit'}: --train.micro-batch-size {size}, which is what --fit takes in a new run; "
-        f"{same_result(model)}"
+        f"{windows(size)} at a time {'fits' if size == 1 else 'fit'}: --train.micro-batch-size {size}, which is what "
+        f"--fit takes in a new run; {same_result(model)}"
     )
